@@ -1,0 +1,123 @@
+"""The strict reader: what it accepts, and that each refusal names the file and the field."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reports.records import RecordError, read_lines, read_record, read_study
+
+CELL = "cells/small-diverse-none-s0"
+
+
+def alter(path: Path, **changes: object) -> None:
+    data = json.loads(path.read_text())
+    data.update(changes)
+    path.write_text(json.dumps(data))
+
+
+def test_a_finished_study_is_read_whole(finished):
+    study = read_study(finished)
+    assert len(study.variants) == 10 and len(study.cells) == 10 and not study.incomplete()
+    cell = study.complete("small-diverse-none")[0]
+    assert len(cell.rows) == 72 and {row["split"] for row in cell.rows} == {"shared", "diverse", "unseen"}
+    assert cell.training[0]["samples"] == 1280 and cell.samples and not cell.preference
+    assert cell.record.metrics["fid[icon-clip,n=1000]"].clusters is None
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"schema": 2}, "schema: 2 is not known"),
+        ({"seed": "0"}, "seed: expected int, found str"),
+        ({"seed": True}, "seed: expected int, found bool"),
+        ({"status": "fine"}, "status: 'fine' is not one of"),
+        ({"metrics": {"fid": {"value": 1.0}}}, "metrics: fid: ci: missing"),
+        (
+            {"metrics": {"f": {"value": 1, "ci": [2, 1], "n": 1, "higher_is_better": True, "version": ""}}},
+            "ci: expected \\[low, high\\]",
+        ),
+    ],
+)
+def test_a_wrong_field_is_named(make_study, changes, message):
+    path = make_study() / CELL / "result.json"
+    alter(path, **changes)
+    with pytest.raises(RecordError, match=f"result.json: .*{message}"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("field", ["schema", "study", "env", "cost", "metrics", "items", "status"])
+def test_a_missing_field_is_named(make_study, field):
+    path = make_study() / CELL / "result.json"
+    data = json.loads(path.read_text())
+    del data[field]
+    path.write_text(json.dumps(data))
+    with pytest.raises(RecordError, match=f"result.json: {field}: missing"):
+        read_record(path)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_are_none_are_refused(tmp_path, number):
+    path = tmp_path / "training.jsonl"
+    path.write_text('{"loss": 1.0}\n{"loss": ' + number + "}\n")
+    with pytest.raises(RecordError, match=r"training\.jsonl:2: holds"):
+        read_lines(path)
+
+
+@pytest.mark.parametrize("line", ["[1]", '{"torn": ', "\x00"])
+def test_a_torn_line_is_named(tmp_path, line):
+    (tmp_path / "rows.jsonl").write_text('{"a": 1}\n' + line + "\n")
+    with pytest.raises(RecordError, match=r"rows\.jsonl:2: "):
+        read_lines(tmp_path / "rows.jsonl")
+
+
+def test_a_broken_cell_does_not_lose_the_others(make_study):
+    root = make_study()
+    (root / CELL / "result.json").write_text("{")
+    study = read_study(root)
+    (broken,) = study.incomplete()
+    assert broken.name == "small-diverse-none-s0" and broken.state == "unreadable"
+    assert broken.reason.startswith(f"{CELL}/result.json: is not valid JSON")
+    assert not broken.rows and broken.record is None
+
+
+def test_missing_verdicts_make_a_cell_unreadable(make_study):
+    root = make_study()
+    path = root / CELL / "results.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert "has 71 verdicts, the record's geneval/overall has n = 72" in read_study(root).incomplete()[0].reason
+
+
+def test_a_partial_record_keeps_its_reason_and_gives_no_score(make_study):
+    root = make_study()
+    alter(root / CELL / "result.json", status="partial", reason="40 of 72 images")
+    (cell,) = read_study(root).incomplete()
+    assert (cell.state, cell.reason, cell.rows) == ("partial", "40 of 72 images", [])
+
+
+def test_a_path_out_of_the_cell_is_refused(make_study):
+    root = make_study()
+    alter(root / CELL / "result.json", items={"geneval": "../../study.json"})
+    assert "leads out of the cell's folder" in read_study(root).incomplete()[0].reason
+
+
+def test_a_cell_of_another_study_is_refused(make_study):
+    root = make_study()
+    alter(root / CELL / "result.json", study="guidance_sweep")
+    assert "'guidance_sweep' does not belong here" in read_study(root).incomplete()[0].reason
+
+
+def test_the_study_file_itself_is_checked(make_study, tmp_path):
+    root = make_study()
+    contrasts = json.loads((root / "study.json").read_text())["contrasts"]
+    alter(root / "study.json", contrasts=[{**contrasts[0], "a": "nobody"}])
+    with pytest.raises(RecordError, match=r"contrasts\[0\]: 'nobody' is not a variant; known: small-narrow"):
+        read_study(root)
+    with pytest.raises(FileNotFoundError, match=r"study\.json: not found"):
+        read_study(tmp_path / "nothing")
+
+
+def test_a_control_needs_no_second_seed(make_study):
+    assert not read_study(make_study(seeds=(0, 1))).incomplete()
