@@ -1,0 +1,40 @@
+"""Image files from outside, opened with care: known formats only, a size limit before decoding, always RGB."""
+
+import io
+import warnings
+from pathlib import Path
+
+from PIL import Image, ImageOps
+
+FORMATS = ("PNG", "JPEG", "WEBP")
+MAX_PIXELS = 64_000_000
+_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+
+
+def read_image(source: Path | bytes, where: str = "") -> Image.Image:
+    """The RGB image in a file or in bytes; transparency is laid over white, an orientation tag is applied.
+
+    `where` names the image in errors (default: the path).
+    """
+    where = where or (str(source) if not isinstance(source, bytes) else "image")
+    try:
+        # Pillow warns, then raises, above its own limit while it opens: both are our error.
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            image.load()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{where}: no such image") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"{where}: claims more than {MAX_PIXELS:,} pixels; not decoded, make it smaller") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"{where}: not a readable {', '.join(FORMATS)} image ({error})") from None
+    if image.mode not in _MODES:
+        raise ValueError(f"{where}: pixel mode {image.mode}; give an 8-bit image")
+    image = ImageOps.exif_transpose(image)
+    if image.has_transparency_data:
+        color = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", color.size, "white"), color).convert("RGB")
+    return image.convert("RGB")
