@@ -1,1 +1,1 @@
-""""""
+"""Measurements of generated images and of the code's speed, and the regression check."""

@@ -1,0 +1,154 @@
+"""`python -m benchmarks quality | regression | speed`."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+# Read once, at the import of huggingface_hub: a missing file then fails at once instead of after a minute of retries.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def features(
+    images: tyro.conf.Positional[Path],
+    *,
+    extractor: str,
+    out: Path,
+    name: str | None = None,
+    weights: Path | None = None,
+    batch_size: int = 64,
+    device: str | None = None,
+    limit: int | None = None,
+    skip_corrupt: bool = False,
+    shard: tuple[int, int] = (0, 1),
+    statistics: bool = False,
+) -> None:
+    """Write the features of a folder, GenEval folder or shards; with --statistics only their mean and covariance."""
+    from benchmarks.quality.features import extract, extract_statistics
+    from benchmarks.quality.moments import save_statistics
+
+    common = {"name": name, "weights": weights, "batch_size": batch_size, "device": device, "limit": limit}
+    if statistics:
+        save_statistics(extract_statistics(images, extractor, **common), out)
+    else:
+        extract(images, extractor, out, skip_corrupt=skip_corrupt, shard=shard, **common)
+    print(out if out.is_file() else f"shard {shard[0]} of {shard[1]} is done; the last one writes {out}")
+
+
+def fid(generated: tyro.conf.Positional[Path], reference: tyro.conf.Positional[Path]) -> None:
+    """Print the FID of two files of features or statistics (.safetensors, .npz)."""
+    from benchmarks.quality.features import load_moments, require_same_extractor
+    from benchmarks.quality.frechet import fid as distance
+
+    ours, theirs = load_moments(generated), load_moments(reference)
+    require_same_extractor(ours.meta, theirs.meta)
+    extractor = (ours.meta.get("extractor") or theirs.meta.get("extractor") or {"name": "unknown"})["name"]
+    print(f"fid[{extractor},n={ours.num_samples},ref_n={theirs.num_samples}] = {distance(ours, theirs):.6f}")
+
+
+def measure(
+    generated: tyro.conf.Positional[Path],
+    reference: tyro.conf.Positional[Path],
+    *,
+    extractor: str,
+    name: str | None = None,
+    clip: str | None = None,
+    captions: Path | None = None,
+    reference_name: str | None = None,
+    out: Path | None = None,
+    weights: Path | None = None,
+    batch_size: int = 64,
+    device: str | None = None,
+    limit: int | None = None,
+    skip_corrupt: bool = False,
+    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
+) -> None:
+    """Print every metric of one set of images against another."""
+    from benchmarks.quality.measure import measure as run
+
+    result = run(
+        generated,
+        reference,
+        extractor=extractor,
+        name=name,
+        clip=clip,
+        captions=captions,
+        reference_name=reference_name,
+        out=out,
+        weights=weights,
+        batch_size=batch_size,
+        device=device,
+        limit=limit,
+        skip_corrupt=skip_corrupt,
+    )
+    if json_output:
+        print(json.dumps(result, indent=1))
+        return
+    for metric, entry in result["metrics"].items():
+        interval = "" if entry["ci"] is None else "  [{:.6g}, {:.6g}]".format(*entry["ci"])
+        print(f"{metric} = {entry['value']:.6g}{interval}")
+    for line in result["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+
+
+def clip_score(
+    images: tyro.conf.Positional[Path],
+    *,
+    clip: str,
+    captions: Path | None = None,
+    out: Path | None = None,
+    clip_s: bool = False,
+    device: str | None = None,
+) -> None:
+    """Print the mean CLIP score of images with prompts; --clip-s is Hessel's 2.5 max(cosine, 0); --out keeps each."""
+    from benchmarks.quality.clip_score import score_images
+    from benchmarks.quality.moments import write_atomically
+
+    metrics, rows = score_images(images, clip, captions=captions, clip_s=clip_s, device=device)
+    if out:
+        write_atomically(out, "".join(json.dumps(row) + "\n" for row in rows).encode())
+    for metric, entry in metrics.items():
+        print(f"{metric} = {entry['value']:.6g}  [{entry['ci'][0]:.6g}, {entry['ci'][1]:.6g}]  ({entry['version']})")
+
+
+def doctor(*, verify: bool = False) -> None:
+    """Say which weights the named extractors need, where they belong and whether they are there."""
+    from benchmarks.quality.weights import doctor as rows
+
+    for row in rows(verify=verify):
+        print(f"{row['extractor']:28} {row['status']:8} {row['megabytes']:>5} MB  {row['file']}  ({row['source']})")
+
+
+def regression(*, record: bool = False, out: Path | None = None) -> None:
+    """Train a fixed tiny recipe and compare its numbers with the committed record; --record writes a new one."""
+    from benchmarks.regression import main as run
+
+    sys.exit(run(record=record, out=out))
+
+
+QUALITY = {"features": features, "fid": fid, "measure": measure, "clip-score": clip_score, "doctor": doctor}
+PARTS = ("quality", "regression")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    part, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    try:
+        if part == "quality":
+            tyro.extras.subcommand_cli_from_dict(QUALITY, prog="python -m benchmarks quality", args=rest)
+        elif part == "regression":
+            tyro.cli(regression, prog="python -m benchmarks regression", args=rest)
+        else:
+            print(f"usage: python -m benchmarks {{{','.join(PARTS)}}} ... [--help]")
+            return 0 if part in ("-h", "--help") else 2
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""CLIP score: cosine of image and prompt embeddings (Hessel et al. 2021), one number an image."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .clip_model import ClipModel, load_clip
+from .extractors import default_device
+from .images import decode_image, list_images, read_captions
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipScores:
+    """`values` (N,) = weight x cosine; how many prompts were longer than the model reads; the model's identity."""
+
+    values: np.ndarray
+    truncated: int
+    weight: float
+    clamped: bool
+    extractor: dict[str, str]
+
+
+def clip_scores(
+    images: Iterable[Any],
+    prompts: Sequence[str],
+    model: str | Path | ClipModel,
+    *,
+    weight: float = 100.0,
+    clamp: bool = False,
+    batch_size: int = 64,
+    device: str | None = None,
+) -> ClipScores:
+    """Score of each (PIL RGB image, prompt) pair.
+
+    `weight` 100 is the usual scale, 2.5 with `clamp` (negative cosines count 0) is Hessel's CLIP-S. Prompts longer
+    than the model's context (77 tokens in CLIP) are cut, keeping the end token, and counted.
+    """
+    clip = model if isinstance(model, ClipModel) else load_clip(model, device=device or default_device())
+    features = [_image_features(batch, clip) for batch in _batches(images, batch_size)]
+    if not features:
+        raise ValueError("a CLIP score needs at least one image")
+    return clip_scores_from_features(np.concatenate(features), prompts, clip, weight=weight, clamp=clamp)
+
+
+def clip_scores_from_features(
+    features: np.ndarray, prompts: Sequence[str], clip: ClipModel, *, weight: float = 100.0, clamp: bool = False
+) -> ClipScores:
+    """The same scores from cached image features (N, D) of the same CLIP; every distinct prompt is encoded once."""
+    if len(features) != len(prompts):
+        raise ValueError(f"{len(features)} images and {len(prompts)} prompts; a CLIP score needs one prompt an image")
+    captions = list(dict.fromkeys(prompts))
+    text = np.concatenate([_text_features(batch, clip) for batch in _batches(captions, 256)])
+    row = {caption: index for index, caption in enumerate(captions)}
+    cosines = (_unit(features) * _unit(text)[[row[prompt] for prompt in prompts]]).sum(1)
+    return ClipScores(
+        values=weight * (cosines.clip(0) if clamp else cosines),
+        truncated=sum(is_truncated(caption, clip) for caption in captions),
+        weight=weight,
+        clamped=clamp,
+        extractor={"name": clip.name, "weights": clip.weights, "implementation": "open_clip"},
+    )
+
+
+def score_images(
+    images: Path,
+    model: str | Path,
+    *,
+    captions: Path | None = None,
+    clip_s: bool = False,
+    device: str | None = None,
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The record entry of a folder's or shards' CLIP score, and one {"file", "prompt", "score"} an image."""
+    entries = list_images(images)
+    prompts = read_captions(captions, entries) if captions else [entry.prompt for entry in entries]
+    bare = [entry.id for entry, prompt in zip(entries, prompts) if prompt is None]
+    if bare:
+        raise ValueError(f"{len(bare)} images of {images} have no prompt, first {bare[0]}; give --captions FILE")
+    clip = load_clip(model, device=device or default_device())
+    pictures = (decode_image(entry.read(), entry.id) for entry in entries)
+    scores = clip_scores(pictures, prompts, clip, weight=2.5 if clip_s else 100.0, clamp=clip_s)
+    rows = [
+        {"file": entry.id, "prompt": prompt, "score": round(float(score), 6)}
+        for entry, prompt, score in zip(entries, prompts, scores.values)
+    ]
+    return score_entry(scores, prompts), rows
+
+
+def score_entry(scores: ClipScores, prompts: Sequence[str], skipped: int = 0) -> dict[str, Any]:
+    """{clip_score[MODEL,w=WEIGHT]: record entry}, its interval from drawing prompts again."""
+    convention = f"w={scores.weight:g}" + (",clamped" if scores.clamped else "")
+    name = f"clip_score[{scores.extractor['name']},{convention}{f',skipped={skipped}' if skipped else ''}]"
+    entry = {
+        "value": float(scores.values.mean()),
+        "ci": bootstrap_mean(scores.values, prompts),
+        "n": len(scores.values),
+        "clusters": len(set(prompts)),
+        "higher_is_better": True,
+        "version": f"cosine; weights={scores.extractor['weights'][:12]}; prompts cut={scores.truncated}",
+    }
+    return {name: entry}
+
+
+def is_truncated(prompt: str, clip: ClipModel) -> bool:
+    """Whether the tokenizer cuts the prompt: in a context twice as long, is there more than padding past the end?"""
+    length = int(clip.tokenizer.context_length)
+    padding, tokens = clip.tokenizer(["", prompt], context_length=2 * length)
+    return bool((tokens[length:] != padding[-1]).any())
+
+
+def bootstrap_mean(values: np.ndarray, clusters: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> list[float]:
+    """95 % interval of the mean when whole clusters (the images of one prompt) are drawn again."""
+    names = {name: index for index, name in enumerate(dict.fromkeys(clusters))}
+    membership = np.array([names[name] for name in clusters])
+    totals = np.bincount(membership, weights=values, minlength=len(names))
+    counts = np.bincount(membership, minlength=len(names))
+    drawn = np.random.default_rng(seed).integers(len(names), size=(resamples, len(names)))
+    means = totals[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return [float(low), float(high)]
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
+
+
+def _image_features(images: list, clip: ClipModel) -> np.ndarray:
+    import torch
+
+    with torch.inference_mode():
+        pixels = torch.stack([clip.preprocess(image) for image in images]).to(clip.device)
+        return clip.network.encode_image(pixels).double().cpu().numpy()
+
+
+def _text_features(captions: list[str], clip: ClipModel) -> np.ndarray:
+    import torch
+
+    with torch.inference_mode():
+        return clip.network.encode_text(clip.tokenizer(captions).to(clip.device)).double().cpu().numpy()
+
+
+def _unit(values: np.ndarray) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    return values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)

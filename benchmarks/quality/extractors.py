@@ -1,0 +1,187 @@
+"""The networks that turn images into features, each with the resize that belongs to it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .clip_model import ClipModel, is_clip_folder, load_clip
+from .weights import DINOV2, INCEPTION, KNOWN, file_sha256, require
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extractor:
+    """`prepare` maps a PIL RGB image to a tensor (C, H, W); `forward` a batch of these to features (B, D)."""
+
+    name: str
+    weights: str
+    resize: str
+    implementation: str
+    prepare: Callable[[Any], Any]
+    forward: Callable[[Any], Any]
+    device: str
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Everything that two sets of features must share to be compared."""
+        fields = ("name", "weights", "resize", "implementation")
+        return {name: getattr(self, name) for name in fields}
+
+    def __call__(self, images: list):
+        """Features (B, D) of prepared images; float32 NumPy. Images of unequal size go through one at a time."""
+        import numpy as np
+        import torch
+
+        with torch.inference_mode():
+            if len({image.shape for image in images}) == 1:
+                batches = [torch.stack(images)]
+            else:
+                batches = [image[None] for image in images]
+            rows = [self.forward(batch.to(self.device)).float().cpu().numpy() for batch in batches]
+        return np.concatenate(rows)
+
+
+def load_extractor(
+    source: str | Path, *, name: str | None = None, weights: Path | None = None, device: str | None = None
+) -> Extractor:
+    """An extractor by name, or from a folder of open_clip or transformers.
+
+    Names: inception-v3-compat (TensorFlow 1 resize inside the network), inception-v3-compat-clean (Pillow bicubic in
+    float before it), clip-ARCHITECTURE[@TAG], dinov2-vitl14. `weights` overrides the Inception weights' file.
+    """
+    device = device or default_device()
+    if str(source) in ("inception-v3-compat", "inception-v3-compat-clean"):
+        return _inception(str(source), weights or require(str(source), INCEPTION), device)
+    if is_clip_folder(source) or str(source).startswith("clip-"):
+        return clip_extractor(load_clip(source, name=name, device=device))
+    if str(source) == "dinov2-vitl14":
+        return _transformers(require("dinov2-vitl14", DINOV2).parent, "dinov2-vitl14", device)
+    if (Path(source) / "config.json").is_file():
+        return _transformers(Path(source), name or Path(source).resolve().name, device)
+    raise ValueError(f"no extractor {source}; valid: {', '.join(KNOWN)}, clip-ARCHITECTURE@TAG, or a model folder")
+
+
+def clip_extractor(clip: ClipModel) -> Extractor:
+    """The image tower; features are not scaled to unit length."""
+    return Extractor(
+        name=clip.name,
+        weights=clip.weights,
+        resize=f"open_clip({clip.preprocess.transforms[0]})",
+        implementation="open_clip",
+        prepare=clip.preprocess,
+        forward=clip.network.encode_image,
+        device=clip.device,
+    )
+
+
+def default_device() -> str:
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cpu"
+    # TF32 would make features depend on the kind of GPU.
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    return "cuda"
+
+
+def _inception(name: str, weights: Path, device: str) -> Extractor:
+    import torch
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    if not Path(weights).is_file():
+        raise FileNotFoundError(f"no Inception weights at {weights}; `python -m benchmarks quality doctor` says where")
+    try:
+        # The library unpickles this file freely. Reading it in the restricted mode first refuses anything but tensors.
+        torch.load(weights, weights_only=True, map_location="cpu")
+        network = FeatureExtractorInceptionV3(name, ["2048"], feature_extractor_weights_path=str(weights))
+    except Exception as error:
+        raise ValueError(f"{weights} does not hold the FID Inception's weights ({error})") from error
+    network.to(device)
+    clean = name.endswith("-clean")
+    return Extractor(
+        name=name,
+        weights=file_sha256(weights),
+        resize="pillow-bicubic-float-299" if clean else "tensorflow1-bilinear-299",
+        implementation="torch-fidelity",
+        prepare=_bicubic_299 if clean else _pixels,
+        forward=_InceptionFloats(network) if clean else lambda batch: network(batch)[0],
+        device=device,
+    )
+
+
+class _InceptionFloats:
+    """The Inception network fed with float pixels that are 299 x 299 already (its own resize is then the identity).
+
+    torch-fidelity takes only uint8; clean-fid keeps the resized values unrounded. Splitting the unrounded image into
+    what uint8 can carry would change it, so the network's first step is done here and the rest is called as it is.
+    """
+
+    def __init__(self, network) -> None:
+        self.network = network
+
+    def __call__(self, batch):
+        from torch.nn.functional import adaptive_avg_pool2d
+
+        x = (batch - 128) / 128
+        for name, layer in self.network.named_children():
+            if name == "AvgPool":
+                break
+            x = layer(x)
+        return adaptive_avg_pool2d(x, 1).flatten(1)
+
+
+def _pixels(image):
+    import numpy as np
+    import torch
+
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def _bicubic_299(image):
+    """Each channel resized in float by Pillow's antialiased bicubic filter, clipped to 0..255, not rounded."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    channels = [np.asarray(channel, dtype=np.float32) for channel in image.split()]
+    resized = [Image.fromarray(channel).resize((299, 299), Image.Resampling.BICUBIC) for channel in channels]
+    return torch.from_numpy(np.stack([np.asarray(channel) for channel in resized]).clip(0, 255))
+
+
+def _transformers(folder: Path, name: str, device: str) -> Extractor:
+    """A vision model of transformers: its pooled output (DINOv2: the normalized class token), or CLIP's projection."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel
+
+    kind = AutoConfig.from_pretrained(folder).model_type
+    valid = ("dinov2", "dinov2_with_registers", "vit", "clip_vision_model", "siglip_vision_model", "clip", "siglip")
+    if kind not in valid:
+        raise ValueError(f"{folder} holds a {kind} model; valid: {', '.join(valid)}")
+    network, info = AutoModel.from_pretrained(folder, output_loading_info=True, use_safetensors=True)
+    if info["missing_keys"] or info["mismatched_keys"]:
+        raise ValueError(f"{folder} is not complete: {len(info['missing_keys'])} tensors are missing")
+    network.to(device).float().eval().requires_grad_(False)
+    processor = AutoImageProcessor.from_pretrained(folder)
+    return Extractor(
+        name=name,
+        weights=state_sha256_of(folder, network),
+        resize=f"{type(processor).__name__}({getattr(processor, 'size', None)})",
+        implementation="transformers",
+        prepare=lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0],
+        forward=_pooled(network, kind),
+        device=device,
+    )
+
+
+def _pooled(network, kind: str) -> Callable[[Any], Any]:
+    if kind in ("clip", "siglip"):
+        return lambda batch: network.get_image_features(pixel_values=batch).pooler_output
+    return lambda batch: network(pixel_values=batch).pooler_output
+
+
+def state_sha256_of(folder: Path, network) -> str:
+    """Hash of the single weight file, or of the tensors where the weights are in several files."""
+    from .weights import state_sha256
+
+    single = folder / "model.safetensors"
+    return file_sha256(single) if single.is_file() else state_sha256(network)

@@ -1,0 +1,181 @@
+"""Images and their prompts, from a folder, a GenEval folder or WebDataset shards, in a fixed order.
+
+How pictures that are not plain RGB are read: transparency is laid over white; palettes are resolved first; grey is
+repeated in three channels (16-bit grey divided by 257); CMYK is converted by Pillow without a color profile; EXIF
+rotation is not applied.
+"""
+
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+MAX_PIXELS = 64_000_000
+
+
+class ImageError(ValueError):
+    """An image or a set of images that cannot be read."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEntry:
+    """Where one image's bytes lie: `size` bytes at `offset` of `path` (a picture file or a tar shard)."""
+
+    id: str
+    path: Path
+    offset: int = 0
+    size: int
+    prompt: str | None = None
+
+    def read(self) -> bytes:
+        with open(self.path, "rb") as file:
+            file.seek(self.offset)
+            data = file.read(self.size)
+        if len(data) != self.size:
+            raise ImageError(f"{self.path} ends inside {self.id}; copy the file again")
+        return data
+
+
+def list_images(source: Path, limit: int | None = None) -> list[ImageEntry]:
+    """Entries of a folder, a GenEval folder, a folder of tar shards or one tar, sorted by id.
+
+    `limit` keeps that many entries spread evenly over the list, so that every task of a GenEval folder stays present.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise FileNotFoundError(f"no images: {source} does not exist")
+    if source.is_file():
+        entries = _shard_entries([source])
+    elif shards := sorted(source.glob("*.tar")):
+        entries = _shard_entries(shards)
+    elif prompts := _geneval_prompts(source):
+        entries = [entry for folder, prompt in prompts.items() for entry in _geneval_entries(source, folder, prompt)]
+    else:
+        entries = [_file_entry(source, path) for path in sorted(source.rglob("*")) if _is_image(path.name)]
+    if not entries:
+        raise ImageError(f"no images in {source}: expected {', '.join(SUFFIXES)} files, a GenEval folder or tar shards")
+    if limit is None or limit >= len(entries):
+        return entries
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; it must be at least 1")
+    return [entries[index * len(entries) // limit] for index in range(limit)]
+
+
+def decode_image(data: bytes, name: str = "image"):
+    """A PIL RGB image; ImageError for anything that is not a readable PNG, JPEG or WebP of at most 64 Mpx."""
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"])
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise ImageError(f"{name} is {width} x {height} px, more than {MAX_PIXELS // 10**6} Mpx")
+        image.load()
+    except ImageError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"{name} is not a readable PNG, JPEG or WebP image ({error})") from error
+    return _to_rgb(image)
+
+
+def container(data: bytes) -> str:
+    """PNG, JPEG or WEBP, from the first bytes."""
+    if data.startswith(b"\x89PNG"):
+        return "PNG"
+    return "JPEG" if data.startswith(b"\xff\xd8") else "WEBP"
+
+
+def read_captions(path: Path, entries: Sequence[ImageEntry]) -> list[str]:
+    """One prompt an image: a .jsonl of {"file", "prompt"} matched by id, or a text file with a line an image."""
+    lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if Path(path).suffix != ".jsonl":
+        if len(lines) != len(entries):
+            raise ValueError(f"{path} has {len(lines)} captions for {len(entries)} images; it must have one a line")
+        return lines
+    prompts = dict(_caption_row(path, number, line) for number, line in enumerate(lines, 1))
+    missing = [entry.id for entry in entries if entry.id not in prompts]
+    if missing:
+        raise ValueError(f"{path} has no caption for {len(missing)} of {len(entries)} images, first {missing[0]!r}")
+    return [prompts[entry.id] for entry in entries]
+
+
+def _caption_row(path: Path, number: int, line: str) -> tuple[str, str]:
+    try:
+        row = json.loads(line)
+        return row["file"], row["prompt"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f'{path} line {number}: expected {{"file": ..., "prompt": ...}} ({error})') from error
+
+
+def _is_image(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+
+
+def _file_entry(root: Path, path: Path, prompt: str | None = None) -> ImageEntry:
+    return ImageEntry(id=path.relative_to(root).as_posix(), path=path, size=path.stat().st_size, prompt=prompt)
+
+
+def _geneval_prompts(root: Path) -> dict[Path, str]:
+    """Prompt of each `00000/` folder that has a metadata.jsonl."""
+    prompts = {}
+    for path in sorted(root.glob("[0-9]*/metadata.jsonl")):
+        try:
+            prompts[path.parent] = json.loads(path.read_text(encoding="utf-8").splitlines()[0])["prompt"]
+        except (IndexError, KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"{path} is not a GenEval metadata line with a prompt ({error!r})") from error
+    return prompts
+
+
+def _geneval_entries(root: Path, folder: Path, prompt: str) -> list[ImageEntry]:
+    return [_file_entry(root, path, prompt) for path in sorted((folder / "samples").glob("*")) if _is_image(path.name)]
+
+
+def _shard_entries(shards: Sequence[Path]) -> list[ImageEntry]:
+    return [entry for shard in shards for entry in _entries_of_shard(shard)]
+
+
+def _entries_of_shard(shard: Path) -> list[ImageEntry]:
+    """The images of one tar; a sample is the files that share a name up to the first dot."""
+    images, prompts = [], {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                key = member.name.split(".", 1)[0]
+                if member.isfile() and _is_image(member.name):
+                    images.append((key, member))
+                elif member.isfile() and member.name.endswith(".json"):
+                    prompts[key] = _record_prompt(tar.extractfile(member))
+    except (tarfile.TarError, json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ImageError(f"{shard} is not a complete WebDataset shard ({error})") from error
+    return [
+        ImageEntry(
+            id=f"{shard.name}/{member.name}",
+            path=shard,
+            offset=member.offset_data,
+            size=member.size,
+            prompt=prompts.get(key),
+        )
+        for key, member in images
+    ]
+
+
+def _record_prompt(file) -> str | None:
+    record = json.loads(file.read())
+    return record.get("prompt") if isinstance(record, dict) else None
+
+
+def _to_rgb(image):
+    from PIL import Image
+
+    if image.mode in ("I", "I;16", "I;16B", "I;16L"):
+        image = image.point(lambda value: value / 257).convert("L")
+    if image.mode == "P" or "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode in ("RGBA", "LA", "PA"):
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")

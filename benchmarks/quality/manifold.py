@@ -1,0 +1,92 @@
+"""Fidelity apart from diversity: precision and recall, density and coverage, Vendi score; distances in float64."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_ROWS = 2048
+
+
+class PrecisionRecall(NamedTuple):
+    precision: float
+    recall: float
+
+
+class DensityCoverage(NamedTuple):
+    density: float
+    coverage: float
+
+
+def precision_recall(generated: np.ndarray, reference: np.ndarray, *, k: int = 3) -> PrecisionRecall:
+    """Share of each set inside the other's k-nearest-neighbor balls (Kynkaanniemi et al. 2019)."""
+    generated, reference = _centered(generated, reference, k)
+    generated_radius, reference_radius = _radius(generated, k), _radius(reference, k)
+    precise, recalled = [], np.zeros(len(reference), dtype=bool)
+    for distance in _distance_blocks(generated, reference):
+        start = sum(map(len, precise))
+        precise.append((distance <= reference_radius).any(1))
+        recalled |= (distance <= generated_radius[start : start + len(distance), None]).any(0)
+    return PrecisionRecall(float(np.concatenate(precise).mean()), float(recalled.mean()))
+
+
+def density_coverage(generated: np.ndarray, reference: np.ndarray, *, k: int = 5) -> DensityCoverage:
+    """Density (unbounded) and coverage of the reference's k-nearest-neighbor balls (Naeem et al. 2020)."""
+    generated, reference = _centered(generated, reference, k)
+    radius = _radius(reference, k)
+    inside, covered = 0, np.zeros(len(reference), dtype=bool)
+    for distance in _distance_blocks(generated, reference):
+        hits = distance < radius
+        inside += hits.sum()
+        covered |= hits.any(0)
+    return DensityCoverage(float(inside / (k * len(generated))), float(covered.mean()))
+
+
+def vendi(values: np.ndarray) -> float:
+    """Effective number of distinct items: exp of the entropy of the cosine kernel's eigenvalues (Friedman & Dieng 2023).
+
+    From 1 (all alike) to N (all orthogonal).
+    """
+    values = _finite(values)
+    values = values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)
+    # The N x N kernel and the D x D second moment share their nonzero eigenvalues: take the smaller.
+    gram = values @ values.T if len(values) <= values.shape[1] else values.T @ values
+    eigenvalues = np.linalg.eigvalsh(gram / len(values)).clip(0)
+    eigenvalues = eigenvalues[eigenvalues > 1e-12]
+    return float(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
+
+
+def _radius(values: np.ndarray, k: int) -> np.ndarray:
+    """Distance of each item to its k-th neighbor; itself, at distance 0, is not counted."""
+    return np.concatenate([np.partition(block, k, axis=1)[:, k] for block in _distance_blocks(values, values)])
+
+
+def _distance_blocks(a: np.ndarray, b: np.ndarray):
+    squared_a, squared_b = (a**2).sum(1), (b**2).sum(1)
+    for start in range(0, len(a), _ROWS):
+        rows = slice(start, start + _ROWS)
+        squared = squared_a[rows, None] + squared_b - 2 * a[rows] @ b.T
+        distance = np.sqrt(squared.clip(0))
+        if a is b:
+            # Rounding would leave a tiny distance of an item to itself.
+            distance[np.arange(len(distance)), start + np.arange(len(distance))] = 0
+        yield distance
+
+
+def _centered(generated, reference, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Float64 features around a common center: squared distances through products lose digits far from zero."""
+    generated, reference = _finite(generated), _finite(reference)
+    if generated.shape[1] != reference.shape[1]:
+        raise ValueError(
+            f"features of {generated.shape[1]} and {reference.shape[1]} dimensions come from different extractors"
+        )
+    if min(len(generated), len(reference)) <= k:
+        raise ValueError(f"{k} neighbors need more than {k} images; there are {len(generated)} and {len(reference)}")
+    center = reference.mean(0)
+    return generated - center, reference - center
+
+
+def _finite(values) -> np.ndarray:
+    values = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("the features hold NaN or infinite values; look for a broken extractor or image")
+    return values

@@ -1,0 +1,184 @@
+"""All quality metrics of one set of images against a reference, in the record form that reports read."""
+
+import json
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import frechet, kernels, manifold
+from .clip_model import ClipModel, load_clip
+from .clip_score import clip_scores_from_features, score_entry
+from .extractors import Extractor, clip_extractor, default_device, load_extractor
+from .features import Features, extract, load_features, require_same_extractor
+from .images import list_images, read_captions
+from .moments import write_atomically
+
+_NORMAL_95 = 1.959964
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Subject:
+    """What every metric of one comparison shares, and how its names and versions are written."""
+
+    generated: Features
+    reference: Features
+    label: str | None
+
+    def name(self, metric: str) -> str:
+        """Metric, extractor and N, as in fid[icon-clip,n=1000]; named references and skipped images are added."""
+        parts = [self.generated.meta["extractor"]["name"], f"n={len(self.generated.values)}"]
+        parts += [f"ref={self.label}"] if self.label else []
+        skipped = self.generated.meta["skipped"] + self.reference.meta["skipped"]
+        return f"{metric}[{','.join(parts + ([f'skipped={skipped}'] if skipped else []))}]"
+
+    def version(self, detail: str) -> str:
+        """Everything else that would change the value."""
+        extractor, reference = self.generated.meta["extractor"], self.reference.meta
+        containers = "+".join(self.generated.meta["containers"]) + "/" + "+".join(reference["containers"])
+        return (
+            f"{detail}; weights={extractor['weights'][:12]}; resize={extractor['resize']}; "
+            f"ref={reference['images'][:12]},n={len(self.reference.values)}; {containers}"
+        )
+
+
+def measure(
+    generated: Path,
+    reference: Path,
+    *,
+    extractor: str | Path,
+    name: str | None = None,
+    clip: str | Path | None = None,
+    captions: Path | None = None,
+    reference_name: str | None = None,
+    out: Path | None = None,
+    weights: Path | None = None,
+    batch_size: int = 64,
+    device: str | None = None,
+    limit: int | None = None,
+    skip_corrupt: bool = False,
+) -> dict[str, Any]:
+    """{"metrics": {name: {value, ci, n, clusters?, higher_is_better, version}}, "warnings", "fid_by_n", "clip_scores"}.
+
+    Either side may be images or a features file. `clip` adds the CLIP score where every image has a prompt (a GenEval
+    folder, shards, or `captions`). `out` keeps the features and quality.json; without it nothing is written.
+    """
+    network, model = _load(extractor, name, clip, weights, device)
+    settings = {"batch_size": batch_size, "limit": limit, "skip_corrupt": skip_corrupt}
+    with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", frechet.RankDeficientWarning)
+        folder = Path(out) if out else Path(scratch)
+        ours = _features(generated, network, folder / "features.safetensors", settings)
+        theirs = _features(reference, network, folder / "reference.safetensors", settings)
+        result = compare(ours, theirs, reference_name=reference_name)
+        if model:
+            same = network.implementation == "open_clip" and model.weights == network.weights
+            images = ours if same else _clip_features(generated, model, folder, settings)
+            result["metrics"] |= _clip_metric(result, images, _prompts(generated, captions, images.ids), model)
+    result["warnings"] += [str(item.message) for item in caught]
+    if out:
+        write_atomically(Path(out) / "quality.json", (json.dumps(result, indent=1) + "\n").encode())
+    return result
+
+
+def compare(generated: Features, reference: Features, *, reference_name: str | None = None) -> dict[str, Any]:
+    """The metrics that need features alone."""
+    require_same_extractor(generated.meta, reference.meta)
+    subject = _Subject(generated=generated, reference=reference, label=reference_name)
+    a, b = generated.values, reference.values
+    metrics = {subject.name("fid"): _entry(frechet.fid(a, b), len(a), False, subject.version("frechet float64"))}
+    by_n = []
+    if len(a) >= 20:
+        limit = frechet.fid_infinity(a, b)
+        by_n = [[size, distance] for size, distance in zip(limit.sizes, limit.distances)]
+        metrics[subject.name("fid_infinity")] = _entry(
+            limit.value, len(a), False, subject.version("line in 1/N, 8 sizes from N/5, seed 0"), stderr=limit.stderr
+        )
+    estimate = kernels.kid(a, b)
+    metrics[subject.name("kid")] = _entry(
+        estimate.value, len(a), False, subject.version("cubic, unbiased, all samples"), stderr=estimate.stderr
+    )
+    metrics[subject.name("cmmd")] = _entry(
+        kernels.cmmd(a, b), len(a), False, subject.version("sigma 10, biased, x1000")
+    )
+    metrics |= _manifold_metrics(subject, a, b)
+    return {"metrics": metrics, "warnings": _container_warning(generated, reference), "fid_by_n": by_n}
+
+
+def _manifold_metrics(subject: _Subject, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+    metrics = {subject.name("vendi"): _entry(manifold.vendi(a), len(a), True, subject.version("cosine kernel"))}
+    if min(len(a), len(b)) > 5:
+        values = {**manifold.precision_recall(a, b)._asdict(), **manifold.density_coverage(a, b)._asdict()}
+        for metric, value in values.items():
+            k = 3 if metric in ("precision", "recall") else 5
+            metrics[subject.name(metric)] = _entry(value, len(a), True, subject.version(f"k={k}"))
+    return metrics
+
+
+def _entry(
+    value: float, n: int, higher_is_better: bool, version: str, *, stderr: float | None = None, ci: list | None = None
+) -> dict[str, Any]:
+    if stderr is not None and np.isfinite(stderr):
+        ci = [value - _NORMAL_95 * stderr, value + _NORMAL_95 * stderr]
+    return {"value": value, "ci": ci, "n": n, "higher_is_better": higher_is_better, "version": version}
+
+
+def _load(extractor, name, clip, weights, device) -> tuple[Extractor, ClipModel | None]:
+    """The extractor and the CLIP; loaded once where they are the same folder."""
+    model = (
+        load_clip(clip, name=name if clip == extractor else None, device=device or default_device()) if clip else None
+    )
+    if model and clip == extractor:
+        return clip_extractor(model), model
+    return load_extractor(extractor, name=name, weights=weights, device=device), model
+
+
+def _features(source: Path, network: Extractor, out: Path, settings: dict[str, Any]) -> Features:
+    if Path(source).suffix == ".safetensors":
+        features = load_features(source)
+        require_same_extractor(features.meta, {"extractor": network.identity})
+        return features
+    return load_features(extract(source, network, out, **settings))
+
+
+def _clip_features(generated: Path, model: ClipModel, folder: Path, settings: dict[str, Any]) -> Features:
+    if Path(generated).suffix == ".safetensors":
+        raise ValueError(f"the CLIP score needs images, and {generated} holds features of another network")
+    return _features(generated, clip_extractor(model), folder / "clip_features.safetensors", settings)
+
+
+def _prompts(generated: Path, captions: Path | None, ids: Sequence[str]) -> list[str]:
+    """The prompts of the images `ids`, from the images' own folder or the captions file."""
+    if Path(generated).suffix == ".safetensors":
+        raise ValueError(f"the CLIP score needs prompts, and {generated} holds none; give the images instead")
+    entries = list_images(generated)
+    by_id = {entry.id: entry for entry in entries}
+    if captions:
+        texts = dict(zip(by_id, read_captions(captions, entries)))
+    else:
+        texts = {entry.id: entry.prompt for entry in entries if entry.prompt is not None}
+    missing = [image for image in ids if image not in texts]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} images of {generated} have no prompt, first {missing[0]}; give --captions FILE"
+        )
+    return [texts[image] for image in ids]
+
+
+def _clip_metric(result: dict[str, Any], images: Features, prompts: list[str], model: ClipModel) -> dict[str, Any]:
+    scores = clip_scores_from_features(images.values, prompts, model)
+    if scores.truncated:
+        result["warnings"].append(f"{scores.truncated} prompts are longer than the CLIP reads and were cut")
+    result["clip_scores"] = dict(zip(images.ids, scores.values.round(6).tolist()))
+    return score_entry(scores, prompts, images.meta["skipped"])
+
+
+def _container_warning(generated: Features, reference: Features) -> list[str]:
+    ours, theirs = generated.meta["containers"], reference.meta["containers"]
+    if ours == theirs:
+        return []
+    return [f"generated images are {'+'.join(ours)} and the reference {'+'.join(theirs)}: compression shifts every FID"]
