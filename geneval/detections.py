@@ -1,0 +1,126 @@
+"""detections.jsonl: every image's raw detections, before any threshold, with the identity of what made them."""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from geneval.prompts import COLORS
+
+FILE_NAME = "detections.jsonl"
+_LARGEST_COORDINATE = 1e7
+_DECODER = json.JSONDecoder(parse_constant=lambda name: _refuse(name))
+
+
+class DetectionsError(ValueError):
+    """A line of detections.jsonl that cannot be used; the message names file and line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageDetections:
+    """One line: class -> rows `[x0, y0, x1, y1, score]` in the detector's order; `colors` runs parallel."""
+
+    filename: str  # relative to the folder of images, with "/"
+    size: tuple[int, int]  # width, height
+    detections: Mapping[str, list[list[float]]]
+    colors: Mapping[str, list[str | None]]
+    detector: Mapping[str, Any]
+    sha256: str = ""  # of the image file
+
+    def line(self) -> str:
+        """The line of detections.jsonl, without its newline."""
+        record = {
+            "filename": self.filename,
+            "size": list(self.size),
+            "detections": self.detections,
+            "colors": self.colors,
+            "detector": self.detector,
+            "sha256": self.sha256,
+        }
+        return json.dumps(record, separators=(",", ":"), allow_nan=False)
+
+
+def read_detections(images: Path) -> dict[str, ImageDetections]:
+    """filename -> line, over detections.jsonl and the files of its shards (detections-0-of-2.jsonl, ...)."""
+    paths = detection_files(images)
+    if not paths:
+        raise FileNotFoundError(f"{images / FILE_NAME}: missing; run `python -m geneval detect {images}` first")
+    found: dict[str, ImageDetections] = {}
+    for path in paths:
+        for line in read_lines(path):
+            if line.filename in found:
+                raise DetectionsError(f"{path}: {line.filename} occurs twice")
+            found[line.filename] = line
+    return found
+
+
+def detection_files(images: Path) -> list[Path]:
+    """The finished files: detections.jsonl alone, or those of its shards."""
+    whole = images / FILE_NAME
+    return [whole] if whole.is_file() else sorted(images.glob("detections-*-of-*.jsonl"))
+
+
+def read_lines(path: Path) -> Iterator[ImageDetections]:
+    """The lines of one file; `DetectionsError` names the line that is torn or wrong."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            for number, text in enumerate(file, 1):
+                yield parse_line(text, f"{path}:{number}")
+        except UnicodeDecodeError as error:
+            raise DetectionsError(f"{path}: not UTF-8 text ({error.reason})") from None
+
+
+def parse_line(text: str, where: str) -> ImageDetections:
+    """One line, every field checked."""
+    try:
+        record = _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise DetectionsError(f"{where}: torn or not JSON ({error}); delete the line and run detect again") from None
+    if not isinstance(record, dict):
+        raise DetectionsError(f"{where}: must be a JSON object")
+    filename, detections, colors = record.get("filename"), record.get("detections"), record.get("colors", {})
+    if not isinstance(filename, str) or not filename:
+        raise DetectionsError(f"{where}: 'filename' must be a string, not {filename!r}")
+    if not isinstance(detections, dict) or not isinstance(colors, dict):
+        raise DetectionsError(f"{where}: 'detections' and 'colors' must be objects of lists by class")
+    for name, rows in detections.items():
+        _check_rows(rows, f"{where}: detections[{name!r}]")
+    for name, answers in colors.items():
+        _check_colors(answers, detections.get(name), f"{where}: colors[{name!r}]")
+    detector = record.get("detector", {})
+    size, sha256 = _checked_size(record.get("size"), where), record.get("sha256", "")
+    if not isinstance(detector, dict) or not isinstance(sha256, str):
+        raise DetectionsError(f"{where}: 'detector' must be an object and 'sha256' a string")
+    return ImageDetections(filename, size, detections, colors, detector, sha256)
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(f"the value {name} is not JSON")
+
+
+def _check_rows(rows: Any, where: str) -> None:
+    if type(rows) is not list or not all(type(row) is list and len(row) == 5 for row in rows):
+        raise DetectionsError(f"{where} must be a list of [x0, y0, x1, y1, score]")
+    values = list(chain.from_iterable(rows))
+    if not set(map(type, values)) <= {float, int}:
+        raise DetectionsError(f"{where} holds something that is not a number")
+    # NaN cannot come out of the parser; an overflowing literal can, as infinity.
+    if values and not (min(values) >= -_LARGEST_COORDINATE and max(values) <= _LARGEST_COORDINATE):
+        raise DetectionsError(f"{where} holds a number beyond {_LARGEST_COORDINATE:g}")
+
+
+def _check_colors(answers: Any, rows: Any, where: str) -> None:
+    if type(answers) is not list or rows is None or len(answers) != len(rows):
+        raise DetectionsError(f"{where} must be a list parallel to the class's detections")
+    if wrong := [a for a in answers if a is not None and a not in COLORS]:
+        raise DetectionsError(f"{where}: {wrong[0]!r} is none of {', '.join(COLORS)}")
+
+
+def _checked_size(size: Any, where: str) -> tuple[int, int]:
+    is_pair = isinstance(size, list) and len(size) == 2 and all(type(s) is int and s > 0 for s in size)
+    if not is_pair or not math.isfinite(size[0] * size[1]):
+        raise DetectionsError(f"{where}: 'size' must be [width, height], not {size!r}")
+    return size[0], size[1]

@@ -1,0 +1,184 @@
+"""GenEval's images from any diffusers text-to-image pipeline, in the original's folder layout, resumable."""
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from geneval.layout import sample_path, write_prompt_folder
+from geneval.prompts import Prompt
+
+Progress = Callable[[int, int], None]  # images done, images in all
+_PNG_END = b"IEND\xaeB`\x82"
+
+
+def generate_images(
+    pipeline: Any,
+    prompts: Sequence[Prompt],
+    out: Path,
+    *,
+    copies: int = 4,
+    seed: int = 42,
+    batch_size: int = 1,
+    call: Mapping[str, Any] = {},
+    seeding: Literal["original", "image"] = "original",
+    shard: tuple[int, int] = (0, 1),
+    progress: Progress | None = None,
+) -> Path:
+    """Write OUT/INDEX/samples/COPY.png for every prompt; complete images that are there are kept.
+
+    seeding="original": the global seed is set before each prompt and its images are drawn one after another,
+    `batch_size` of them a call. seeding="image": each image has its own generator from (seed, prompt text, copy), so it
+    does not depend on the batch, and a batch spans prompts. `call`: further arguments of the pipeline's call.
+    `shard` = (i, n) takes every n-th prompt from the i-th.
+    """
+    if seeding not in ("original", "image"):
+        raise ValueError(f"seeding must be 'original' or 'image', not {seeding!r}")
+    if copies < 1 or batch_size < 1 or not 0 <= shard[0] < shard[1]:
+        raise ValueError(
+            f"copies and batch_size must be at least 1 and shard (i, n) with i < n; got {copies}, {batch_size}, {shard}"
+        )
+    work = [(i, prompt) for i, prompt in enumerate(prompts) if i % shard[1] == shard[0]]
+    for index, prompt in work:
+        write_prompt_folder(out, index, prompt)
+    todo = [
+        (i, prompt, copy) for i, prompt in work for copy in range(copies) if not _is_complete(sample_path(out, i, copy))
+    ]
+    total = len(work) * copies
+    done = total - len(todo)
+    drawn = _one_generator_each if seeding == "image" else _one_seed_a_prompt
+    for index, copy, image in drawn(pipeline, todo, copies, seed, batch_size, call):
+        _write_png(image, sample_path(out, index, copy))
+        done += 1
+        if progress is not None:
+            progress(done, total)
+    return out
+
+
+def image_seed(seed: int, prompt: str, copy: int) -> int:
+    """The seed of one image: any image can be made again alone."""
+    digest = hashlib.sha256(json.dumps([seed, prompt, copy]).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def load_pipeline(name: str, device: str | None = None, dtype: str | None = None) -> Any:
+    """A diffusers pipeline folder or name; a folder of another package's class is loaded with that class."""
+    import torch
+
+    kwargs: dict[str, Any] = {} if dtype is None else {"torch_dtype": getattr(torch, dtype)}
+    pipeline = _pipeline_class(Path(name)).from_pretrained(name, use_safetensors=True, **kwargs)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device) if device else pipeline
+
+
+def _pipeline_class(folder: Path) -> Any:
+    """The class that the folder's index names: diffusers' own, or one from the package of its components."""
+    import diffusers
+
+    index = folder / "model_index.json"
+    if not index.is_file():
+        if folder.exists():
+            raise FileNotFoundError(f"{index}: missing; {folder} is not a diffusers pipeline folder")
+        return diffusers.DiffusionPipeline
+    record = json.loads(index.read_text(encoding="utf-8"))
+    name = record.get("_class_name")
+    if isinstance(name, str) and name not in dir(diffusers):
+        packages = {v[0].split(".")[0] for v in record.values() if isinstance(v, list) and isinstance(v[0], str)}
+        for package in sorted(packages - {"diffusers", "transformers"}):
+            module = import_module(package)
+            if name in dir(module):
+                return vars(module).get(name) or module.__getattr__(name)
+        raise ValueError(f"{index}: class {name!r} is neither diffusers' nor of {sorted(packages)}")
+    return diffusers.DiffusionPipeline
+
+
+def _one_generator_each(
+    pipeline: Any,
+    todo: Sequence[tuple[int, Prompt, int]],
+    copies: int,
+    seed: int,
+    batch_size: int,
+    call: Mapping[str, Any],
+) -> Iterator[tuple[int, int, Any]]:
+    import torch
+
+    for part in _batched(todo, batch_size):
+        seeds = [image_seed(seed, prompt.prompt, copy) for _, prompt, copy in part]
+        generators = [torch.Generator().manual_seed(s) for s in seeds]
+        images = _images(pipeline, len(part), prompt=[p.prompt for _, p, _ in part], generator=generators, **call)
+        for (index, _, copy), image in zip(part, images):
+            yield index, copy, image
+
+
+def _one_seed_a_prompt(
+    pipeline: Any,
+    todo: Sequence[tuple[int, Prompt, int]],
+    copies: int,
+    seed: int,
+    batch_size: int,
+    call: Mapping[str, Any],
+) -> Iterator[tuple[int, int, Any]]:
+    """A prompt with one image missing is drawn whole: its images come from one stream."""
+    wanted: dict[int, tuple[Prompt, set[int]]] = {}
+    for index, prompt, copy in todo:
+        wanted.setdefault(index, (prompt, set()))[1].add(copy)
+    for index, (prompt, missing) in wanted.items():
+        drawn: list[Any] = []
+        with _seeded(seed):
+            while len(drawn) <= max(missing):
+                count = min(batch_size, copies - len(drawn))
+                drawn += _images(pipeline, count, prompt=prompt.prompt, num_images_per_prompt=count, **call)
+        for copy in sorted(missing):
+            yield index, copy, drawn[copy]
+
+
+def _images(pipeline: Any, count: int, **call: Any) -> list[Any]:
+    images = pipeline(**call).images
+    if len(images) != count:
+        raise ValueError(f"the pipeline returned {len(images)} images where {count} were asked for")
+    return list(images)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """The global generators seeded, as the original does before each prompt, and restored afterwards."""
+    import numpy as np
+    import torch
+
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        random.seed(seed)
+        np.random.seed(seed % 2**32)
+        torch.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+def _batched(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _is_complete(path: Path) -> bool:
+    """Whether a PNG is there to its last chunk."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            return file.read() == _PNG_END
+    except OSError:
+        return False
+
+
+def _write_png(image: Any, path: Path) -> None:
+    """Rename without fsync: an image torn by a power cut has no last chunk and is drawn again."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    image.save(partial, format="PNG")
+    os.replace(partial, path)

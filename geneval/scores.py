@@ -1,0 +1,144 @@
+"""Verdicts for a folder of images from its detections.jsonl alone; results.jsonl with the original's bytes."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from geneval.completeness import IncompleteFolder, expected_prompts, find_problems
+from geneval.detections import ImageDetections, read_detections
+from geneval.layout import PromptFolder, read_layout, write_text
+from geneval.options import Options
+from geneval.prompts import Prompt, parse_json, prompts_sha256
+from geneval.rules import MissingColor, check, grade
+
+FIELDS = ("filename", "tag", "prompt", "correct", "reason", "metadata", "details")  # in the original's order
+
+
+class ResultsError(ValueError):
+    """A line of a results file that cannot be used; the message names file and line."""
+
+
+def score_folder(
+    images: Path,
+    out: Path | None = None,
+    *,
+    options: Mapping[str, object] | Options = {},  # noqa: B006 - never written to
+    prompts: Sequence[Prompt] | Path | None = None,
+    allow_partial: bool = False,
+    copies: int | None = None,
+) -> list[dict[str, Any]]:
+    """The rows of results.jsonl (`FIELDS`) of a whole folder, written to `out` if given, with OUT.json beside it.
+
+    `prompts`: what the folder must hold (default: the official 553, four images each). What is missing, unreadable,
+    double or foreign raises one `IncompleteFolder` that lists it; `allow_partial` scores the rest and adds
+    `"partial": true` to each row.
+    """
+    options = options if isinstance(options, Options) else Options.parse(options)
+    images, lines = Path(images), read_detections(Path(images))
+    folders, problems = read_layout(images)
+    expected = expected_prompts(prompts)
+    problems += find_problems(folders, lines, expected, copies or (4 if prompts is None else None))
+    if problems and not allow_partial:
+        raise IncompleteFolder(images, problems)
+    rows = []
+    for folder, line in _scored(folders, lines):
+        rows.append(_row(images, folder, line, options))
+    if not rows:
+        raise IncompleteFolder(images, [*problems, "nothing to score"])
+    if problems:
+        rows = [{**row, "partial": True} for row in rows]
+    if out is not None:
+        _write(Path(out), rows, _provenance(expected, options, lines, problems))
+    return rows
+
+
+def grade_folder(
+    images: Path,
+    *,
+    options: Mapping[str, object] | Options = {},  # noqa: B006 - never written to
+) -> dict[str, float]:
+    """filename (relative to `images`) -> grade in [0, 1], 1 exactly for a correct image; any folder with detections."""
+    options = options if isinstance(options, Options) else Options.parse(options)
+    folders, _ = read_layout(Path(images))
+    scored = _scored(folders, read_detections(Path(images)))
+    return {line.filename: grade(folder.metadata, line.detections, line.colors, options) for folder, line in scored}
+
+
+def format_results(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The text of results.jsonl: compact, ASCII, slashes escaped, as pandas writes it for the original."""
+    lines = (json.dumps(row, separators=(",", ":")).replace("/", "\\/") for row in rows)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def read_results(path: Path) -> list[dict[str, Any]]:
+    """The rows of a results.jsonl, ours or the original's; `ResultsError` names a line that is torn or wrong."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such results file")
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise ResultsError(f"{path}: not UTF-8 text ({error.reason})") from None
+    rows = [_checked(parse_json(line, f"{path}:{i}"), f"{path}:{i}") for i, line in enumerate(lines, 1) if line.strip()]
+    if not rows:
+        raise ResultsError(f"{path}: holds no rows")
+    return rows
+
+
+def _scored(
+    folders: Sequence[PromptFolder], lines: Mapping[str, ImageDetections]
+) -> Iterator[tuple[PromptFolder, ImageDetections]]:
+    for folder in folders:
+        for sample in folder.samples:
+            if sample in lines:
+                yield folder, lines[sample]
+
+
+def _row(images: Path, folder: PromptFolder, line: ImageDetections, options: Options) -> dict[str, Any]:
+    try:
+        verdict = check(folder.metadata, line.detections, line.colors, options)
+    except MissingColor as error:
+        raise MissingColor(f"{images / line.filename}: {error}") from None
+    details = {name: [line.detections[name][i] for i in kept] for name, kept in verdict.kept.items()}
+    return {
+        "filename": os.path.join(images, line.filename),
+        "tag": folder.metadata["tag"],
+        "prompt": folder.metadata["prompt"],
+        "correct": verdict.correct,
+        "reason": verdict.reason,
+        "metadata": json.dumps(folder.metadata),
+        "details": json.dumps(details),
+    }
+
+
+def _provenance(
+    expected: Sequence[Prompt], options: Options, lines: Mapping[str, ImageDetections], problems: Sequence[str]
+) -> dict[str, Any]:
+    """What a score depends on, for OUT.json: a score of one provenance is never compared with another's."""
+    return {
+        "schema": 1,
+        "prompts_sha256": prompts_sha256(expected),
+        "options": {name: getattr(options, name) for name in Options.__dataclass_fields__},
+        "detector": dict(next(iter(lines.values())).detector),
+        "status": "partial" if problems else "complete",
+        "problems": list(problems),
+    }
+
+
+def _write(out: Path, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out.with_name(out.name + ".json"), json.dumps(provenance, indent=1) + "\n")
+    write_text(out, format_results(rows))
+
+
+def _checked(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise ResultsError(f"{where}: must be a JSON object")
+    if missing := [name for name in ("tag", "prompt", "correct", "metadata") if name not in row]:
+        raise ResultsError(f"{where}: has no {', '.join(missing)}")
+    if not isinstance(row["correct"], bool):
+        raise ResultsError(f"{where}: 'correct' must be true or false, not {row['correct']!r}")
+    if not isinstance(row["tag"], str) or not isinstance(row["metadata"], str):
+        raise ResultsError(f"{where}: 'tag' and 'metadata' must be strings")
+    return row
