@@ -1,0 +1,79 @@
+"""Data sets of the icon world: the teacher's pictures of sampled captions, in the shards that `distill` writes too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ablations.icons.compositions import allowed, colors_of, compositions, split_of
+from ablations.icons.scenes import Scene, arrange
+from ablations.icons.teacher import draw
+from ablations.icons.world import TASKS, World, world
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetConfig:
+    """One data set. `images` is its volume, `diversity` the set of compositions that its captions may show."""
+
+    world: str = "cpu"
+    images: int = 8000  # distinct pictures
+    diversity: str = "diverse"  # narrow, diverse or all
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        world(self.world)
+        allowed(self.diversity)
+        if self.images < 1:
+            raise ValueError(f"images must be at least 1, not {self.images}")
+
+
+def sample_scenes(config: DatasetConfig) -> Iterator[Scene]:
+    """The data set's scenes: tasks in turn, captions drawn evenly from the task's compositions, a seed for each."""
+    here: World = world(config.world)
+    choices = compositions(here, config.diversity)
+    tasks = [task for task in TASKS if choices[task]]
+    rng = np.random.default_rng((config.seed, 7))
+    for index in range(config.images):
+        captions = choices[tasks[index % len(tasks)]]
+        asked = captions[int(rng.integers(len(captions)))]
+        seed = int(rng.integers(2**62))
+        yield arrange(asked, here, seed, partial(colors_of, here, config.diversity))
+
+
+def render_dataset(config: DatasetConfig, out: Path) -> dict[str, Any]:
+    """Draw the data set into WebDataset shards under `out`; returns its manifest."""
+    from lightgen.shards import Sample, write_shards
+
+    here = world(config.world)
+
+    def samples() -> Iterator[Sample]:
+        for index, scene in enumerate(sample_scenes(config)):
+            record = {"prompt": scene.request["prompt"], "tag": scene.request["tag"], "seed": scene.seed}
+            objects = [{"class": item.name, "color": item.color} for item in scene.objects]
+            yield Sample(f"{index:08d}", draw(scene, here).image, {**record, "objects": objects})
+
+    manifest = {"teacher": f"icon-teacher/{here.name}", "config": asdict(config), "world": asdict(here)}
+    return write_shards(samples(), out, manifest={**manifest, "diversity": diversity_statistics(config)})
+
+
+def diversity_statistics(config: DatasetConfig) -> dict[str, Any]:
+    """How diverse the data set is: distinct captions, and the share of the world's compositions that they cover."""
+    here = world(config.world)
+    captions = {}
+    for scene in sample_scenes(config):
+        captions[scene.request["prompt"]] = scene.request
+    everything = sum(len(requests) for requests in compositions(here, "all").values())
+    return {
+        "images": config.images,
+        "distinct_captions": len(captions),
+        "composition_coverage": len(captions) / everything,
+        "captions_by_split": {
+            split: sum(split_of(asked, here) == split for asked in captions.values())
+            for split in ("shared", "diverse", "unseen")
+        },
+    }
