@@ -171,11 +171,9 @@ def _measure(model, tokenizer, world: World, seed: int) -> dict[str, float]:
         images = model.encode_image(_inputs(crops), normalize=True)
         right = 0
         for name in world.classes:
-            prompts = [
-                [f"a photo of a {c} {name}", f"a photo of a {c}-colored {name}", f"a photo of a {c} object"]
-                for c in COLORS
-            ]
-            directions = torch.stack([torch.nn.functional.normalize(encode(three).mean(0), dim=0) for three in prompts])
+            forms = (f"a photo of a {{}} {name}", f"a photo of a {{}}-colored {name}", "a photo of a {} object")
+            means = [encode([form.format(color) for form in forms]).mean(0) for color in COLORS]
+            directions = torch.nn.functional.normalize(torch.stack(means), dim=1)
             rows = [row for row, pair in enumerate(names) if pair[0] == name]
             answers = (images[rows] @ directions.T).argmax(1).tolist()
             right += sum(names[row][1] == list(COLORS)[answer] for row, answer in zip(rows, answers))
