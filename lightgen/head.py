@@ -1,0 +1,90 @@
+"""The head: an AdaLN MLP that denoises one token, given the trunk's vector for it.
+
+D token channels, C trunk width, W head width; every function works on any leading shape.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lightgen.blocks import EPSILON
+
+TIME_CHANNELS = 256
+
+
+class Head(nn.Module):
+    """AdaLN-zero residual MLP (Peebles and Xie 2023; per token as in Li et al. 2024): x_t (..., D) to (..., out)."""
+
+    def __init__(self, channels: int, out_channels: int, condition_channels: int, width: int, depth: int):
+        super().__init__()
+        self.input = nn.Linear(channels, width)
+        self.time_in = nn.Linear(TIME_CHANNELS, width)
+        self.time_out = nn.Linear(width, width)
+        self.condition = nn.Linear(condition_channels, width)
+        self.blocks = nn.ModuleList([HeadBlock(width) for _ in range(depth)])
+        self.final = FinalLayer(width, out_channels)
+
+    def forward(self, x: Tensor, times: Tensor, z: Tensor) -> Tensor:
+        """The prediction (..., out) for x_t (..., D) at `times` (...,), given z (..., C)."""
+        return self.denoise(x, self.embed_times(times) + self.condition(z))
+
+    def embed_times(self, times: Tensor) -> Tensor:
+        """(..., W) from times on the 0..1000 scale, through 256 sinusoids and a two-layer MLP."""
+        half = TIME_CHANNELS // 2
+        steps = torch.arange(half, dtype=torch.float32, device=times.device)
+        angles = times.unsqueeze(-1).float() * torch.exp(steps * (-math.log(10000) / half))
+        waves = torch.cat([angles.cos(), angles.sin()], dim=-1).to(self.time_in.weight.dtype)
+        return self.time_out(F.silu(self.time_in(waves)))
+
+    def denoise(self, x: Tensor, condition: Tensor) -> Tensor:
+        """The prediction, given the sum of the time embedding and the embedded trunk vector (..., W)."""
+        x = self.input(x.to(self.input.weight.dtype))
+        condition = F.silu(condition)  # every block modulates from this, so it is taken once
+        for block in self.blocks:
+            x = block(x, condition)
+        return self.final(x, condition)
+
+
+class HeadBlock(nn.Module):
+    """x + gate * MLP(scale and shift of norm(x)), modulated by the condition."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=EPSILON)
+        self.fc1 = nn.Linear(width, width)
+        self.fc2 = nn.Linear(width, width)
+        self.modulation = nn.Linear(width, 3 * width)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
+        update = self.fc2(F.silu(self.fc1(torch.addcmul(shift, self.norm(x), scale + 1))))
+        return torch.addcmul(x, gate, update)
+
+
+class FinalLayer(nn.Module):
+    """Modulated norm without weights, then a linear to the output channels."""
+
+    def __init__(self, width: int, out_channels: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=EPSILON, elementwise_affine=False)
+        self.linear = nn.Linear(width, out_channels)
+        self.modulation = nn.Linear(width, 2 * width)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        shift, scale = self.modulation(condition).chunk(2, dim=-1)
+        return self.linear(torch.addcmul(shift, self.norm(x), scale + 1))
+
+
+def initialize(head: Head) -> None:
+    """Xavier everywhere, small time MLP, and zero modulations and output: the head starts as the zero function."""
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    for linear in (head.time_in, head.time_out):
+        nn.init.normal_(linear.weight, std=0.02)
+    for layer in [*head.blocks, head.final]:
+        nn.init.zeros_(layer.modulation.weight)
+    nn.init.zeros_(head.final.linear.weight)

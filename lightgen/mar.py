@@ -1,0 +1,357 @@
+"""LightGen's masked autoregressive model: text aligner, masked encoder, decoder, cross stack, diffusion head.
+
+B images, N tokens (row by row), M of them masked, V visible, L text positions, W width, D token channels, K noise copies.
+Structure as released (XianfengWu01/LightGen, models/fluid_arbitrary.py); text enters in the cross stack only.
+"""
+
+from dataclasses import dataclass, fields
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from lightgen.blocks import EPSILON, Block, CrossBlock, TextProjection, take
+from lightgen.diffusion import add_noise, flow_noised, learned_range_loss
+from lightgen.head import Head, initialize
+from lightgen.masking import Draws
+
+POSITION_OFFSET = 0.1  # added to each side when position tables are resized, as in DINO and the release
+FLOW_TIME_SCALE = 1000.0  # flow times in (0, 1) are shown to the head on the same scale as timesteps
+
+
+@dataclass(frozen=True, kw_only=True)
+class MARConfig:
+    """Sizes, dropout and switches of a `MAR`; the defaults are the released 792 M model's."""
+
+    width: int = 1024  # of every transformer stack
+    encoder_depth: int = 16  # blocks
+    decoder_depth: int = 16  # blocks
+    cross_depth: int = 16  # blocks
+    heads: int = 16  # attention heads; divides width
+    mlp_ratio: float = 4.0  # hidden width of an MLP over width
+    text_depth: int = 6  # blocks of the text aligner
+    text_channels: int = 4096  # width of the text encoder's features
+    max_text_length: int = 128  # text positions; captions are padded to it where padding is attended to
+    vae_channels: int = 16  # latent channels
+    vae_stride: int = 8  # pixels per latent position
+    patch_size: int = 2  # latent positions per token side
+    position_grid: int = 16  # entries per side of the position tables
+    dropout: float = 0.1  # of attention weights and projections, in training
+    text_drop: float = 0.1  # share of captions replaced by the null text in training
+    head_depth: int = 8  # blocks
+    head_width: int = 1536
+    head_objective: Literal["ddpm", "flow"] = "ddpm"  # epsilon with learned variance, or rectified-flow velocity
+    diffusion_steps: int = 1000  # of the ddpm training schedule
+    noise_copies: int = 4  # noise draws per token and training step (diffusion_batch_mul)
+    mask_mean: float = 1.0  # of the truncated normal of mask ratios
+    mask_std: float = 0.25
+    mask_minimum: float = 0.7  # smallest mask ratio
+    normalized_residual: bool = True  # released quirk: cross blocks' skip carries the normalized query (utils.py:172)
+    attend_to_padding: bool = True  # released quirk: padded text positions are attended to (utils.py:89-131)
+
+    def __post_init__(self) -> None:
+        for name in ("width", "heads", "text_channels", "max_text_length", "vae_channels", "vae_stride", "patch_size"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("position_grid", "head_width", "noise_copies", "diffusion_steps"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("encoder_depth", "decoder_depth", "cross_depth", "text_depth", "head_depth"):
+            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, must not be negative")
+        _require(self.width % self.heads == 0, f"width {self.width} does not divide into {self.heads} heads")
+        for name in ("dropout", "text_drop"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, must lie in [0, 1]")
+        _require(0 < self.mask_minimum < 1, f"mask_minimum is {self.mask_minimum}, must lie strictly between 0 and 1")
+        _require(self.mask_std > 0, f"mask_std is {self.mask_std}, must be positive")
+        _require(self.head_objective in ("ddpm", "flow"), f"head_objective {self.head_objective!r}: ddpm or flow")
+
+    @property
+    def token_dim(self) -> int:
+        """Channels of one token: a patch of latents."""
+        return self.vae_channels * self.patch_size**2
+
+    @property
+    def token_pixels(self) -> int:
+        """Pixels per side of one token."""
+        return self.vae_stride * self.patch_size
+
+    @property
+    def head_channels(self) -> int:
+        """Output channels of the head: epsilon and variance, or velocity."""
+        return self.token_dim * (2 if self.head_objective == "ddpm" else 1)
+
+
+class MARLoss(NamedTuple):
+    """What a training step needs."""
+
+    loss: Tensor  # scalar to minimize
+    mse: Tensor  # scalar, its squared-error part
+    errors: Tensor  # (B,) mean squared error of the head over an image's masked tokens, channels and noise copies
+
+
+class Layout(NamedTuple):
+    """Which tokens are visible and masked, as ascending index tensors; ragged rows are filled and marked invalid."""
+
+    batch: int
+    visible: Tensor | None  # (B, V) long, None when every token is masked
+    masked: Tensor | None  # (B, M) long, None when every token is masked
+    visible_valid: Tensor | None  # (B, V) bool, None when all are
+    masked_valid: Tensor | None  # (B, M) bool, None when all are
+
+
+class MAR(ModelMixin, ConfigMixin):
+    """The trainable part of LightGen. `MAR(**asdict(MARConfig(...)))`; saved and loaded as any diffusers model."""
+
+    config_name = "config.json"
+
+    @register_to_config
+    def __init__(
+        self,
+        *,
+        width: int,
+        encoder_depth: int,
+        decoder_depth: int,
+        cross_depth: int,
+        heads: int,
+        mlp_ratio: float,
+        text_depth: int,
+        text_channels: int,
+        max_text_length: int,
+        vae_channels: int,
+        vae_stride: int,
+        patch_size: int,
+        position_grid: int,
+        dropout: float,
+        text_drop: float,
+        head_depth: int,
+        head_width: int,
+        head_objective: str,
+        diffusion_steps: int,
+        noise_copies: int,
+        mask_mean: float,
+        mask_std: float,
+        mask_minimum: float,
+        normalized_residual: bool,
+        attend_to_padding: bool,
+    ):
+        super().__init__()
+        config = MARConfig(**{field.name: self.config[field.name] for field in fields(MARConfig)})
+        self.mar_config = config
+        entries = position_grid**2
+
+        def stack(depth: int) -> nn.ModuleList:
+            return nn.ModuleList([Block(width, heads, mlp_ratio, dropout) for _ in range(depth)])
+
+        self.text_projection = TextProjection(text_channels, width)
+        self.text_blocks = stack(text_depth)
+        self.text_norm = nn.LayerNorm(width, eps=EPSILON)
+        self.null_text = nn.Parameter(torch.empty(1, 1, width))
+
+        self.token_embed = nn.Linear(config.token_dim, width)
+        self.encoder_positions = nn.Parameter(torch.empty(1, entries, width))
+        self.token_norm = nn.LayerNorm(width, eps=EPSILON)
+        self.encoder_blocks = stack(encoder_depth)
+        self.encoder_norm = nn.LayerNorm(width, eps=EPSILON)
+
+        self.decoder_embed = nn.Linear(width, width)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, width))
+        self.decoder_positions = nn.Parameter(torch.empty(1, entries, width))
+        self.decoder_blocks = stack(decoder_depth)
+        self.decoder_norm = nn.LayerNorm(width, eps=EPSILON)
+
+        self.cross_embed = nn.Linear(width, width)
+        self.cross_positions = nn.Parameter(torch.empty(1, entries, width))
+        self.cross_blocks = nn.ModuleList(
+            [CrossBlock(width, heads, mlp_ratio, dropout, normalized_residual) for _ in range(cross_depth)]
+        )
+        self.cross_norm = nn.LayerNorm(width, eps=EPSILON)
+
+        self.head = Head(config.token_dim, config.head_channels, width, head_width, head_depth)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        tables = (self.encoder_positions, self.decoder_positions, self.cross_positions)
+        for parameter in (self.null_text, self.mask_token, *tables):
+            nn.init.normal_(parameter, std=0.02)
+        initialize(self.head)
+
+    def forward(self, latents: Tensor, text: Tensor, text_lengths: Tensor, draws: Draws) -> MARLoss:
+        """The loss of a batch of latents (B, C, H, W) with text features (B, L, text_channels) of true lengths (B,)."""
+        tokens = self.patchify(latents)
+        grid = self.token_grid(latents)
+        aligned, key_mask = self.align_text(text, text_lengths)
+        aligned = torch.where(draws.text_dropped[:, None, None], self.null_text, aligned)
+        layout = mask_layout(draws)
+        x = self.decode(self.encode(tokens, grid, layout), grid, layout, queries=layout.masked)
+        z = self.cross(x, self.positions(self.cross_positions, grid), aligned, key_mask, layout.masked)
+        return self.head_loss(tokens, z, draws, layout)
+
+    def patchify(self, latents: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, N, D): tokens row by row, channels slowest within a token."""
+        patch = self.mar_config.patch_size
+        h, w = self.token_grid(latents)
+        x = latents.reshape(len(latents), -1, h, patch, w, patch).permute(0, 2, 4, 1, 3, 5)
+        return x.reshape(len(latents), h * w, -1)
+
+    def unpatchify(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(B, N, D) -> (B, C, H, W), the inverse of `patchify`."""
+        patch = self.mar_config.patch_size
+        x = tokens.reshape(len(tokens), *grid, -1, patch, patch).permute(0, 3, 1, 4, 2, 5)
+        return x.reshape(len(tokens), -1, grid[0] * patch, grid[1] * patch)
+
+    def token_grid(self, latents: Tensor) -> tuple[int, int]:
+        """(h, w) tokens of latents (B, C, H, W)."""
+        config = self.mar_config
+        channels, height, width = latents.shape[1:]
+        if channels != config.vae_channels:
+            raise ValueError(f"latents have {channels} channels, this model was made for {config.vae_channels}")
+        if height % config.patch_size or width % config.patch_size:
+            raise ValueError(f"latents of {height}x{width} do not divide into patches of {config.patch_size}")
+        return height // config.patch_size, width // config.patch_size
+
+    def align_text(self, text: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Aligned text (B, L, W) and its key mask (B, L), None where padding is attended to."""
+        if text.shape[-1] != self.mar_config.text_channels:
+            wanted = self.mar_config.text_channels
+            raise ValueError(f"text features have {text.shape[-1]} channels, this model was made for {wanted}")
+        key_mask = None
+        if not self.mar_config.attend_to_padding:
+            key_mask = torch.arange(text.shape[1], device=text.device) < lengths[:, None]
+        x = self.text_projection(text.to(self.mask_token.dtype))
+        for block in self.text_blocks:
+            x = block(x, key_mask)
+        return self.text_norm(x), key_mask
+
+    def encode(self, tokens: Tensor, grid: tuple[int, int], layout: Layout) -> Tensor | None:
+        """Encoded visible tokens (B, V, W); None when there are none."""
+        if layout.visible is None:
+            return None
+        positions = self.positions(self.encoder_positions, grid)
+        x = take(tokens, layout.visible).to(positions.dtype)
+        x = self.token_norm(self.token_embed(x) + positions[0][layout.visible])
+        key_mask = layout.visible_valid
+        if key_mask is not None:
+            # An image without visible tokens attends to its fillers; the decoder never reads them.
+            key_mask = key_mask | ~key_mask.any(1, keepdim=True)
+        for block in self.encoder_blocks:
+            x = block(x, key_mask)
+        return self.encoder_norm(x)
+
+    def decode(
+        self, visible: Tensor | None, grid: tuple[int, int], layout: Layout, queries: Tensor | None = None
+    ) -> Tensor:
+        """Decoded tokens (B, N, W), or (B, M, W) at the positions `queries`, which the last block alone computes.
+
+        Without visible tokens the result is (1, N, W): the decoder sees no text, so it is the same for every image.
+        """
+        positions = self.positions(self.decoder_positions, grid)
+        if layout.visible is None or visible is None:
+            x = self.mask_token + positions
+            if self.training and self.mar_config.dropout:  # dropout is drawn for each image
+                x = x.expand(layout.batch, -1, -1)
+        else:
+            x = self.decoder_embed(visible)
+            mask_token = self.mask_token.to(x.dtype)
+            if layout.visible_valid is not None:
+                x = torch.where(layout.visible_valid[..., None], x, mask_token)
+            index = layout.visible[..., None].expand_as(x)
+            x = mask_token.expand(len(x), positions.shape[1], -1).scatter(1, index, x) + positions
+        if queries is not None and not len(self.decoder_blocks):
+            x = take(x, queries)
+        for depth, block in enumerate(self.decoder_blocks, 1):
+            x = block(x, queries=queries if depth == len(self.decoder_blocks) else None)
+        return self.decoder_norm(x)
+
+    def cross(
+        self, x: Tensor, positions: Tensor, aligned: Tensor, key_mask: Tensor | None, index: Tensor | None
+    ) -> Tensor:
+        """The head's condition z (B, M, W) for decoded tokens x at the positions `index` (all when None)."""
+        x = self.cross_embed(x) + (positions if index is None else positions[0][index])
+        x = x.expand(len(aligned), -1, -1)
+        for block in self.cross_blocks:
+            x = block(x, block.keys_values(aligned), key_mask)
+        return self.cross_norm(x)
+
+    def positions(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
+        """A position table for a grid of (h, w) tokens, (1, N, W): bicubic where the grid is not the table's.
+
+        The release builds a (w, h) table (fluid_arbitrary.py:198-218), wrong where h != w; here it is (h, w).
+        """
+        side = self.mar_config.position_grid
+        if grid == (side, side):
+            return table
+        scale = ((grid[0] + POSITION_OFFSET) / side, (grid[1] + POSITION_OFFSET) / side)
+        image = table.float().reshape(1, side, side, -1).permute(0, 3, 1, 2)
+        image = F.interpolate(image, scale_factor=scale, mode="bicubic")
+        return image.flatten(2).transpose(1, 2).to(table.dtype)
+
+    def head_loss(self, tokens: Tensor, z: Tensor, draws: Draws, layout: Layout) -> MARLoss:
+        """The head's loss on masked tokens; the noise copies share the condition."""
+        config = self.mar_config
+        clean, timesteps, noise = tokens.float(), draws.timesteps, draws.noise
+        if layout.masked is not None:
+            batch, num_tokens = draws.mask.shape
+            offsets = torch.arange(batch, device=tokens.device)[:, None] * num_tokens
+            index = (layout.masked + offsets).flatten()
+            shape = layout.masked.shape
+            clean = clean.flatten(0, 1).index_select(0, index).unflatten(0, shape)  # (B, M, D)
+            timesteps = timesteps.flatten(1).index_select(1, index).unflatten(1, shape)  # (K, B, M)
+            noise = noise.flatten(1, 2).index_select(1, index).unflatten(1, shape)  # (K, B, M, D)
+        condition = self.head.condition(z) + self.embed_times(timesteps)  # (K, B, M, head width)
+        clean = clean.expand_as(noise)
+        if config.head_objective == "flow":
+            prediction = self.head.denoise(flow_noised(clean, noise, timesteps), condition)
+            squared = (prediction.float() - (noise - clean)).square().mean(-1)
+            variational = None
+        else:
+            noisy = add_noise(clean, noise, timesteps, config.diffusion_steps)
+            prediction = self.head.denoise(noisy, condition)
+            squared, variational = learned_range_loss(prediction, clean, noise, timesteps, config.diffusion_steps)
+        return _reduce(squared, variational, layout.masked_valid)
+
+    def embed_times(self, timesteps: Tensor) -> Tensor:
+        """The head's time embedding; from a table of all steps where that is less work."""
+        if timesteps.is_floating_point():
+            return self.head.embed_times(timesteps * FLOW_TIME_SCALE)
+        steps = self.mar_config.diffusion_steps
+        if timesteps.numel() <= steps:
+            return self.head.embed_times(timesteps)
+        return F.embedding(timesteps, self.head.embed_times(torch.arange(steps, device=timesteps.device)))
+
+
+def mask_layout(draws: Draws) -> Layout:
+    """The index tensors of `draws.mask`; shapes follow from counts known on the host."""
+    mask = draws.mask
+    batch, num_tokens = mask.shape
+    least, most = draws.masked_range
+    if least == num_tokens:
+        return Layout(batch, None, None, None, None)
+    order = mask.byte().argsort(dim=1, stable=True)  # visible ascending, then masked ascending
+    visible = order[:, : num_tokens - least]
+    if least == most:
+        return Layout(batch, visible, order[:, num_tokens - least :], None, None)
+    masked = (~mask).byte().argsort(dim=1, stable=True)[:, :most]
+    return Layout(batch, visible, masked, ~mask.gather(1, visible), mask.gather(1, masked))
+
+
+def _reduce(squared: Tensor, variational: Tensor | None, valid: Tensor | None) -> MARLoss:
+    """Means over masked tokens, each weighing the same, of losses (K, B, M)."""
+    if valid is None:
+        errors = squared.mean((0, 2))
+        mse = errors.mean()
+        return MARLoss(mse if variational is None else mse + variational.mean(), mse, errors)
+    errors = (squared.mean(0) * valid).sum(1) / valid.sum(1)
+    total = valid.sum()
+    mse = (squared.mean(0) * valid).sum() / total
+    loss = mse if variational is None else mse + (variational.mean(0) * valid).sum() / total
+    return MARLoss(loss, mse, errors)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

@@ -1,0 +1,120 @@
+"""What training draws at random: masks, timesteps, noise, dropped captions; and the masked counts of generation."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from lightgen.mar import MARConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """The randomness of one training step, drawn beforehand so that several models or images can share it."""
+
+    mask: Tensor  # (B, N) bool, true = masked
+    timesteps: Tensor  # (K, B, N) long for ddpm, float in (0, 1) for flow
+    noise: Tensor  # (K, B, N, D)
+    text_dropped: Tensor  # (B,) bool, true = the caption is replaced by the null text
+    masked_range: tuple[int, int]  # fewest and most masked tokens of an image, known on the host: no synchronization
+
+    @classmethod
+    def of(cls, mask: Tensor, timesteps: Tensor, noise: Tensor, text_dropped: Tensor) -> Self:
+        """Draws from given tensors; reads the masked counts back from the device."""
+        counts = mask.sum(1)
+        least, most = int(counts.min()), int(counts.max())
+        return cls(mask=mask, timesteps=timesteps, noise=noise, text_dropped=text_dropped, masked_range=(least, most))
+
+    def repeat(self, times: int) -> Self:
+        """The draws tiled along the batch, so that `times` images of one row share them: order w1 w2 l1 l2."""
+        return type(self)(
+            mask=self.mask.repeat(times, 1),
+            timesteps=self.timesteps.repeat(1, times, 1),
+            noise=self.noise.repeat(1, times, 1, 1),
+            text_dropped=self.text_dropped.repeat(times),
+            masked_range=self.masked_range,
+        )
+
+    def select(self, index: Tensor) -> Self:
+        """The draws of the images at `index` (long)."""
+        return type(self)(
+            mask=self.mask[index],
+            timesteps=self.timesteps[:, index],
+            noise=self.noise[:, index],
+            text_dropped=self.text_dropped[index],
+            masked_range=self.masked_range,
+        )
+
+    def to(self, device: torch.device | str) -> Self:
+        """The draws on another device."""
+        return type(self)(
+            mask=self.mask.to(device, non_blocking=True),
+            timesteps=self.timesteps.to(device, non_blocking=True),
+            noise=self.noise.to(device, non_blocking=True),
+            text_dropped=self.text_dropped.to(device, non_blocking=True),
+            masked_range=self.masked_range,
+        )
+
+
+def draw(
+    config: "MARConfig",
+    batch: int,
+    grid: tuple[int, int],
+    generator: torch.Generator,
+    *,
+    drop_text: bool = True,
+    noise_copies: int | None = None,
+    per_image_ratio: bool = False,
+) -> Draws:
+    """Draws for a batch of `batch` images of grid (h, w) tokens, on the generator's device.
+
+    One mask ratio holds for the whole batch, as in the release (models/fluid_arbitrary.py:180-188); with
+    `per_image_ratio` each image has its own. `noise_copies` overrides the config's.
+    """
+    num_tokens = grid[0] * grid[1]
+    copies = config.noise_copies if noise_copies is None else noise_copies
+    device = generator.device
+    ratios = mask_ratios(config, batch if per_image_ratio else 1, generator)
+    # The ratio is a float64 and 1 - 1e-16 of N tokens must still be N, never N + 1.
+    counts = torch.ceil(ratios * num_tokens).clamp(1, num_tokens)
+    rank = torch.rand(batch, num_tokens, generator=generator, device=device).argsort(1)  # a permutation of 0..N-1
+    least, most = (int(counts.min()), int(counts.max()))
+    shape = (copies, batch, num_tokens)
+    if config.head_objective == "flow":
+        timesteps = torch.randn(shape, generator=generator, device=device).sigmoid()
+    else:
+        timesteps = torch.randint(config.diffusion_steps, shape, generator=generator, device=device)
+    dropped = torch.rand(batch, generator=generator, device=device) < (config.text_drop if drop_text else 0.0)
+    return Draws(
+        mask=rank < counts[:, None],
+        timesteps=timesteps,
+        noise=torch.randn(*shape, config.token_dim, generator=generator, device=device),
+        text_dropped=dropped,
+        masked_range=(least, most),
+    )
+
+
+def mask_ratios(config: "MARConfig", count: int, generator: torch.Generator) -> Tensor:
+    """`count` float64 mask ratios in [mask_minimum, 1] from the truncated normal, by its inverse distribution."""
+    edges = torch.tensor([config.mask_minimum, 1.0], dtype=torch.float64, device=generator.device)
+    low, high = torch.special.ndtr((edges - config.mask_mean) / config.mask_std)
+    uniform = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device)
+    ratios = config.mask_mean + config.mask_std * torch.special.ndtri(torch.lerp(low, high, uniform))
+    return ratios.clamp(config.mask_minimum, 1.0)
+
+
+def masked_counts(num_tokens: int, num_steps: int) -> list[int]:
+    """Tokens still masked before each of `num_steps` steps and after the last: the cosine schedule, N ... 0.
+
+    floor(N cos(pi/2 (s + 1)/S)), with at least one token predicted in every step (Chang et al. 2022, section 3.3).
+    """
+    if not 1 <= num_steps <= num_tokens:
+        raise ValueError(f"{num_steps} autoregressive steps for {num_tokens} tokens; give 1 to {num_tokens}")
+    counts = [num_tokens]
+    for step in range(1, num_steps):
+        planned = math.floor(num_tokens * math.cos(math.pi / 2 * step / num_steps))
+        counts.append(max(1, min(counts[-1] - 1, planned)))
+    return [*counts, 0]
