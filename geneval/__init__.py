@@ -9,31 +9,28 @@ from typing import Any
 _MODULES = {
     "Detection": "rules",
     "Prompt": "prompts",
-    "Verdict": "rules",
     "check": "rules",
     "compare": "statistics",
-    "detect_images": "detect",
-    "generate_images": "generate",
     "grade": "rules",
     "official_prompts": "prompts",
     "prompt_suite": "prompts",
     "score_folder": "scores",
     "summarize": "statistics",
 }
-__all__ = [
-    "Detection",
+__all__ = [  # noqa: RUF022 - resolved by __getattr__
     "Prompt",
-    "check",
-    "compare",
-    "grade",
     "official_prompts",
     "prompt_suite",
+    "Detection",
+    "check",
+    "grade",
     "score_folder",
     "summarize",
+    "compare",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module 'geneval' has no attribute {name!r}")
     return getattr(import_module(f"geneval.{_MODULES[name]}"), name)

@@ -1,0 +1,223 @@
+"""The object detector: any transformers Mask2Former, with the original's input and the original's reading of its output."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geneval.preprocessing import Preprocessing, normalize, pad, resize, resize_method
+from geneval.prompts import OBJECTS
+from geneval.weights import safetensors_sha256
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+_NUM_DETECTIONS = 100  # an image, of queries x classes
+_CHUNK_ELEMENTS = 1 << 26  # mask logits at picture size that are held at once
+# The original checkpoint's file names end in the first 8 digits of its sha256: mmdet 2's and mmdet 3's.
+ORIGINAL_SHA256 = ("743b7d99", "c9d0c4f2")
+
+
+@dataclass(frozen=True)
+class Detections:
+    """One image's full list: class -> rows [x0, y0, x1, y1, score] and class -> the query of each row."""
+
+    size: tuple[int, int]  # width, height
+    rows: dict[str, list[list[float]]]
+    queries: dict[str, list[int]]
+    masks: "torch.Tensor"  # (queries, height, width) bool
+
+    def mask(self, name: str, index: int) -> np.ndarray:
+        """The mask (height, width) of a row."""
+        return self.masks[self.queries[name][index]].cpu().numpy()
+
+
+class Detector:
+    """A Mask2Former with its preprocessing and its class names."""
+
+    def __init__(self, model: Any, settings: Preprocessing, names: Sequence[str], identity: dict[str, Any]) -> None:
+        self.model, self.settings, self.names, self.identity = model, settings, tuple(names), identity
+        self.resize = identity["preprocessing"]["resize"]
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, device: str | None = None) -> "Detector":
+        """The detector of a transformers folder; missing or foreign tensors are refused."""
+        from transformers import Mask2FormerForUniversalSegmentation
+
+        folder = detector_folder(folder)
+        identity = detector_identity(folder)
+        model, info = Mask2FormerForUniversalSegmentation.from_pretrained(
+            folder, output_loading_info=True, use_safetensors=True
+        )
+        missing = set(info["missing_keys"]) - {"criterion.empty_weight"}
+        if missing or info["unexpected_keys"] or info["mismatched_keys"]:
+            raise ValueError(
+                f"{folder}: not the weights of this detector: {len(missing)} missing, "
+                f"{len(info['unexpected_keys'])} foreign, {len(info['mismatched_keys'])} of another shape"
+            )
+        names = class_names(model.config.id2label, folder)
+        model = model.float().eval().to(device or default_device())
+        return cls(model, Preprocessing.from_folder(folder), names, identity)
+
+    def detect(self, images: "Sequence[Image.Image]") -> list[Detections]:
+        """The detections of RGB pictures of any sizes; those of one size go through the network together."""
+        by_size: dict[tuple[int, int], list[int]] = {}
+        for i, image in enumerate(images):
+            by_size.setdefault(image.size, []).append(i)
+        found: dict[int, Detections] = {}
+        for indices in by_size.values():
+            found.update(zip(indices, self._detect_same_size([images[i] for i in indices])))
+        return [found[i] for i in range(len(images))]
+
+    def network_input(self, images: "Sequence[Image.Image]") -> "torch.Tensor":
+        """(B, 3, H, W) for pictures of one size."""
+        import torch
+
+        width, height = self.settings.resized(*images[0].size)
+        pixels = np.stack([resize(np.asarray(image), width, height, self.resize) for image in images])
+        return normalize(torch.from_numpy(pad(pixels, self.settings)).to(self.model.device), self.settings)
+
+    def _detect_same_size(self, images: "Sequence[Image.Image]") -> list[Detections]:
+        import torch
+
+        size, inputs = images[0].size, self.network_input(images)
+        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+            output = self.model(pixel_values=inputs, output_auxiliary_logits=False)
+            found = []
+            step = max(
+                1, _CHUNK_ELEMENTS // (output.masks_queries_logits.shape[1] * inputs.shape[-1] * inputs.shape[-2])
+            )
+            for start in range(0, len(images), step):
+                rows = slice(start, start + step)
+                masks = masks_at_picture_size(
+                    output.masks_queries_logits[rows], inputs.shape[-2:], self.settings.resized(*size)[::-1], size[::-1]
+                )
+                found += read_output(output.class_queries_logits[rows], masks, self.names)
+        return found
+
+
+def masks_at_picture_size(
+    logits: "torch.Tensor", padded: Sequence[int], resized: Sequence[int], original: Sequence[int]
+) -> "torch.Tensor":
+    """Mask logits (B, Q, h, w) -> (B, Q, H, W): up to the padded input, padding cut off, to the picture; sizes (H, W)."""
+    from torch.nn.functional import interpolate
+
+    for size, crop in ((padded, resized), (original, original)):
+        if tuple(logits.shape[-2:]) != tuple(size):
+            logits = interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
+        logits = logits[..., : crop[0], : crop[1]]
+    return logits
+
+
+def read_output(class_logits: "torch.Tensor", mask_logits: "torch.Tensor", names: Sequence[str]) -> list[Detections]:
+    """The best 100 of queries x classes (B, Q, C + 1) with their masks (B, Q, H, W): boxes around the masks' pixels.
+
+    score = class probability x mean mask probability over the mask's pixels; nothing is cut or suppressed.
+    """
+    import torch
+
+    num_classes = class_logits.shape[-1] - 1
+    masks = mask_logits > 0
+    areas = masks.flatten(2).sum(-1).float()
+    mask_scores = (mask_logits.sigmoid() * masks).flatten(2).sum(-1) / (areas + 1e-6)
+    probabilities = class_logits.softmax(-1)[..., :-1].flatten(1)
+    best, positions = probabilities.topk(min(_NUM_DETECTIONS, probabilities.shape[1]), sorted=False)
+    queries, labels = positions // num_classes, positions % num_classes
+    scores = best * mask_scores.gather(1, queries)
+    boxes = _boxes(masks).gather(1, queries[..., None].expand(-1, -1, 4))
+    rows = torch.cat([boxes.float(), scores[..., None].float()], -1).tolist()
+    height, width = mask_logits.shape[-2:]
+    return [
+        _by_class((width, height), rows[b], labels[b].tolist(), queries[b].tolist(), masks[b], names)
+        for b in range(len(rows))
+    ]
+
+
+def _boxes(masks: "torch.Tensor") -> "torch.Tensor":
+    """(B, Q, H, W) bool -> (B, Q, 4): first set column and row, last ones plus one; zeros for an empty mask."""
+    import torch
+
+    corners = []
+    for dim in (-2, -1):
+        is_set = masks.any(dim).byte()
+        first, last = is_set.argmax(-1), is_set.shape[-1] - is_set.flip(-1).argmax(-1)
+        is_empty = ~is_set.any(-1)
+        corners.append((first.masked_fill(is_empty, 0), last.masked_fill(is_empty, 0)))
+    (x0, x1), (y0, y1) = corners
+    return torch.stack([x0, y0, x1, y1], -1)
+
+
+def _by_class(
+    size: tuple[int, int],
+    rows: list[list[float]],
+    labels: list[int],
+    queries: list[int],
+    masks: "torch.Tensor",
+    names: Sequence[str],
+) -> Detections:
+    by_name: dict[str, list[list[float]]] = {}
+    query_of: dict[str, list[int]] = {}
+    for i in sorted(range(len(labels)), key=labels.__getitem__):
+        by_name.setdefault(names[labels[i]], []).append(rows[i])
+        query_of.setdefault(names[labels[i]], []).append(queries[i])
+    return Detections(size, by_name, query_of, masks)
+
+
+# --- the folder -----------------------------------------------------------------------------------------------------
+
+
+def detector_folder(name: str | Path) -> Path:
+    """The local folder of a detector, or of a Hub name that is already downloaded; nothing is downloaded."""
+    folder = Path(name)
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(str(name), local_files_only=True))
+    except (HFValidationError, LocalEntryNotFoundError):
+        raise FileNotFoundError(
+            f"{name}: no such detector folder. GenEval's own checkpoint: download mask2former_swin-s-p4-w7-224_lsj_8x2_"
+            "50e_coco_20220504_001756-743b7d99.pth (about 275 MB) and run `python -m geneval convert FILE --out DIR`"
+        ) from None
+
+
+def detector_identity(folder: Path) -> dict[str, Any]:
+    """What decides the detections: weights, preprocessing, versions; read without torch."""
+    settings = Preprocessing.from_folder(folder)
+    source = folder / "conversion.json"
+    converted_from = json.loads(source.read_text(encoding="utf-8"))["sha256"] if source.is_file() else None
+    return {
+        "weights": safetensors_sha256(folder),
+        "converted_from": converted_from,
+        "is_original": bool(converted_from) and str(converted_from).startswith(ORIGINAL_SHA256),
+        "preprocessing": {**settings.record(), "resize": resize_method()},
+        "versions": {name: version(name) for name in ("torch", "transformers")},
+    }
+
+
+def class_names(id2label: dict[int, str], folder: Path) -> list[str]:
+    """GenEval's class names of a detector: COCO's 80 by index (GenEval renames three), any other list as it is."""
+    names = [id2label[i] for i in range(len(id2label))]
+    if set(names) <= set(OBJECTS):
+        return names
+    is_unnamed = names[0].startswith("LABEL_")
+    if len(names) == len(OBJECTS) and (is_unnamed or (names[0], names[-1]) == (OBJECTS[0], OBJECTS[-1])):
+        return list(OBJECTS)
+    if is_unnamed or len(set(names)) != len(names):
+        raise ValueError(f"{folder / 'config.json'}: id2label must name the {len(names)} classes, each once")
+    return names
+
+
+def default_device() -> str:
+    """The accelerator that torch sees, else the CPU."""
+    import torch
+
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return accelerator.type if accelerator else "cpu"
