@@ -1,0 +1,67 @@
+"""The local engine: one subprocess a cell, each in its own process group, the cores shared out among them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+STOP_SECONDS = 40.0  # what workers get to save before they are killed
+
+
+class LocalEngine:
+    """Runs worker commands as children of this process; none of them outlives it."""
+
+    def __init__(self, workers: int, devices: Sequence[str] = ()) -> None:
+        self.workers = workers
+        self.devices = devices
+        self.threads = max(1, num_cores() // workers)
+
+    def submit(self, command: Sequence[str], log: Path, slot: int) -> subprocess.Popen[bytes]:
+        """Start the command in worker slot `slot`, its output appended to `log`."""
+        threads = str(self.threads)
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
+        if self.devices:
+            environment["CUDA_VISIBLE_DEVICES"] = self.devices[slot % len(self.devices)]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [sys.executable, *command, "--parent", str(os.getpid())],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def poll(self, job: subprocess.Popen[bytes]) -> int | None:
+        """The job's exit code, or None while it runs; -N if signal N ended it."""
+        return job.poll()
+
+    def stop(self, jobs: Sequence[subprocess.Popen[bytes]], seconds: float = STOP_SECONDS) -> None:
+        """Ask the jobs to save and leave; after `seconds` end their process groups."""
+        for job in jobs:
+            _signal(job, signal.SIGTERM)
+        deadline = time.monotonic() + seconds
+        for job in jobs:
+            try:
+                job.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                _signal(job, signal.SIGKILL)
+                job.wait()
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _signal(job: subprocess.Popen[bytes], number: int) -> None:
+    if job.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(job.pid, number)

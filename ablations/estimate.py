@@ -1,0 +1,61 @@
+"""What is left to do, in seconds, bytes and images: from steps measured in the store, else from a committed table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablations.cells import Cell, PlannedStep
+from ablations.store import Store, read_json
+
+TYPICAL = Path(__file__).parent / "typical.json"  # {scale: {stage: [seconds, bytes]}}, and on which machine
+START_SECONDS = 10.0  # a worker's imports
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Expected cost of a stage, and where the figures are from."""
+
+    costs: Mapping[str, tuple[float, float]]  # stage -> (seconds, bytes)
+    source: str
+
+    @classmethod
+    def of(cls, store: Store, scale: str) -> Estimate:
+        """Typical figures of the scale, replaced by the store's own where it has some."""
+        typical = read_json(TYPICAL)
+        measured = store.measured()
+        costs = {stage: (float(s), float(b)) for stage, (s, b) in typical["scales"].get(scale, {}).items()}
+        source = f"{len(measured)} stages measured here" if measured else f"typical figures of {typical['machine']}"
+        return cls(costs=costs | measured, source=source)
+
+    def seconds(self, steps: Iterable[PlannedStep]) -> float:
+        """Seconds of one worker for the steps, each key counted once."""
+        return sum(self.costs.get(step.stage, (0.0, 0.0))[0] for step in _once(steps))
+
+    def bytes(self, steps: Iterable[PlannedStep]) -> float:
+        """Bytes on disk of the steps, each key counted once."""
+        return sum(self.costs.get(step.stage, (0.0, 0.0))[1] for step in _once(steps))
+
+    def wall_seconds(self, cells: Sequence[Cell], store: Store, workers: int) -> float:
+        """Seconds until all cells are done: shared evenly, but never less than the longest chain."""
+        missing = [missing_steps(cell, store) for cell in cells]
+        chains = [self.seconds(steps) + START_SECONDS for steps in missing]
+        shared = self.seconds(step for steps in missing for step in steps) + START_SECONDS * len(cells)
+        return max([shared / max(1, workers), *chains], default=0.0)
+
+
+def missing_steps(cell: Cell, store: Store) -> list[PlannedStep]:
+    """The cell's steps that are not in the store."""
+    return [step for step in cell.steps if not store.has(step)]
+
+
+def _once(steps: Iterable[PlannedStep]) -> list[PlannedStep]:
+    return list({step.key: step for step in steps}.values())
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: "40 s", "12 min", "3.4 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
