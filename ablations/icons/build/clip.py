@@ -94,7 +94,7 @@ def train_clip(
     text: Path = COMPONENTS / "text",
     world: World = WORLDS["components"],
     seed: int = 0,
-    steps: int = 4000,
+    steps: int = 2500,
 ) -> dict[str, Any]:
     """Train on crops and scenes, save an open_clip folder under `out`; returns its measured accuracies."""
     import open_clip
@@ -157,7 +157,7 @@ def _save(model, tokenizer, out: Path) -> None:
 
 
 def _measure(model, tokenizer, world: World, seed: int) -> dict[str, float]:
-    """Color accuracy on fresh crops with GenEval's three prompts, and how often a caption finds its picture among 100."""
+    """Color accuracy on fresh crops with GenEval's three prompts; how often a caption finds its picture among 100."""
     import torch
 
     def encode(texts):

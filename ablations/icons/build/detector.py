@@ -99,14 +99,14 @@ def _through_vae(pixels: np.ndarray, vae: Path, rng: np.random.Generator) -> tup
 
 
 def train_detector(
-    out: Path, *, vae: Path, world: World = WORLDS["components"], seed: int = 0, steps: int = 9000, pool: int = 40_000
+    out: Path, *, vae: Path, world: World = WORLDS["components"], seed: int = 0, steps: int = 7000, pool: int = 30_000
 ) -> dict[str, Any]:
     """Train on pictures and reconstructions, save under `out`; returns steps and losses (`measure` gives accuracy)."""
     import torch
     from torch.nn.functional import cross_entropy
 
     torch.manual_seed(seed)
-    model, batch, started = architecture(world), 24, time.perf_counter()
+    model, batch, started = architecture(world), 16, time.perf_counter()
     pictures, warm = Pool(world, vae, pool, seed), steps // 8
     print(f"detector pool of {pool} after {time.perf_counter() - started:.0f} s", flush=True)
     labeler = torch.nn.Conv2d(64, len(world.classes) + 1, 1)
