@@ -8,6 +8,7 @@ Bytes are the same for the same records. The palette is Okabe and Ito's, which c
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,7 +126,7 @@ def splits(study: Study, scores: Scores) -> Figure:
     """GenEval overall by prompt split: a panel a split."""
     present = [(label, name) for name, label in study.splits if any(split == name for _, split, _ in scores)]
     panels = [("all prompts", "", OVERALL)]
-    panels += [(f"{name}\n{label}" if label != name else name, name, OVERALL) for label, name in present]
+    panels += [(f"{name}\n{wrapped(label, 28)}" if label != name else name, name, OVERALL) for label, name in present]
     return _intervals(study, scores, "splits", "GenEval overall by prompt split", panels, columns=4)
 
 
@@ -146,6 +147,8 @@ def _intervals(
             _score_axis(ax, heading)
         for ax in axes[len(panels) :]:
             ax.set_axis_off()
+        if len(axes) > len(panels):
+            _key(axes[-1], study)
         axes[0].set_yticks(range(len(variants)), [variant.label for variant in variants])
         axes[0].set_ylim(len(variants) - 0.4, -0.6)
         if any(variant.is_control for variant in variants):
@@ -156,7 +159,29 @@ def _intervals(
     data = [_row(variant.name, split, task, scores) for variant in variants for _, split, task in panels
             if (variant.name, split, task) in scores]  # fmt: skip
     height = rows * (0.27 * len(variants) + 0.85)
-    return _render(name, title, _words(data), draw, data, width=11, height=height)
+    return render(name, title, _words(data), draw, data, width=11, height=height)
+
+
+def _key(ax, study: Study) -> None:
+    """What color, marker and filling mean, in the free corner."""
+    from matplotlib.lines import Line2D
+
+    tested = [variant for variant in study.variants if not variant.is_control]
+    look = looks(study)
+    handles: dict[str, Any] = {}
+    for variant in tested:
+        for factor, level in variant.factors.items():
+            mine = look[variant.name]
+            if factor == study.interaction.get("columns"):
+                style: dict[str, Any] = {"color": mine.color, "marker": "o"}
+            elif factor == study.interaction.get("rows"):
+                style = {"color": MUTED, "marker": mine.marker}
+            else:
+                style = {"color": MUTED, "marker": "o", "markerfacecolor": MUTED if mine.is_filled else CARD}
+            handles.setdefault(f"{factor}: {level}", Line2D([], [], linestyle="none", markersize=6, **style))
+    names = sorted(handles, key=lambda name: list(tested[0].factors).index(name.split(": ")[0]))
+    if study.interaction and len(names) <= 8:
+        ax.legend([handles[name] for name in names], names, loc="center left")
 
 
 def _dot(ax, value: float, y: float, ci: tuple[float, float] | None, look: Look) -> None:
@@ -209,7 +234,7 @@ def effects(study: Study, answers: Sequence[Answer]) -> Figure | None:
                         part.ci,
                         Look(PALETTE[0] if key[0] or is_whole else MUTED, "o", "-", is_whole),
                     )
-            ax.set_title(f"{_wrapped(answer.contrast.label, 52)}\n{answer.verdict}")
+            ax.set_title(f"{wrapped(answer.contrast.label, 52)}\n{answer.verdict}")
             ax.grid(axis="x")
             ax.tick_params(length=0)
         for ax in axes[len(shown) :]:
@@ -225,7 +250,7 @@ def effects(study: Study, answers: Sequence[Answer]) -> Figure | None:
     ]  # fmt: skip
     alt = "; ".join(f"{a.contrast.label}: {a.verdict}, {a.effect:+.3f}" for a in shown if a.effect is not None)
     height = rows * (0.25 * len(parts) + 0.9) + 0.3
-    return _render("effects", "Where the effects come from", alt, draw, data, width=11, height=height)
+    return render("effects", "Where the effects come from", alt, draw, data, width=11, height=height)
 
 
 def interaction(study: Study, scores: Scores) -> Figure | None:
@@ -252,14 +277,15 @@ def interaction(study: Study, scores: Scores) -> Figure | None:
                 ax.set_xticks(range(len(places)), places)
                 ax.set_xlim(-0.35, len(places) - 0.35)
             line[0].set_ylabel("GenEval overall")
+        axes[0][0].set_ylim(0, 1.08 * max(row["high"] or row["value"] for row in data) or 1)
         figure.supxlabel(f"{column}; lines: {row}", fontsize=8.5, color=MUTED)
         handles, names = axes[0][0].get_legend_handles_labels()
-        figure.legend(handles, names, loc="outside upper right", ncols=len(names))
+        figure.legend(handles, [f"{row}: {name}" for name in names], loc="outside upper right", ncols=len(names))
 
     data = [_row(v.name, split, OVERALL, scores) | dict(v.factors) for v in tested for _, split in panels
             if (v.name, split, OVERALL) in scores]  # fmt: skip
     title = f"{row} × {column}"
-    return _render("interaction", title, _words(data), draw, data, width=11, height=2.5 * len(others) + 0.6)
+    return render("interaction", title, _words(data), draw, data, width=11, height=2.5 * len(others) + 0.6)
 
 
 def _others(variant: Variant, row: str, column: str) -> str:
@@ -278,7 +304,6 @@ def _crossing(ax, found: Mapping[str, Mapping[int, Estimate]], rows: list[str]) 
         shifted = [x + 0.06 * (place - (len(rows) - 1) / 2) for x in xs]
         look = Look(PALETTE[(place + 2) % len(PALETTE)], MARKERS[place % len(MARKERS)], LINES[place % len(LINES)], True)
         ax.errorbar(shifted, values, yerr=error, label=level, linestyle=look.line, linewidth=1.6, **look.errorbar())
-    ax.set_ylim(bottom=0)
     ax.grid(axis="y")
     ax.tick_params(length=0)
 
@@ -326,17 +351,16 @@ def quality(study: Study) -> Figure | None:
          "n": metric.n, "version": key[1]} for variant, cell, key, metric in points
     ]  # fmt: skip
     alt = "Panels: " + ", ".join(name for name, _ in keys)
-    return _render("quality", "Image quality and alignment", alt, draw, data, width=11,
+    return render("quality", "Image quality and alignment", alt, draw, data, width=11,
                    height=rows * (0.27 * len(variants) + 0.9))  # fmt: skip
 
 
-def _wrapped(text: str, width: int) -> str:
-    import textwrap
-
+def wrapped(text: str, width: int) -> str:
+    """`text` broken into lines of about `width` characters."""
     return "\n".join(textwrap.wrap(text, width)) or text
 
 
-def _render(
+def render(
     name: str,
     title: str,
     alt: str,

@@ -1,0 +1,136 @@
+"""Training and preference curves of the complete cells, from `training.jsonl` and `preference.jsonl`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from reports.figures import MUTED, PALETTE, Figure, Look, looks, render
+from reports.records import Cell, Study
+
+MAX_POINTS = 400  # of one curve in a plot and in the CSV behind it
+PANELS = {"drift": "drift of the squared error", "accuracy": "implicit accuracy", "loss": "preference loss"}
+
+
+def training(study: Study) -> Figure | None:
+    """Training loss over samples seen, smoothed; cells that share a base model share its curve."""
+    curves = _distinct([cell for cell in study.cells if len(cell.training) > 1])
+    if not curves:
+        return None
+    look, labels = looks(study), {variant.name: variant.label for variant in study.variants}
+    data = [
+        {"cell": cell.name, "samples": row["samples"], "loss": row["loss"], "smoothed": smooth}
+        for cell in curves
+        for row, smooth in _thinned(cell.training, "loss")
+    ]
+
+    def draw(figure) -> None:
+        ax = figure.subplots()
+        ends: dict[str, tuple[float, float, Look]] = {}
+        for cell in curves:
+            rows = [row for row in data if row["cell"] == cell.name]
+            mine = look[cell.variant]
+            xs, ys = [row["samples"] for row in rows], [row["smoothed"] for row in rows]
+            ax.plot(xs, [row["loss"] for row in rows], color=mine.color, linewidth=0.6, alpha=0.2)
+            ax.plot(xs, ys, color=mine.color, linestyle=mine.line, linewidth=1.6)
+            ends.setdefault(labels[cell.variant], (xs[-1], ys[-1], mine))
+        settled = sorted(row["smoothed"] for row in data)
+        low, high = settled[0], settled[int(0.97 * (len(settled) - 1))]
+        ax.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low) + 1e-9)
+        _label_ends(ax, ends, gap=0.055)
+        ax.set_xlabel("training samples seen")
+        ax.set_ylabel("loss (smoothed)")
+        ax.xaxis.set_major_formatter(_thousands)
+        ax.grid(axis="y")
+        ax.tick_params(length=0)
+
+    alt = "Final loss: " + "; ".join(f"{cell.name} {cell.training[-1]['loss']:.3f}" for cell in curves)
+    return render("training", "Training curves", alt, draw, data, width=11, height=3.6)
+
+
+def preference(study: Study) -> Figure | None:
+    """Preference training: drift of winners and losers, implicit accuracy and loss, over steps."""
+    cells = [cell for cell in study.cells if len(cell.preference) > 1]
+    fields = list(dict.fromkeys(key for cell in cells for key in cell.preference[0] if _panel(key)))
+    panels = [panel for panel in PANELS if any(_panel(key) == panel for key in fields)]
+    if not panels:
+        return None
+    look, labels = looks(study), {variant.name: variant.label for variant in study.variants}
+    data = [
+        {"cell": cell.name, "field": key, "step": row["step"], "value": row[key], "smoothed": smooth}
+        for cell in cells
+        for key in fields
+        for row, smooth in _thinned(cell.preference, key)
+    ]
+
+    def draw(figure) -> None:
+        axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        for ax, panel in zip(axes, panels):
+            shown = [key for key in fields if _panel(key) == panel]
+            for cell in cells:
+                for key in shown:
+                    rows = [row for row in data if row["cell"] == cell.name and row["field"] == key]
+                    line = look[cell.variant].line if len(shown) == 1 else ("--" if "loser" in key else "-")
+                    xs, ys = [row["step"] for row in rows], [row["smoothed"] for row in rows]
+                    label = labels[cell.variant] if key == shown[0] and cell.seed == study.seeds[0] else None
+                    ax.plot(xs, ys, color=_shade(study, cell), linestyle=line, linewidth=1.6, label=label)
+            ax.set_title(PANELS[panel] + ("\nsolid: winner, dashed: loser" if len(shown) > 1 else "\n"))
+            ax.set_xlabel("step")
+            ax.axhline({"accuracy": 0.5}.get(panel, 0.0) if panel != "loss" else 0.6931, color=MUTED, linewidth=0.8)
+            ax.grid(axis="y")
+            ax.tick_params(length=0)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+    alt = "Preference training of " + ", ".join(cell.name for cell in cells)
+    return render("preference", "Preference training", alt, draw, data, width=11, height=3.6)
+
+
+def _panel(key: str) -> str:
+    """The panel that a logged field belongs to, by its last word; "" for those not shown."""
+    return next((panel for panel in PANELS if key == panel or key.endswith(f"_{panel}")), "")
+
+
+def _shade(study: Study, cell: Cell) -> str:
+    """A color of its own for each variant with preference training: line styles are taken."""
+    names = list(dict.fromkeys(c.variant for c in study.cells if c.preference))
+    return PALETTE[names.index(cell.variant) % len(PALETTE)]
+
+
+def _distinct(cells: Sequence[Cell]) -> list[Cell]:
+    """The first cell of each distinct curve."""
+    seen: list[tuple[int, list[dict]]] = []
+    found = []
+    for cell in cells:
+        if (cell.seed, cell.training) not in seen:
+            seen.append((cell.seed, cell.training))
+            found.append(cell)
+    return found
+
+
+def _thinned(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[Mapping[str, Any], float]]:
+    """At most MAX_POINTS rows that have `key`, each with its running mean over about a fiftieth of the curve."""
+    given = [row for row in rows if isinstance(row.get(key), (int, float))]
+    weight = min(1.0, 50 / max(len(given), 1))
+    mean, means = 0.0, []
+    for number, row in enumerate(given, 1):
+        mean += (row[key] - mean) * max(weight, 1 / number)
+        means.append(mean)
+    step = -(-len(given) // MAX_POINTS) or 1
+    return [(given[i], means[i]) for i in range((len(given) - 1) % step, len(given), step)]
+
+
+def _label_ends(ax, ends: Mapping[str, tuple[float, float, Look]], *, gap: float) -> None:
+    """Each curve's name at its right end, moved up or down until no two touch."""
+    low, high = ax.get_ylim()
+    order = sorted(ends.items(), key=lambda item: item[1][1])
+    places = [(y - low) / (high - low) for _, (_, y, _) in order]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    shift = max(0.0, places[-1] - 1.0)
+    for (label, (_, _, look)), place in zip(order, places):
+        ax.annotate(label, (1.0, place - shift), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points",
+                    va="center", color=look.color, fontsize=8.5)  # fmt: skip
+
+
+def _thousands(value: float, _position: int) -> str:
+    return f"{value / 1e6:g} M" if value >= 1e6 else f"{value / 1e3:g} k" if value >= 1e3 else f"{value:g}"
