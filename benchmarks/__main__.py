@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -30,11 +30,11 @@ def features(
     from benchmarks.quality.features import extract, extract_statistics
     from benchmarks.quality.moments import save_statistics
 
-    common = {"name": name, "weights": weights, "batch_size": batch_size, "device": device, "limit": limit}
+    network: dict[str, Any] = {"name": name, "weights": weights, "batch_size": batch_size, "device": device}
     if statistics:
-        save_statistics(extract_statistics(images, extractor, **common), out)
+        save_statistics(extract_statistics(images, extractor, limit=limit, **network), out)
     else:
-        extract(images, extractor, out, skip_corrupt=skip_corrupt, shard=shard, **common)
+        extract(images, extractor, out, limit=limit, skip_corrupt=skip_corrupt, shard=shard, **network)
     print(out if out.is_file() else f"shard {shard[0]} of {shard[1]} is done; the last one writes {out}")
 
 
@@ -129,7 +129,13 @@ def regression(*, record: bool = False, out: Path | None = None) -> None:
     sys.exit(run(record=record, out=out))
 
 
-QUALITY = {"features": features, "fid": fid, "measure": measure, "clip-score": clip_score, "doctor": doctor}
+QUALITY: dict[str, Any] = {
+    "features": features,
+    "fid": fid,
+    "measure": measure,
+    "clip-score": clip_score,
+    "doctor": doctor,
+}
 PARTS = ("quality", "regression")
 
 

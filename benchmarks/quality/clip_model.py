@@ -25,6 +25,7 @@ class ClipModel:
 def load_clip(source: str | Path, *, name: str | None = None, device: str = "cpu") -> ClipModel:
     """An open_clip folder (with open_clip_config.json), or `clip-ARCHITECTURE[@TAG]`; the tag defaults to openai."""
     import open_clip
+    from safetensors import SafetensorError
 
     if is_clip_folder(source):
         identifier, tag, weights = f"local-dir:{Path(source).resolve()}", None, file_sha256(_weight_file(Path(source)))
@@ -34,7 +35,7 @@ def load_clip(source: str | Path, *, name: str | None = None, device: str = "cpu
         raise ValueError(f"{source} is neither a folder with open_clip_config.json nor a name like clip-ViT-L-14")
     try:
         network, preprocess = open_clip.create_model_from_pretrained(identifier, pretrained=tag, device=device)
-    except (RuntimeError, OSError, KeyError) as error:
+    except (RuntimeError, OSError, KeyError, SafetensorError) as error:
         raise ValueError(f"the CLIP in {source} cannot be loaded ({error})") from error
     network.eval().requires_grad_(False)
     return ClipModel(

@@ -10,7 +10,7 @@ import numpy as np
 
 from .clip_model import ClipModel, load_clip
 from .extractors import default_device
-from .images import decode_image, list_images, read_captions
+from .images import decode_image, list_images, prompts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +75,7 @@ def score_images(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The record entry of a folder's or shards' CLIP score, and one {"file", "prompt", "score"} an image."""
     entries = list_images(images)
-    prompts = read_captions(captions, entries) if captions else [entry.prompt for entry in entries]
-    bare = [entry.id for entry, prompt in zip(entries, prompts) if prompt is None]
-    if bare:
-        raise ValueError(f"{len(bare)} images of {images} have no prompt, first {bare[0]}; give --captions FILE")
+    prompts = list(prompts_of(images, entries, captions).values())
     clip = load_clip(model, device=device or default_device())
     pictures = (decode_image(entry.read(), entry.id) for entry in entries)
     scores = clip_scores(pictures, prompts, clip, weight=2.5 if clip_s else 100.0, clamp=clip_s)

@@ -77,11 +77,9 @@ def fid_infinity(
     target = _statistics(reference)
     total = len(generated)
     smallest = smallest or max(2, total // 5)
-    if not 2 <= smallest < total:
-        raise ValueError(f"an extrapolation from {smallest} to {total} images needs more images")
+    if total < 20 or not 2 <= smallest < total:
+        raise ValueError(f"an FID cannot be extrapolated from {smallest} to {total} images; give at least 20 in all")
     sizes = sorted({round(1 / inverse) for inverse in np.linspace(1 / total, 1 / smallest, num_sizes)})
-    if len(sizes) < 3:
-        raise ValueError(f"{total} images are too few to extrapolate the FID; give at least 20")
     generator = np.random.default_rng(seed)
     distances = [_subset_fid(generated, target, size, 1 if size == total else repeats, generator) for size in sizes]
     value, stderr = _intercept(1 / np.array(sizes), np.array(distances))

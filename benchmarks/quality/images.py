@@ -88,6 +88,17 @@ def container(data: bytes) -> str:
     return "JPEG" if data.startswith(b"\xff\xd8") else "WEBP"
 
 
+def prompts_of(source: Path, entries: Sequence[ImageEntry], captions: Path | None = None) -> dict[str, str]:
+    """{id: prompt} of every entry, from the captions file or from the images' own folder or shard."""
+    if captions:
+        return dict(zip((entry.id for entry in entries), read_captions(captions, entries)))
+    prompts = {entry.id: entry.prompt for entry in entries if entry.prompt is not None}
+    bare = [entry.id for entry in entries if entry.prompt is None]
+    if bare:
+        raise ValueError(f"{len(bare)} images of {source} have no prompt, first {bare[0]}; give --captions FILE")
+    return prompts
+
+
 def read_captions(path: Path, entries: Sequence[ImageEntry]) -> list[str]:
     """One prompt an image: a .jsonl of {"file", "prompt"} matched by id, or a text file with a line an image."""
     lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]

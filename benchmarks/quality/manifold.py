@@ -1,5 +1,6 @@
 """Fidelity apart from diversity: precision and recall, density and coverage, Vendi score; distances in float64."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,12 +22,11 @@ def precision_recall(generated: np.ndarray, reference: np.ndarray, *, k: int = 3
     """Share of each set inside the other's k-nearest-neighbor balls (Kynkaanniemi et al. 2019)."""
     generated, reference = _centered(generated, reference, k)
     generated_radius, reference_radius = _radius(generated, k), _radius(reference, k)
-    precise, recalled = [], np.zeros(len(reference), dtype=bool)
-    for distance in _distance_blocks(generated, reference):
-        start = sum(map(len, precise))
-        precise.append((distance <= reference_radius).any(1))
-        recalled |= (distance <= generated_radius[start : start + len(distance), None]).any(0)
-    return PrecisionRecall(float(np.concatenate(precise).mean()), float(recalled.mean()))
+    precise, recalled = 0, np.zeros(len(reference), dtype=bool)
+    for rows, distance in _distance_blocks(generated, reference):
+        precise += (distance <= reference_radius).any(1).sum()
+        recalled |= (distance <= generated_radius[rows, None]).any(0)
+    return PrecisionRecall(float(precise / len(generated)), float(recalled.mean()))
 
 
 def density_coverage(generated: np.ndarray, reference: np.ndarray, *, k: int = 5) -> DensityCoverage:
@@ -34,7 +34,7 @@ def density_coverage(generated: np.ndarray, reference: np.ndarray, *, k: int = 5
     generated, reference = _centered(generated, reference, k)
     radius = _radius(reference, k)
     inside, covered = 0, np.zeros(len(reference), dtype=bool)
-    for distance in _distance_blocks(generated, reference):
+    for _, distance in _distance_blocks(generated, reference):
         hits = distance < radius
         inside += hits.sum()
         covered |= hits.any(0)
@@ -42,9 +42,9 @@ def density_coverage(generated: np.ndarray, reference: np.ndarray, *, k: int = 5
 
 
 def vendi(values: np.ndarray) -> float:
-    """Effective number of distinct items: exp of the entropy of the cosine kernel's eigenvalues (Friedman & Dieng 2023).
+    """Effective number of distinct items, from 1 (all alike) to N (all orthogonal) (Friedman & Dieng 2023).
 
-    From 1 (all alike) to N (all orthogonal).
+    The exponential of the entropy of the cosine kernel's eigenvalues.
     """
     values = _finite(values)
     values = values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)
@@ -57,10 +57,11 @@ def vendi(values: np.ndarray) -> float:
 
 def _radius(values: np.ndarray, k: int) -> np.ndarray:
     """Distance of each item to its k-th neighbor; itself, at distance 0, is not counted."""
-    return np.concatenate([np.partition(block, k, axis=1)[:, k] for block in _distance_blocks(values, values)])
+    return np.concatenate([np.partition(block, k, axis=1)[:, k] for _, block in _distance_blocks(values, values)])
 
 
-def _distance_blocks(a: np.ndarray, b: np.ndarray):
+def _distance_blocks(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Rows of `a` and their distances to all of `b`, a block at a time."""
     squared_a, squared_b = (a**2).sum(1), (b**2).sum(1)
     for start in range(0, len(a), _ROWS):
         rows = slice(start, start + _ROWS)
@@ -69,7 +70,7 @@ def _distance_blocks(a: np.ndarray, b: np.ndarray):
         if a is b:
             # Rounding would leave a tiny distance of an item to itself.
             distance[np.arange(len(distance)), start + np.arange(len(distance))] = 0
-        yield distance
+        yield rows, distance
 
 
 def _centered(generated, reference, k: int) -> tuple[np.ndarray, np.ndarray]:

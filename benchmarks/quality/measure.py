@@ -15,7 +15,7 @@ from .clip_model import ClipModel, load_clip
 from .clip_score import clip_scores_from_features, score_entry
 from .extractors import Extractor, clip_extractor, default_device, load_extractor
 from .features import Features, extract, load_features, require_same_extractor
-from .images import list_images, read_captions
+from .images import list_images, prompts_of
 from .moments import write_atomically
 
 _NORMAL_95 = 1.959964
@@ -129,11 +129,13 @@ def _entry(
 
 def _load(extractor, name, clip, weights, device) -> tuple[Extractor, ClipModel | None]:
     """The extractor and the CLIP; loaded once where they are the same folder."""
-    model = (
-        load_clip(clip, name=name if clip == extractor else None, device=device or default_device()) if clip else None
-    )
-    if model and clip == extractor:
+    device = device or default_device()
+    if clip is None:
+        return load_extractor(extractor, name=name, weights=weights, device=device), None
+    if str(clip) == str(extractor):
+        model = load_clip(clip, name=name, device=device)
         return clip_extractor(model), model
+    model = load_clip(clip, device=device)
     return load_extractor(extractor, name=name, weights=weights, device=device), model
 
 
@@ -155,18 +157,8 @@ def _prompts(generated: Path, captions: Path | None, ids: Sequence[str]) -> list
     """The prompts of the images `ids`, from the images' own folder or the captions file."""
     if Path(generated).suffix == ".safetensors":
         raise ValueError(f"the CLIP score needs prompts, and {generated} holds none; give the images instead")
-    entries = list_images(generated)
-    by_id = {entry.id: entry for entry in entries}
-    if captions:
-        texts = dict(zip(by_id, read_captions(captions, entries)))
-    else:
-        texts = {entry.id: entry.prompt for entry in entries if entry.prompt is not None}
-    missing = [image for image in ids if image not in texts]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} images of {generated} have no prompt, first {missing[0]}; give --captions FILE"
-        )
-    return [texts[image] for image in ids]
+    prompts = prompts_of(generated, list_images(generated), captions)
+    return [prompts[image] for image in ids]
 
 
 def _clip_metric(result: dict[str, Any], images: Features, prompts: list[str], model: ClipModel) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def _load_npz(path: Path) -> Statistics:
     import zipfile
 
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             mean, covariance = np.float64(arrays["mu"]), np.float64(arrays["sigma"])
     except (KeyError, ValueError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is not an npz with arrays mu and sigma ({error})") from error

@@ -19,14 +19,22 @@ CLIP_CONFIG = {
 @pytest.fixture(scope="session")
 def clip_folder(tmp_path_factory):
     """An open_clip folder with random weights from a seed."""
+    return write_clip(tmp_path_factory.mktemp("components") / "icon-clip", seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_clip_folder(tmp_path_factory):
+    return write_clip(tmp_path_factory.mktemp("components") / "other-clip", seed=1)
+
+
+def write_clip(folder, seed):
     import open_clip
     import torch
     from safetensors.torch import save_file
 
-    folder = tmp_path_factory.mktemp("components") / "icon-clip"
     folder.mkdir()
     with torch.random.fork_rng():
-        torch.manual_seed(0)
+        torch.manual_seed(seed)
         model = open_clip.CLIP(**CLIP_CONFIG["model_cfg"])
     save_file(
         {name: tensor.contiguous() for name, tensor in model.state_dict().items()},

@@ -1,0 +1,171 @@
+"""Features through every kind of extractor, in real file formats with random weights."""
+
+import numpy as np
+import pytest
+from conftest import picture
+
+from benchmarks.quality.extractors import load_extractor
+from benchmarks.quality.features import extract, extract_statistics, load_features, load_moments
+from benchmarks.quality.frechet import fid
+from benchmarks.quality.weights import MissingWeights, doctor
+
+
+@pytest.fixture(scope="module")
+def inception_weights(tmp_path_factory):
+    """Random weights in torch-fidelity's own file: a state dict written by torch.save."""
+    import torch
+    from torch_fidelity import feature_extractor_inceptionv3 as inception
+
+    path = tmp_path_factory.mktemp("weights") / "inception.pth"
+    # The class cannot be built without weights: for this one instance, loading does nothing.
+    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
+        patch.setattr(inception, "load_state_dict_from_url", lambda *args, **options: {})
+        patch.setattr(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
+        torch.manual_seed(0)
+        network = inception.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], verbose=False)
+        for tensor in network.parameters():
+            if tensor.ndim == 4:
+                # Keeps the activations' size through the layers; the default would shrink them to nothing.
+                torch.nn.init.kaiming_normal_(tensor, nonlinearity="relu")
+    torch.save(network.state_dict(), path)
+    return path
+
+
+def test_inception_features_and_fid_equal_torch_fidelity(inception_weights, pictures, tmp_path):
+    import torch_fidelity
+
+    second = tmp_path / "second"
+    second.mkdir()
+    for index in range(6):
+        picture(500 + index, size=48).save(second / f"{index}.png")
+    first = tmp_path / "first"
+    first.mkdir()
+    for index in range(6):
+        picture(index, size=48).save(first / f"{index}.png")
+    ours = [
+        load_features(extract(folder, "inception-v3-compat", tmp_path / f"{folder.name}.st", weights=inception_weights))
+        for folder in (first, second)
+    ]
+    theirs = torch_fidelity.calculate_metrics(
+        input1=str(first),
+        input2=str(second),
+        fid=True,
+        cuda=False,
+        save_cpu_ram=True,
+        verbose=False,
+        cache=False,
+        feature_extractor_weights_path=str(inception_weights),
+    )
+    with pytest.warns(UserWarning, match="N = 6 images for 2048"):
+        value = fid(ours[0].values, ours[1].values)
+    assert value == pytest.approx(theirs["frechet_inception_distance"], rel=1e-3)
+    assert ours[0].meta["extractor"]["resize"] == "tensorflow1-bilinear-299"
+
+
+def test_clean_inception_feeds_unrounded_pixels_through_the_same_network(inception_weights):
+    """At 299 px no resize is left, so both ways must agree; below they differ by the resize alone."""
+    clean = load_extractor("inception-v3-compat-clean", weights=inception_weights)
+    plain = load_extractor("inception-v3-compat", weights=inception_weights)
+    large, small = picture(1, size=299), picture(1, size=64)
+    np.testing.assert_allclose(clean([clean.prepare(large)]), plain([plain.prepare(large)]), rtol=1e-3, atol=1e-4)
+    assert not np.allclose(clean([clean.prepare(small)]), plain([plain.prepare(small)]), rtol=1e-2, atol=1e-2)
+
+
+def test_clip_features_do_not_depend_on_the_batch(pictures, clip_folder, tmp_path):
+    one = load_features(extract(pictures, clip_folder, tmp_path / "a.safetensors", batch_size=7))
+    other = load_features(extract(pictures, clip_folder, tmp_path / "b.safetensors", batch_size=40))
+    np.testing.assert_allclose(one.values, other.values, atol=1e-5)
+    assert one.ids == [f"{index:03d}.png" for index in range(40)]
+    assert one.values.dtype == np.float32
+
+
+def test_dinov2_folder_gives_the_class_token(pictures, tmp_path):
+    import torch
+    from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
+
+    folder = tmp_path / "dinov2"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = Dinov2Model(Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28))
+    model.save_pretrained(folder)
+    BitImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(folder)
+    features = load_features(extract(pictures, folder, tmp_path / "f.safetensors", limit=5))
+    assert features.values.shape == (5, 16)
+    assert features.meta["extractor"]["implementation"] == "transformers"
+
+
+def test_streamed_statistics_equal_those_of_the_features(pictures, clip_folder, tmp_path):
+    streamed = extract_statistics(pictures, clip_folder)
+    kept = load_moments(extract(pictures, clip_folder, tmp_path / "f.safetensors"))
+    np.testing.assert_allclose(streamed.covariance, kept.covariance, atol=1e-12)
+    assert streamed.meta["images"] == kept.meta["images"]
+
+
+def test_processes_share_the_work_and_a_killed_run_continues(pictures, clip_folder, tmp_path, monkeypatch):
+    from benchmarks.quality import features
+
+    monkeypatch.setattr(features, "_PART", 8)
+    out = tmp_path / "shared.safetensors"
+    extract(pictures, clip_folder, out, shard=(0, 2))
+    assert not out.exists()
+    extract(pictures, clip_folder, out, shard=(1, 2))
+    monkeypatch.undo()
+    alone = load_features(extract(pictures, clip_folder, tmp_path / "alone.safetensors"))
+    shared = load_features(out)
+    assert shared.ids == alone.ids and shared.meta["images"] == alone.meta["images"]
+    np.testing.assert_allclose(shared.values, alone.values, atol=1e-5)
+    assert not list(tmp_path.glob(".*parts"))
+
+
+def test_corrupt_images_are_counted_refused_and_skipped_on_request(clip_folder, tmp_path):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for index in range(10):
+        picture(index).save(folder / f"{index}.png")
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:60])
+    (folder / "7.png").write_bytes(b"not an image")
+    with pytest.raises(ValueError, match=r"2 of 10 images .* cannot be read \(3\.png"):
+        extract(folder, clip_folder, tmp_path / "f.safetensors")
+    features = load_features(extract(folder, clip_folder, tmp_path / "f.safetensors", skip_corrupt=True))
+    assert len(features.ids) == 8 and features.meta["skipped"] == 2
+
+
+def test_missing_weights_say_which_file_and_where(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(MissingWeights, match=r"weights-inception-2015-12-05-6726825d\.pth .* 96 MB"):
+        load_extractor("inception-v3-compat")
+    rows = {row["extractor"]: row for row in doctor()}
+    assert rows["inception-v3-compat"]["status"] == "missing"
+    assert str(tmp_path) in rows["inception-v3-compat"]["file"]
+
+
+def test_a_wrong_file_under_the_official_name_is_noticed(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    path = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"something else")
+    assert doctor(verify=True)[0]["status"].startswith("wrong file")
+    with pytest.raises(ValueError, match="does not hold the FID Inception"):
+        load_extractor("inception-v3-compat")
+
+
+def test_incomplete_folders_are_refused(clip_folder, tmp_path):
+    import shutil
+
+    shutil.copy(clip_folder / "open_clip_config.json", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"open_clip_model\.safetensors"):
+        load_extractor(tmp_path)
+    (tmp_path / "open_clip_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        load_extractor(tmp_path)
+    with pytest.raises(ValueError, match="no extractor nonsense"):
+        load_extractor("nonsense")
+
+
+def test_damaged_feature_files_are_refused(tmp_path):
+    path = tmp_path / "f.safetensors"
+    path.write_bytes(b"torn")
+    with pytest.raises(ValueError, match="damaged"):
+        load_features(path)
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_features(tmp_path / "missing.safetensors")

@@ -1,0 +1,95 @@
+"""KID and CMMD against direct sums, repeats, and the field's libraries."""
+
+import numpy as np
+import pytest
+
+from benchmarks.quality import kernels
+from benchmarks.quality.kernels import cmmd, kid, kid_subsets
+
+
+def features(num_samples, dimensions=16, seed=0, shift=0.0):
+    return np.random.default_rng(seed).normal(size=(num_samples, dimensions)) + shift
+
+
+def direct_kid(a, b):
+    def kernel(x, y):
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    m, n = len(a), len(b)
+    within_a = (kernel(a, a).sum() - np.trace(kernel(a, a))) / (m * (m - 1))
+    within_b = (kernel(b, b).sum() - np.trace(kernel(b, b))) / (n * (n - 1))
+    return within_a + within_b - 2 * kernel(a, b).mean()
+
+
+def test_value_and_error_equal_the_direct_sums():
+    a, b = features(30), features(20, seed=1, shift=0.3)
+    value, stderr = kid(a, b)
+    assert value == pytest.approx(direct_kid(a, b), rel=1e-12)
+    without_a = [direct_kid(np.delete(a, i, 0), b) for i in range(30)]
+    without_b = [direct_kid(a, np.delete(b, j, 0)) for j in range(20)]
+    assert stderr == pytest.approx(np.sqrt(29 * np.var(without_a) + 19 * np.var(without_b)), rel=1e-10)
+
+
+def test_blocks_of_rows_do_not_change_it(monkeypatch):
+    a, b = features(100), features(70, seed=1)
+    whole = kid(a, b), cmmd(a, b)
+    monkeypatch.setattr(kernels, "_ROWS", 17)
+    np.testing.assert_allclose(kid(a, b), whole[0], rtol=1e-10)
+    assert cmmd(a, b) == pytest.approx(whole[1], rel=1e-9)
+
+
+def test_samples_of_one_distribution_average_to_zero():
+    values = np.array([kid(features(60, seed=2 * i), features(60, seed=2 * i + 1)).value for i in range(200)])
+    assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
+
+
+def test_standard_error_matches_the_spread_over_repeats():
+    repeats = [kid(features(80, seed=2 * i, shift=0.4), features(80, seed=2 * i + 1)) for i in range(150)]
+    spread = np.std([value for value, _ in repeats])
+    assert np.mean([stderr for _, stderr in repeats]) == pytest.approx(spread, rel=0.25)
+
+
+def test_subsets_equal_torch_fidelity():
+    import torch
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    a, b = features(120), features(100, seed=1, shift=0.2)
+    ours = kid_subsets(a, b, num_subsets=10, subset_size=40, seed=2020)
+    theirs = kid_features_to_metric(
+        torch.from_numpy(a), torch.from_numpy(b), kid_subsets=10, kid_subset_size=40, rng_seed=2020, verbose=False
+    )
+    assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-10)
+    assert ours.stderr == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-10)
+
+
+def test_whole_set_equals_torchmetrics():
+    import torch
+    from torchmetrics.image.kid import poly_mmd
+
+    a, b = features(60), features(60, seed=1, shift=0.2)
+    assert kid(a, b).value == pytest.approx(float(poly_mmd(torch.from_numpy(a), torch.from_numpy(b))), rel=1e-10)
+
+
+def test_cmmd_is_zero_on_itself_and_unbiased_around_zero():
+    a = features(50)
+    assert cmmd(a, a) == pytest.approx(0, abs=1e-10)
+    values = np.array([cmmd(features(40, seed=i), features(40, seed=999 + i), biased=False) for i in range(100)])
+    assert abs(values.mean()) < 3 * values.std() / 10
+    assert cmmd(features(40), features(40, seed=1)) > 0
+
+
+def test_cmmd_ignores_the_length_of_features():
+    a, b = features(40), features(40, seed=1, shift=0.5)
+    assert cmmd(3 * a, b) == pytest.approx(cmmd(a, b), rel=1e-9)
+
+
+def test_bad_input_is_refused():
+    a = features(10)
+    with pytest.raises(ValueError, match="at least 2 images"):
+        kid(a[:1], a)
+    with pytest.raises(ValueError, match="different extractors"):
+        kid(a, a[:, :3])
+    with pytest.raises(ValueError, match="NaN"):
+        kid(a, np.full_like(a, np.nan))
+    with pytest.raises(ValueError, match="KID subsets of 1000"):
+        kid_subsets(a, a)
