@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from geneval.options import Options
+from geneval.options import DEFAULTS, Options
 from geneval.prompts import COLORS
 from geneval.rules import Rows, keep
 from geneval.ties import confidence_order
@@ -30,7 +30,7 @@ class ColorClassifier:
 
     @classmethod
     def from_pretrained(cls, name: str | Path, device: str | None = None) -> "ColorClassifier":
-        """From an open_clip folder, or `MODEL[:TAG or weights file]` (TAG "openai") whose weights are on this machine."""
+        """From an open_clip folder, or `MODEL[:TAG or weights file]` (TAG "openai") with weights on this machine."""
         import open_clip
 
         from geneval.detector import default_device
@@ -87,7 +87,7 @@ def object_crop(
     image: Image.Image,
     mask: np.ndarray | None,
     box: Sequence[float],
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: Options = DEFAULTS,
 ) -> Image.Image:
     """The picture with everything outside the mask painted `bgcolor`, cut to the box."""
     if options.bgcolor != "original" and mask is not None:

@@ -9,7 +9,7 @@ from geneval.completeness import IncompleteFolder
 from geneval.detections import FILE_NAME, DetectionsError, ImageDetections, parse_line
 from geneval.images import ImageError, read_image
 from geneval.layout import PromptFolder, read_layout, write_text
-from geneval.options import Options
+from geneval.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -29,7 +29,7 @@ def detect_images(
     batch_size: int = 32,
     device: str | None = None,
     shard: tuple[int, int] = (0, 1),
-    options: Mapping[str, object] | Options = {},
+    options: Mapping[str, object] | Options = DEFAULTS,
     color_floor: float = 0.1,
     allow_partial: bool = False,
     progress: Progress | None = None,
@@ -56,6 +56,8 @@ def detect_images(
     partial = out.with_name(f"{out.name}.partial")
     done = _resume(out, partial, identity, images, folder_of)
     todo = [sample for sample in folder_of if sample not in done]
+    if not todo and out.is_file() and not partial.is_file():
+        return out
     if todo:
         found = _detected(
             images, todo, folder_of, detector, clip, identity, batch_size, device, options, color_floor, problems

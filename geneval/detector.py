@@ -1,4 +1,4 @@
-"""The object detector: any transformers Mask2Former, with the original's input and the original's reading of its output."""
+"""The object detector: any transformers Mask2Former, its input made and its output read as the original does."""
 
 import json
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ class Detector:
 def masks_at_picture_size(
     logits: "torch.Tensor", padded: Sequence[int], resized: Sequence[int], original: Sequence[int]
 ) -> "torch.Tensor":
-    """Mask logits (B, Q, h, w) -> (B, Q, H, W): up to the padded input, padding cut off, to the picture; sizes (H, W)."""
+    """Mask logits (B, Q, h, w) -> (B, Q, H, W): up to the padded input, padding cut off, to the picture."""
     from torch.nn.functional import interpolate
 
     for size, crop in ((padded, resized), (original, original)):
@@ -144,9 +144,10 @@ def _boxes(masks: "torch.Tensor") -> "torch.Tensor":
 
     corners = []
     for dim in (-2, -1):
-        is_set = masks.any(dim).byte()
-        first, last = is_set.argmax(-1), is_set.shape[-1] - is_set.flip(-1).argmax(-1)
+        is_set = masks.any(dim)
         is_empty = ~is_set.any(-1)
+        first = is_set.byte().argmax(-1)
+        last = is_set.shape[-1] - is_set.flip(-1).byte().argmax(-1)
         corners.append((first.masked_fill(is_empty, 0), last.masked_fill(is_empty, 0)))
     (x0, x1), (y0, y1) = corners
     return torch.stack([x0, y0, x1, y1], -1)

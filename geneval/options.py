@@ -41,3 +41,6 @@ def _parsed(name: str, value: object, kind: type) -> object:
     if name == "max_objects" and parsed < 0:
         raise ValueError(f"option {name}={value!r} must be 0 or more")
     return parsed
+
+
+DEFAULTS = Options()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from geneval.options import Options
+from geneval.options import DEFAULTS, Options
 from geneval.prompts import COLORS, RELATIONS
 from geneval.ties import confidence_order
 
@@ -47,7 +47,7 @@ def check(
     metadata: Mapping[str, Any],
     detections: Mapping[str, Rows],
     colors: Mapping[str, Sequence[ColorAnswer]] | None = None,
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: Options = DEFAULTS,
 ) -> Verdict:
     """The original's verdict on one image.
 
@@ -83,7 +83,7 @@ def grade(
     metadata: Mapping[str, Any],
     detections: Mapping[str, Rows],
     colors: Mapping[str, Sequence[ColorAnswer]] | None = None,
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: Options = DEFAULTS,
 ) -> float:
     """How much of the prompt the image shows, in [0, 1]: 1 exactly when `check` says correct.
 

@@ -9,7 +9,7 @@ from typing import Any
 from geneval.completeness import IncompleteFolder, expected_prompts, find_problems
 from geneval.detections import ImageDetections, read_detections
 from geneval.layout import PromptFolder, read_layout, write_text
-from geneval.options import Options
+from geneval.options import DEFAULTS, Options
 from geneval.prompts import Prompt, parse_json, prompts_sha256
 from geneval.rules import MissingColor, check, grade
 
@@ -24,7 +24,7 @@ def score_folder(
     images: Path,
     out: Path | None = None,
     *,
-    options: Mapping[str, object] | Options = {},  # noqa: B006 - never written to
+    options: Mapping[str, object] | Options = DEFAULTS,
     prompts: Sequence[Prompt] | Path | None = None,
     allow_partial: bool = False,
     copies: int | None = None,
@@ -57,7 +57,7 @@ def score_folder(
 def grade_folder(
     images: Path,
     *,
-    options: Mapping[str, object] | Options = {},  # noqa: B006 - never written to
+    options: Mapping[str, object] | Options = DEFAULTS,
 ) -> dict[str, float]:
     """filename (relative to `images`) -> grade in [0, 1], 1 exactly for a correct image; any folder with detections."""
     options = options if isinstance(options, Options) else Options.parse(options)
