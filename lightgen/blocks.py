@@ -38,11 +38,17 @@ class SelfAttention(nn.Module):
         """`queries` (B, M) keeps the output of those positions only; all are still attended to."""
         batch, length, width = x.shape
         if queries is None:
-            q, k, v = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+            q, k, v = (
+                self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
+            )
         else:
             weight, bias = self.qkv.weight, self.qkv.bias
             q = split_heads(F.linear(take(x, queries), weight[:width], bias[:width]), self.heads)
-            k, v = F.linear(x, weight[width:], bias[width:]).view(batch, length, 2, self.heads, -1).unbind(2)
+            k, v = (
+                F.linear(x, weight[width:], bias[width:])
+                .view(batch, length, 2, self.heads, width // self.heads)
+                .unbind(2)
+            )
             k, v = k.transpose(1, 2), v.transpose(1, 2)
         return drop(self.proj(attend(q, k, v, key_mask, self.dropout, self.training)), self.dropout, self.training)
 
@@ -77,8 +83,8 @@ class CrossAttention(nn.Module):
 
     def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, L, W/H) of a normalized context."""
-        batch, length, _ = context.shape
-        key, value = self.key_value(context).view(batch, length, 2, self.heads, -1).unbind(2)
+        batch, length, width = context.shape
+        key, value = self.key_value(context).view(batch, length, 2, self.heads, width // self.heads).unbind(2)
         return key.transpose(1, 2), value.transpose(1, 2)
 
     def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], key_mask: Tensor | None) -> Tensor:

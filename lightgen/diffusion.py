@@ -1,7 +1,8 @@
 """Diffusion of one token: the cosine schedule, the learned-range loss, DDPM/DDIM steps; rectified-flow steps.
 
-Improved DDPM (Nichol and Dhariwal 2021) as MAR's head uses it: epsilon prediction, variance interpolated between its two
-bounds, loss = squared error + variational bound. Flow matching: x_t = (1 - t) x + t noise, the head predicts noise - x.
+Improved DDPM (Nichol and Dhariwal 2021) as MAR's head uses it: epsilon prediction, variance interpolated between its
+two bounds, loss = squared error + variational bound.
+Flow matching: x_t = (1 - t) x + t noise, the head predicts noise - x.
 """
 
 import math

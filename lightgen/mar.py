@@ -1,6 +1,7 @@
 """LightGen's masked autoregressive model: text aligner, masked encoder, decoder, cross stack, diffusion head.
 
-B images, N tokens (row by row), M of them masked, V visible, L text positions, W width, D token channels, K noise copies.
+B images, N tokens (row by row), M of them masked, V visible, L text positions, W width,
+D token channels, K noise copies.
 Structure as released (XianfengWu01/LightGen, models/fluid_arbitrary.py); text enters in the cross stack only.
 """
 
@@ -187,7 +188,8 @@ class MAR(ModelMixin, ConfigMixin):
         aligned, key_mask = self.align_text(text, text_lengths)
         aligned = torch.where(draws.text_dropped[:, None, None], self.null_text, aligned)
         layout = mask_layout(draws)
-        x = self.decode(self.encode(tokens, grid, layout), grid, layout, queries=layout.masked)
+        encoded = self.encode(tokens, self.positions(self.encoder_positions, grid), layout)
+        x = self.decode(encoded, self.positions(self.decoder_positions, grid), layout, queries=layout.masked)
         z = self.cross(x, self.positions(self.cross_positions, grid), aligned, key_mask, layout.masked)
         return self.head_loss(tokens, z, draws, layout)
 
@@ -227,11 +229,10 @@ class MAR(ModelMixin, ConfigMixin):
             x = block(x, key_mask)
         return self.text_norm(x), key_mask
 
-    def encode(self, tokens: Tensor, grid: tuple[int, int], layout: Layout) -> Tensor | None:
+    def encode(self, tokens: Tensor, positions: Tensor, layout: Layout) -> Tensor | None:
         """Encoded visible tokens (B, V, W); None when there are none."""
         if layout.visible is None:
             return None
-        positions = self.positions(self.encoder_positions, grid)
         x = take(tokens, layout.visible).to(positions.dtype)
         x = self.token_norm(self.token_embed(x) + positions[0][layout.visible])
         key_mask = layout.visible_valid
@@ -243,13 +244,12 @@ class MAR(ModelMixin, ConfigMixin):
         return self.encoder_norm(x)
 
     def decode(
-        self, visible: Tensor | None, grid: tuple[int, int], layout: Layout, queries: Tensor | None = None
+        self, visible: Tensor | None, positions: Tensor, layout: Layout, queries: Tensor | None = None
     ) -> Tensor:
         """Decoded tokens (B, N, W), or (B, M, W) at the positions `queries`, which the last block alone computes.
 
         Without visible tokens the result is (1, N, W): the decoder sees no text, so it is the same for every image.
         """
-        positions = self.positions(self.decoder_positions, grid)
         if layout.visible is None or visible is None:
             x = self.mask_token + positions
             if self.training and self.mar_config.dropout:  # dropout is drawn for each image

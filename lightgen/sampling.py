@@ -1,0 +1,305 @@
+"""The autoregressive loop: tokens are predicted in random order, a few each step, by the head given the trunk's z.
+
+Two paths give the same images for the same draws. `reference` computes what the release computes. `fast` leaves out
+what cannot change the result: the trunk is text-blind, so both guidance halves share one pass; cross blocks act per
+token, so they run on the tokens of this step; text keys and values, and the null text's attention output, are constants.
+
+B images, N tokens, n predicted in a step, G = 2 with guidance and 1 without, W width, D token channels.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from lightgen.blocks import take
+from lightgen.diffusion import Schedule, cosine_schedule, ddim_step, ddpm_step, flow_times
+from lightgen.mar import FLOW_TIME_SCALE, MAR, Layout
+from lightgen.masking import masked_counts
+
+SOLVERS = {"ddpm": ("ddpm", "ddim"), "flow": ("euler", "heun")}  # by head objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How images are generated; the defaults are the released scripts'."""
+
+    num_steps: int = 64  # autoregressive steps, 1 to the number of tokens
+    num_head_steps: int = 100  # denoising steps of the head in each
+    guidance_scale: float = 4.0  # 1 = off
+    guidance_schedule: Literal["constant", "linear"] = "constant"  # linear: 1 at the first token, the scale at the last
+    temperature: float = 1.0  # scales the noise of ddpm steps; the start noise of the other, deterministic solvers
+    solver: Literal["ddpm", "ddim", "euler", "heun"] = "ddpm"  # the first two for ddpm heads, the others for flow heads
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "num_head_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("guidance_scale", "temperature"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value}, must be a finite number that is not negative")
+        if self.guidance_schedule not in ("constant", "linear"):
+            raise ValueError(f"guidance_schedule is {self.guidance_schedule!r}; valid: constant, linear")
+        if not any(self.solver in solvers for solvers in SOLVERS.values()):
+            raise ValueError(f"solver is {self.solver!r}; valid: ddpm, ddim, euler, heun")
+
+
+class ImageDraws(Protocol):
+    """Where generation takes its randomness from."""
+
+    def orders(self, num_tokens: int) -> Tensor:
+        """(B, N) permutations; tokens are predicted from the last entry to the first."""
+        ...
+
+    def normal(self, count: int, num_tokens: int, channels: int) -> Tensor:
+        """(count, B, num_tokens, channels) standard normal numbers for one autoregressive step, float32."""
+        ...
+
+
+class GeneratorDraws:
+    """Draws of each image from its own generator, so that an image does not depend on the batch it is made in."""
+
+    def __init__(self, generators: Sequence[torch.Generator], device: torch.device):
+        self.generators = generators
+        self.device = device
+
+    def orders(self, num_tokens: int) -> Tensor:
+        return self._stack([torch.rand(num_tokens, generator=g, device=g.device) for g in self.generators], 0).argsort(
+            1
+        )
+
+    def normal(self, count: int, num_tokens: int, channels: int) -> Tensor:
+        shape = (count, num_tokens, channels)
+        return self._stack([torch.randn(shape, generator=g, device=g.device) for g in self.generators], 1)
+
+    def _stack(self, tensors: list[Tensor], dim: int) -> Tensor:
+        return torch.stack(tensors, dim).to(self.device, non_blocking=True)
+
+
+def generate_latents(
+    model: MAR,
+    text: Tensor,
+    text_lengths: Tensor,
+    grid: tuple[int, int],
+    config: SamplingConfig,
+    generators: Sequence[torch.Generator],
+    path: Literal["fast", "reference"] = "fast",
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """Latents (B, C, H, W) for text features (B, L, text_channels) of true lengths (B,), one generator an image.
+
+    `on_step(step, tokens)` is called after each autoregressive step with the tokens (B, N, D) so far.
+    """
+    if len(generators) != len(text):
+        raise ValueError(f"{len(generators)} generators for {len(text)} images; give one for each image")
+    draws = GeneratorDraws(generators, text.device)
+    return generate_from_draws(model, text, text_lengths, grid, config, draws, path, on_step)
+
+
+@torch.no_grad()
+def generate_from_draws(
+    model: MAR,
+    text: Tensor,
+    text_lengths: Tensor,
+    grid: tuple[int, int],
+    config: SamplingConfig,
+    draws: ImageDraws,
+    path: Literal["fast", "reference"] = "fast",
+    on_step: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """As `generate_latents`, with the orders and every normal number from `draws`."""
+    _refuse_wrong_solver(model, config)
+    num_tokens = grid[0] * grid[1]
+    counts = masked_counts(num_tokens, config.num_steps)
+    was_training = model.training
+    model.eval()  # dropout would make the two guidance halves disagree
+    try:
+        trunk = {"fast": FastTrunk, "reference": ReferenceTrunk}[path](model, text, text_lengths, grid, config)
+        solver = _solver(model, config)
+        predict_type = {"fast": FastPrediction, "reference": ReferencePrediction}[path]
+        times = torch.tensor(solver.times, dtype=torch.float32).to(text.device, non_blocking=True)
+        table = model.head.embed_times(times) if path == "fast" else times
+        order = draws.orders(num_tokens)
+        tokens = torch.zeros(*order.shape, model.mar_config.token_dim, device=text.device)
+        for step, (now, after) in enumerate(itertools.pairwise(counts)):
+            visible = order[:, now:].sort(1).values if now < num_tokens else None
+            predicted = order[:, after:now].sort(1).values
+            z = trunk(tokens, visible, predicted)
+            noise = draws.normal(solver.num_draws, now - after, tokens.shape[-1])
+            predict = predict_type(model, z, table, guidance_at(config, after, num_tokens))
+            tokens = tokens.scatter(1, predicted[..., None].expand(-1, -1, tokens.shape[-1]), solver(predict, noise))
+            if on_step is not None:
+                on_step(step, tokens)
+    finally:
+        model.train(was_training)
+    return model.unpatchify(tokens, grid)
+
+
+def guidance_at(config: SamplingConfig, masked_after: int, num_tokens: int) -> float:
+    """The guidance scale of a step after which `masked_after` tokens are left.
+
+    The release counts one token as left after the last step (models/fluid_arbitrary.py:333-409), hence the maximum.
+    """
+    if config.guidance_schedule == "constant":
+        return config.guidance_scale
+    return 1 + (config.guidance_scale - 1) * (num_tokens - max(1, masked_after)) / num_tokens
+
+
+class ReferenceTrunk:
+    """z (G, B, n, W) of the predicted tokens as the release computes it: every part, both halves, all tokens."""
+
+    def __init__(self, model: MAR, text: Tensor, lengths: Tensor, grid: tuple[int, int], config: SamplingConfig):
+        self.model, self.grid = model, grid
+        self.aligned, self.key_mask = model.align_text(text, lengths)
+        self.guided = config.guidance_scale != 1
+        if self.guided:
+            null = model.null_text.expand_as(self.aligned)
+            self.aligned = torch.cat([self.aligned, null])
+            self.key_mask = None if self.key_mask is None else torch.cat([self.key_mask, self.key_mask])
+
+    def __call__(self, tokens: Tensor, visible: Tensor | None, predicted: Tensor) -> Tensor:
+        model, halves = self.model, 2 if self.guided else 1
+        tokens = tokens.repeat(halves, 1, 1)
+        if visible is None:
+            visible = predicted[:, :0]
+        layout = Layout(len(tokens), visible.repeat(halves, 1), None, None, None)
+        encoded = model.encode(tokens, model.positions(model.encoder_positions, self.grid), layout)
+        x = model.decode(encoded, model.positions(model.decoder_positions, self.grid), layout)
+        z = model.cross(x, model.positions(model.cross_positions, self.grid), self.aligned, self.key_mask, None)
+        return take(z, predicted.repeat(halves, 1)).unflatten(0, (halves, -1))
+
+
+class FastTrunk:
+    """The same z (G, B, n, W), computing what the predicted tokens need and nothing twice."""
+
+    def __init__(self, model: MAR, text: Tensor, lengths: Tensor, grid: tuple[int, int], config: SamplingConfig):
+        self.model = model
+        aligned, self.key_mask = model.align_text(text, lengths)
+        self.keys_values = [block.keys_values(aligned) for block in model.cross_blocks]
+        null = model.null_text[0, 0]
+        self.null_attention = [block.constant_attention(null) for block in model.cross_blocks]
+        tables = (model.encoder_positions, model.decoder_positions, model.cross_positions)
+        self.positions = [model.positions(table, grid) for table in tables]
+        self.guided = config.guidance_scale != 1
+
+    def __call__(self, tokens: Tensor, visible: Tensor | None, predicted: Tensor) -> Tensor:
+        model = self.model
+        layout = Layout(len(tokens), visible, None, None, None)
+        encoded = model.encode(tokens, self.positions[0], layout)
+        if encoded is None:
+            x = take(model.decode(None, self.positions[1], layout).expand(len(tokens), -1, -1), predicted)
+        else:
+            x = model.decode(encoded, self.positions[1], layout, queries=predicted)
+        x = model.cross_embed(x) + self.positions[2][0][predicted]
+        if not self.guided:
+            for block, keys_values in zip(model.cross_blocks, self.keys_values, strict=True):
+                x = block(x, keys_values, self.key_mask)
+            return model.cross_norm(x)[None]
+        x = torch.cat([x, x])
+        for block, keys_values, null in zip(model.cross_blocks, self.keys_values, self.null_attention, strict=True):
+            x = block.forward_guided(x, keys_values, self.key_mask, null)
+        return model.cross_norm(x).unflatten(0, (2, -1))
+
+
+class ReferencePrediction:
+    """The guided output of the head for x (B, n, D) at entry `step` of the times, embedding everything anew."""
+
+    def __init__(self, model: MAR, z: Tensor, times: Tensor, guidance: float):
+        self.model, self.z, self.times, self.guidance = model, z, times, guidance
+
+    def __call__(self, x: Tensor, step: int) -> Tensor:
+        x = x.expand(len(self.z), *x.shape).contiguous()
+        return guide(
+            self.model.head(x, self.times[step].expand(x.shape[:-1]), self.z).float(), self.guidance, x.shape[-1]
+        )
+
+
+class FastPrediction:
+    """The same output: the condition is embedded once a step, times come from a table, both halves share x."""
+
+    def __init__(self, model: MAR, z: Tensor, time_table: Tensor, guidance: float):
+        self.head, self.time_table, self.guidance = model.head, time_table, guidance
+        self.condition = self.head.condition(z)
+
+    def __call__(self, x: Tensor, step: int) -> Tensor:
+        output = self.head.denoise(x, self.condition + self.time_table[step]).float()
+        return guide(output, self.guidance, x.shape[-1])
+
+
+def guide(output: Tensor, guidance: float, channels: int) -> Tensor:
+    """One output (B, n, out) from the head's (G, B, n, out): null + guidance (given - null) on the first `channels`.
+
+    What follows them, the variance, is the given half's (released: models/diffloss.py:252-260).
+    """
+    if len(output) == 1:
+        return output[0]
+    given, null = output
+    guided = torch.lerp(null[..., :channels], given[..., :channels], guidance)
+    return guided if guided.shape == given.shape else torch.cat([guided, given[..., channels:]], dim=-1)
+
+
+class Solver(NamedTuple):
+    """Steps from noise to tokens: the times it asks the head about, its draws per token, and the way itself."""
+
+    times: tuple[float, ...]
+    num_draws: int
+    run: Callable[[Callable[[Tensor, int], Tensor], Tensor], Tensor]
+
+    def __call__(self, predict: Callable[[Tensor, int], Tensor], noise: Tensor) -> Tensor:
+        """Tokens (B, n, D) from draws (num_draws, B, n, D)."""
+        return self.run(predict, noise)
+
+
+def _solver(model: MAR, config: SamplingConfig) -> Solver:
+    steps, temperature = config.num_head_steps, config.temperature
+    if config.solver in SOLVERS["flow"]:
+        times = flow_times(steps)
+        run = _heun if config.solver == "heun" else _euler
+        scaled = tuple(time * FLOW_TIME_SCALE for time in times)
+        return Solver(scaled, 1, lambda predict, noise: run(predict, noise[0] * temperature, times))
+    schedule = cosine_schedule(model.mar_config.diffusion_steps, steps)
+    if config.solver == "ddim":
+        return Solver(schedule.timesteps, 1, lambda predict, noise: _ddim(predict, noise[0] * temperature, schedule))
+    return Solver(schedule.timesteps, steps + 1, lambda predict, noise: _ddpm(predict, noise, schedule, temperature))
+
+
+def _ddpm(predict: Callable, noise: Tensor, schedule: Schedule, temperature: float) -> Tensor:
+    """Learned-variance DDPM; noise[0] is the start, noise[1:] one draw a step, the last of them unused."""
+    x = noise[0]
+    for draw, step in zip(noise[1:], reversed(range(len(schedule))), strict=True):
+        epsilon, position = predict(x, step).chunk(2, dim=-1)
+        x = ddpm_step(x, epsilon, position, draw, schedule, step, temperature)
+    return x
+
+
+def _ddim(predict: Callable, x: Tensor, schedule: Schedule) -> Tensor:
+    for step in reversed(range(len(schedule))):
+        x = ddim_step(x, predict(x, step).chunk(2, dim=-1)[0], schedule, step)
+    return x
+
+
+def _euler(predict: Callable, x: Tensor, times: tuple[float, ...]) -> Tensor:
+    for step in range(len(times) - 1):
+        x = x + (times[step + 1] - times[step]) * predict(x, step)
+    return x
+
+
+def _heun(predict: Callable, x: Tensor, times: tuple[float, ...]) -> Tensor:
+    """Heun's second-order steps: the slope is averaged over both ends of a step."""
+    for step in range(len(times) - 1):
+        length = times[step + 1] - times[step]
+        slope = predict(x, step)
+        x = x + length / 2 * (slope + predict(x + length * slope, step + 1))
+    return x
+
+
+def _refuse_wrong_solver(model: MAR, config: SamplingConfig) -> None:
+    objective = model.mar_config.head_objective
+    if config.solver not in SOLVERS[objective]:
+        choices = ", ".join(SOLVERS[objective])
+        raise ValueError(f"solver {config.solver!r} does not fit a {objective} head; valid: {choices}")
