@@ -114,6 +114,20 @@ def clip_score(
         print(f"{metric} = {entry['value']:.6g}  [{entry['ci'][0]:.6g}, {entry['ci'][1]:.6g}]  ({entry['version']})")
 
 
+def detail(
+    generated: tyro.conf.Positional[Path],
+    reference: tyro.conf.Positional[Path],
+    *,
+    limit: int | None = None,
+    plot: Path | None = None,
+) -> None:
+    """Print how far power spectrum and Laplacian variance are from the reference's; --plot draws the spectra."""
+    from benchmarks.quality.spectrum import compare_detail
+
+    for metric, entry in compare_detail(generated, reference, limit=limit, plot=plot)["metrics"].items():
+        print(f"{metric} = {entry['value']:.6g}  ({entry['version']})")
+
+
 def doctor(*, verify: bool = False) -> None:
     """Say which weights the named extractors need, where they belong and whether they are there."""
     from benchmarks.quality.weights import doctor as rows
@@ -134,6 +148,7 @@ QUALITY: dict[str, Any] = {
     "fid": fid,
     "measure": measure,
     "clip-score": clip_score,
+    "detail": detail,
     "doctor": doctor,
 }
 PARTS = ("quality", "regression")

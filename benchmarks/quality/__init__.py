@@ -8,6 +8,7 @@ _HOMES = {
     "Statistics": "moments",
     "clip_scores": "clip_score",
     "cmmd": "kernels",
+    "compare_detail": "spectrum",
     "density_coverage": "manifold",
     "extract": "features",
     "fid": "frechet",

@@ -1,0 +1,128 @@
+"""Fine detail of images: radial power spectrum and Laplacian variance, against a reference."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .images import decode_image, list_images
+from .moments import write_atomically
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detail:
+    """Mean power (F,) at `frequencies` (F,) in cycles per pixel, and each image's Laplacian variance (N,).
+
+    Both are of the luminance in 0..255.
+    """
+
+    frequencies: np.ndarray
+    power: np.ndarray
+    laplacian: np.ndarray
+    size: tuple[int, int]
+
+
+def detail(images: Iterable[Any]) -> Detail:
+    """Detail of PIL images of one size; one image is held at a time."""
+    total, laplacian, size = None, [], None
+    for image in images:
+        if size not in (None, image.size):
+            raise ValueError(f"a spectrum needs images of one size; there are {size} and {image.size}")
+        size = image.size
+        luminance = np.asarray(image.convert("L"), dtype=np.float64)
+        power = radial_power(luminance)
+        total = power if total is None else total + power
+        laplacian.append(laplacian_variance(luminance))
+    if total is None or size is None:
+        raise ValueError("a spectrum needs at least one image")
+    return Detail(
+        frequencies=(np.arange(len(total)) + 1) / min(size),
+        power=total / len(laplacian),
+        laplacian=np.array(laplacian),
+        size=size,
+    )
+
+
+def radial_power(luminance: np.ndarray) -> np.ndarray:
+    """Mean squared Fourier magnitude in rings one frequency step wide, from one cycle an image to Nyquist.
+
+    A Hann window keeps the jump between opposite edges out of the high frequencies.
+    """
+    height, width = luminance.shape
+    window = np.outer(_hann(height), _hann(width))
+    # Scaled so that white noise of variance v has power v at every frequency.
+    spectrum = np.abs(np.fft.fft2((luminance - luminance.mean()) * window)) ** 2 / (window**2).sum()
+    radius = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.fftfreq(width)[None]) * min(height, width)
+    rings = radius.round().astype(int).ravel()
+    sums, counts = np.bincount(rings, spectrum.ravel()), np.bincount(rings)
+    return (sums / counts.clip(1))[1 : min(height, width) // 2 + 1]
+
+
+def laplacian_variance(luminance: np.ndarray) -> float:
+    """Variance of the four-neighbor Laplacian, a usual measure of sharpness."""
+    center = luminance[1:-1, 1:-1]
+    neighbors = luminance[:-2, 1:-1] + luminance[2:, 1:-1] + luminance[1:-1, :-2] + luminance[1:-1, 2:]
+    return float((neighbors - 4 * center).var())
+
+
+def compare_detail(
+    generated: Path, reference: Path, *, limit: int | None = None, plot: Path | None = None
+) -> dict[str, Any]:
+    """{"metrics": spectrum_gap and laplacian_gap in the record form, "spectrum": the curves}.
+
+    A gap is the size of a log2 ratio to the reference: 0 is equal detail, 1 is twice or half of it. The spectrum's is
+    averaged over the upper half of the frequencies.
+    """
+    ours, theirs = (_detail_of(source, limit) for source in (generated, reference))
+    if ours.size != theirs.size:
+        raise ValueError(f"images of {ours.size} and {theirs.size} px have different spectra; resize one set first")
+    upper = ours.frequencies >= 0.25
+    # The floor, far below one grey level's rounding noise, keeps flat images finite.
+    ratio = np.log2((ours.power + 1e-6) / (theirs.power + 1e-6))
+    sharpness = np.log2((ours.laplacian.mean() + 1e-6) / (theirs.laplacian.mean() + 1e-6))
+    count, version = (
+        len(ours.laplacian),
+        f"luminance, log2; ref n={len(theirs.laplacian)}; {ours.size[0]}x{ours.size[1]}",
+    )
+    if plot:
+        _plot(ours, theirs, plot)
+    entry = {"ci": None, "n": count, "higher_is_better": False, "version": version}
+    return {
+        "metrics": {
+            f"spectrum_gap[n={count}]": {"value": float(np.abs(ratio[upper]).mean()), **entry},
+            f"laplacian_gap[n={count}]": {"value": float(abs(sharpness)), **entry},
+        },
+        "spectrum": {
+            "frequencies": ours.frequencies.tolist(),
+            "generated": ours.power.tolist(),
+            "reference": theirs.power.tolist(),
+            "laplacian": [float(ours.laplacian.mean()), float(theirs.laplacian.mean())],
+        },
+    }
+
+
+def _detail_of(source: Path, limit: int | None) -> Detail:
+    return detail(decode_image(entry.read(), entry.id) for entry in list_images(source, limit))
+
+
+def _hann(length: int) -> np.ndarray:
+    return 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(length) + 0.5) / length)
+
+
+def _plot(ours: Detail, theirs: Detail, path: Path) -> None:
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.loglog(theirs.frequencies, theirs.power, color="0.4", label="reference")
+    axes.loglog(ours.frequencies, ours.power, color="C0", label="generated")
+    axes.set_xlabel("frequency (cycles per pixel)")
+    axes.set_ylabel("power of the luminance")
+    axes.legend(frameon=False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=150)
+    write_atomically(path, buffer.getvalue())
