@@ -2,7 +2,7 @@
 
 Two paths give the same images for the same draws. `reference` computes what the release computes. `fast` leaves out
 what cannot change the result: the trunk is text-blind, so both guidance halves share one pass; cross blocks act per
-token, so they run on the tokens of this step; text keys and values, and the null text's attention output, are constants.
+token, so they run on the tokens of this step only; text keys and values and the null text's attention are constants.
 
 B images, N tokens, n predicted in a step, G = 2 with guidance and 1 without, W width, D token channels.
 """
