@@ -42,7 +42,8 @@ def test_blur_widens_both_gaps(tmp_path):
     far = compare_detail(blurred, reference, plot=tmp_path / "spectrum.png")["metrics"]
     for name in ("spectrum_gap[n=6]", "laplacian_gap[n=6]"):
         assert near[name]["value"] < 0.2 and far[name]["value"] > 2
-    assert Image.open(tmp_path / "spectrum.png").size[0] > 500
+    with Image.open(tmp_path / "spectrum.png") as plot:
+        assert plot.size[0] > 500
 
 
 def test_unequal_sizes_and_nothing_are_refused(tmp_path):
