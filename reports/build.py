@@ -233,7 +233,7 @@ def _facts(study: Study, scores: Scores) -> list[tuple[str, str, str]]:
             found.append((f"control: {variant.label}", *_value(whole[variant.name])))
     cells = [cell for cell in study.cells if cell.is_complete]
     found.append(("complete cells", f"{len(cells)} of {len(study.cells)}", f"scale {study.scale}"))
-    found.append(("training seeds", str(len(study.seeds)), ", ".join(map(str, study.seeds))))
+    found.append(("training seeds", str(len(study.seeds)), "seed " + ", ".join(map(str, study.seeds))))
     if whole:
         first = next(iter(whole.values()))
         found.append(("prompts", str(first.prompts), f"{first.n // first.seeds} images a cell"))

@@ -36,11 +36,14 @@ class Table:
 
 
 def number(value: float) -> str:
-    """Three significant digits, or three decimals for what lies between."""
-    if value == 0:
-        return "0"
+    """Three or four digits that matter, without an exponent where a reader can do without."""
     magnitude = abs(value)
-    return f"{value:.3f}" if 0.01 <= magnitude < 10 else f"{value:.1f}" if 10 <= magnitude < 1e4 else f"{value:.3g}"
+    if magnitude == 0:
+        return "0"
+    if magnitude < 1e-4 or magnitude >= 1e6:
+        return f"{value:.3g}"
+    digits = 4 if magnitude < 0.01 else 3 if magnitude < 10 else 1 if magnitude < 1000 else 0
+    return f"{value:.{digits}f}"
 
 
 def interval(ci: tuple[float, float], form: str = "") -> str:

@@ -16,7 +16,7 @@ from reports.tables import in_order, pretty
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PROMPTS = 24  # rows of the grid in the HTML report
+MAX_PROMPTS = 18  # rows of the grid in the HTML report
 SHEET_PROMPTS = 8  # rows of the sheet in the Markdown report
 MAX_SIDE = 160  # pixels of an embedded picture; larger ones are reduced
 MAX_PIXELS = 64_000_000
