@@ -1,30 +1,30 @@
-"""Image quality: FID, KID, CMMD, precision and recall, density and coverage, Vendi score, CLIP score."""
+"""Image quality: FID, KID, CMMD, precision and recall, density and coverage, Vendi score, CLIP score, fine detail."""
 
-from importlib import import_module
-from typing import Any
+from benchmarks.quality.clip_score import clip_scores
+from benchmarks.quality.features import Features, extract, extract_statistics, load_features
+from benchmarks.quality.frechet import fid, fid_infinity
+from benchmarks.quality.kernels import cmmd, kid
+from benchmarks.quality.manifold import density_coverage, precision_recall, vendi
+from benchmarks.quality.measure import measure
+from benchmarks.quality.moments import Statistics, load_statistics, save_statistics
+from benchmarks.quality.spectrum import compare_detail
 
-_HOMES = {
-    "Features": "features",
-    "Statistics": "moments",
-    "clip_scores": "clip_score",
-    "cmmd": "kernels",
-    "compare_detail": "spectrum",
-    "density_coverage": "manifold",
-    "extract": "features",
-    "fid": "frechet",
-    "fid_infinity": "frechet",
-    "kid": "kernels",
-    "load_features": "features",
-    "load_statistics": "moments",
-    "measure": "measure",
-    "precision_recall": "manifold",
-    "save_statistics": "moments",
-    "vendi": "manifold",
-}
-__all__ = sorted(_HOMES)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+__all__ = [
+    "Features",
+    "Statistics",
+    "clip_scores",
+    "cmmd",
+    "compare_detail",
+    "density_coverage",
+    "extract",
+    "extract_statistics",
+    "fid",
+    "fid_infinity",
+    "kid",
+    "load_features",
+    "load_statistics",
+    "measure",
+    "precision_recall",
+    "save_statistics",
+    "vendi",
+]

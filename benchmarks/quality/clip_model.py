@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .weights import KNOWN, WeightFile, file_sha256, require, state_sha256
+from benchmarks.quality.weights import KNOWN, WeightFile, file_sha256, require, state_sha256
 
 # OpenAI's weights were trained with QuickGELU; open_clip's plain architecture names would run them with GELU.
 _OPENAI_ARCHITECTURES = {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "RN50", "RN101"}

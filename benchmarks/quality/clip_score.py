@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .clip_model import ClipModel, load_clip
-from .extractors import default_device
-from .images import decode_image, list_images, prompts_of
+from benchmarks.quality.clip_model import ClipModel, load_clip
+from benchmarks.quality.extractors import default_device
+from benchmarks.quality.images import decode_image, list_images, prompts_of
 
 
 @dataclass(frozen=True, kw_only=True)

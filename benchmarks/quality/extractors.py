@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .clip_model import ClipModel, is_clip_folder, load_clip
-from .weights import DINOV2, INCEPTION, KNOWN, file_sha256, require
+from benchmarks.quality.clip_model import ClipModel, is_clip_folder, load_clip
+from benchmarks.quality.weights import DINOV2, INCEPTION, KNOWN, file_sha256, require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,7 +181,7 @@ def _pooled(network, kind: str) -> Callable[[Any], Any]:
 
 def state_sha256_of(folder: Path, network) -> str:
     """Hash of the single weight file, or of the tensors where the weights are in several files."""
-    from .weights import state_sha256
+    from benchmarks.quality.weights import state_sha256
 
     single = folder / "model.safetensors"
     return file_sha256(single) if single.is_file() else state_sha256(network)

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from .extractors import Extractor, load_extractor
-from .images import ImageEntry, ImageError, container, decode_image, list_images
-from .moments import Moments, Statistics, load_statistics, read_safetensors, write_atomically
+from benchmarks.quality.extractors import Extractor, load_extractor
+from benchmarks.quality.images import ImageEntry, ImageError, container, decode_image, list_images
+from benchmarks.quality.moments import Moments, Statistics, load_statistics, read_safetensors, write_atomically
 
 _PART = 2048  # images between two saves
 

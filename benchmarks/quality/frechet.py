@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .moments import Statistics
+from benchmarks.quality.moments import Statistics
 
 
 class RankDeficientWarning(UserWarning):

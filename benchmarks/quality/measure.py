@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from . import frechet, kernels, manifold
-from .clip_model import ClipModel, load_clip
-from .clip_score import clip_scores_from_features, score_entry
-from .extractors import Extractor, clip_extractor, default_device, load_extractor
-from .features import Features, extract, load_features, require_same_extractor
-from .images import list_images, prompts_of
-from .moments import write_atomically
+from benchmarks.quality import frechet, kernels, manifold
+from benchmarks.quality.clip_model import ClipModel, load_clip
+from benchmarks.quality.clip_score import clip_scores_from_features, score_entry
+from benchmarks.quality.extractors import Extractor, clip_extractor, default_device, load_extractor
+from benchmarks.quality.features import Features, extract, load_features, require_same_extractor
+from benchmarks.quality.images import list_images, prompts_of
+from benchmarks.quality.moments import write_atomically
 
 _NORMAL_95 = 1.959964
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .images import decode_image, list_images
-from .moments import write_atomically
+from benchmarks.quality.images import decode_image, list_images
+from benchmarks.quality.moments import write_atomically
 
 
 @dataclass(frozen=True, kw_only=True)
