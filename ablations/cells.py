@@ -22,7 +22,7 @@ class Work:
     recipe: Recipe  # only the sections that the stage declares
     seed: int
     stop: Callable[[], bool]  # true once the cell should save and leave
-    progress: Callable[[float], None]  # fraction done; raises Stopped at a stop, so call it only where leaving is safe
+    progress: Callable[[float], None]  # fraction done
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +87,7 @@ class Cell:
 def plan_cells(study: Study, scale: str, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Cell]:
     """All cells in running order: seed by seed, and within one the bases before the variants built on them."""
     variants = [study.variant(name) for name in only] or list(study.variants)
+    variants = [variant for variant in variants if scale in (variant.scales or (scale,))]
     cells: list[Cell] = []
     for seed in dict.fromkeys(seeds):
         planned = [_plan(study, scale, v, seed) for v in variants if not (v.is_control and cells)]
@@ -100,7 +101,7 @@ def _plan(study: Study, scale: str, variant: Any, seed: int) -> Cell:
     for step in study.path(recipe):
         stage = study.stages[step.stage]
         part = _part(recipe, stage)
-        weights = {name: component_identity(Path(part["components"][name])) for name in stage.components}
+        weights = {name: component_identity(component_folder(part["components"][name])) for name in stage.components}
         own_seed = seed if stage.seeded else 0
         upstream = {role: steps[name].key for role, name in step.inputs.items()}
         settings = {name: values for name, values in part.items() if name != "components"}
@@ -129,6 +130,11 @@ def _part(recipe: Recipe, stage: Stage) -> dict[str, dict[str, Any]]:
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True, default=list).encode()).hexdigest()
+
+
+def component_folder(name: str) -> Path:
+    """The weights' folder: a bare name is one that comes with the icon world, anything else a path of the user's."""
+    return Path(name) if "/" in name else Path(__file__).parent / "icons" / "components" / name
 
 
 @cache

@@ -34,6 +34,7 @@ class Variant:
     label: str
     factors: Mapping[str, str]
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    scales: tuple[str, ...] = ()  # where it can be made; () = at every scale
 
     @property
     def is_control(self) -> bool:
@@ -83,6 +84,7 @@ class Study:
     notes: Mapping[str, str] = field(default_factory=dict)  # scale -> what a reader must know about it
     stages: Mapping[str, Stage]
     path: Callable[[Recipe], Sequence[Step]]
+    num_images: Callable[[Recipe], int] = lambda recipe: 0  # pictures that a cell judges
     record: Record  # writes result.json and what a report shows beside it
 
     def __post_init__(self) -> None:
@@ -96,11 +98,6 @@ class Study:
             for name in (contrast.a, contrast.b, *(contrast.minus or ())):
                 if name not in names:
                     raise ValueError(f"contrast {contrast.name}: no variant {name!r}; there are {', '.join(names)}")
-
-    def num_images(self, recipe: Recipe) -> int:
-        """Pictures that a cell of this recipe judges."""
-        evaluation = recipe.get("evaluation", {})
-        return int(evaluation.get("num_prompts", 0)) * int(evaluation.get("copies", 0))
 
     def variant(self, name: str) -> Variant:
         """The variant of that name."""

@@ -96,7 +96,7 @@ def run_cell(
     (folder / "error.txt").unlink(missing_ok=True)
     try:
         store = Store(out / "store")
-        report = Progress(folder / "progress.json", stop)
+        report = Progress(folder / "progress.json")
         paths: dict[str, Path] = {}
         for step in cell.steps:
             report.start(step.stage)
@@ -157,8 +157,8 @@ def _fail(folder: Path, cell: Cell, error: Exception) -> int:
 class Progress:
     """Where the cell is, in its progress.json: what the live table of any engine reads."""
 
-    def __init__(self, path: Path, stop: Callable[[], bool]) -> None:
-        self.path, self.stop = path, stop
+    def __init__(self, path: Path) -> None:
+        self.path = path
         self.stage, self.since, self.written = "", 0.0, 0.0
 
     def start(self, stage: str) -> None:
@@ -167,9 +167,7 @@ class Progress:
         self._write(0.0)
 
     def update(self, fraction: float) -> None:
-        """The stage is `fraction` done; raises Stopped if the cell is to leave."""
-        if self.stop():
-            raise Stopped
+        """The stage is `fraction` done."""
         if time.time() - self.written > 1.0:
             self._write(fraction)
 

@@ -1,0 +1,204 @@
+"""The stages that make a model: teach, encode, train or initialize, and for DPO samples, pairs, prefer.
+
+Heavy libraries are imported inside, so that a plan needs none of them.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ablations.cells import Work
+from ablations.judging import (
+    Facts,
+    component,
+    detect_folder,
+    generate_folder,
+    link,
+    load_subject,
+    sampling_call,
+    ticker,
+)
+from ablations.store import Stopped, read_json, write_json
+from ablations.suite import dataset_config, evaluation_prompts, preference_prompts
+
+
+def teach(work: Work) -> Facts:
+    """dataset/ and captions.json: the teacher's pictures; or of the user's own shards as many as are asked for."""
+    data = work.recipe["data"]
+    if data["shards"]:
+        return _own_shards(work, Path(data["shards"]) / data["diversity"], data[data["volume"]])
+    from ablations.icons.render import diversity_statistics, render_dataset, sample_scenes
+
+    config = dataset_config(data, work.seed)
+    render_dataset(config, work.out / "dataset")
+    write_json(work.out / "captions.json", [scene.request["prompt"] for scene in sample_scenes(config)])
+    return {"diversity": diversity_statistics(config)}
+
+
+def _own_shards(work: Work, folder: Path, images: int) -> Facts:
+    from itertools import islice
+
+    from lightgen.shards import read_shards, write_shards
+
+    write_shards(islice(read_shards(folder), images), work.out / "dataset", manifest={"part_of": folder.name})
+    captions = [sample.prompt for sample in read_shards(work.out / "dataset")]
+    if len(captions) < images:
+        raise ValueError(f"{folder} holds {len(captions)} images, {images} are asked for")
+    write_json(work.out / "captions.json", captions)
+    return {"diversity": {"images": images, "distinct_captions": len(set(captions))}}
+
+
+def encode(work: Work) -> Facts:
+    """latents/: VAE moments and text features; measures how diverse the captions' features are."""
+    from lightgen.encoders import ImageTokenizer, TextEncoder
+    from lightgen.latents import encode_dataset
+
+    dataset = work.inputs["dataset"] / "dataset"
+    text = TextEncoder.from_pretrained(component(work, "text"), work.recipe["model"]["max_text_length"])
+    tokenizer = ImageTokenizer.from_pretrained(component(work, "vae"))
+    index = encode_dataset(dataset, work.out / "latents", tokenizer=tokenizer, text=text, **work.recipe["encode"])
+    return {
+        "identity": index["identity"],
+        "vendi_text": _vendi(read_json(work.inputs["dataset"] / "captions.json"), text),
+    }
+
+
+def _vendi(captions: Sequence[str], text: Any, limit: int = 2000) -> float:
+    """The Vendi score of the mean text features of up to `limit` captions, as often as the data set shows them."""
+    import numpy as np
+
+    from benchmarks.quality.manifold import vendi
+
+    prompts = captions[:: max(1, len(captions) // limit)][:limit]
+    unique = sorted(set(prompts))
+    features, lengths = text(unique)
+    kept = (np.arange(features.shape[1]) < lengths.numpy()[:, None])[..., None]
+    means = (features.float().cpu().numpy() * kept).sum(1) / kept.sum(1)
+    return float(vendi(means[[unique.index(prompt) for prompt in prompts]]))
+
+
+def train(work: Work) -> Facts:
+    """model/ and metrics.jsonl."""
+    from lightgen.config import from_dict
+    from lightgen.mar import MARConfig
+    from lightgen.training import TrainConfig
+    from lightgen.training import train as run
+
+    model = from_dict(MARConfig, dict(work.recipe["model"]))
+    config = from_dict(TrainConfig, {**work.recipe["train"], "seed": work.seed})
+    total = config.samples_seen
+    result = run(
+        config,
+        model,
+        work.inputs["latents"] / "latents",
+        work.out,
+        vae=component(work, "vae"),
+        text_encoder=component(work, "text"),
+        sampling=_default_sampling(work.recipe["model"]),
+        stop=work.stop,
+        on_step=lambda row: work.progress(row["samples"] / total),
+    )
+    return _finished(work, result)
+
+
+def initialize(work: Work) -> Facts:
+    """model/ with its first weights, never trained."""
+    import torch
+
+    from lightgen.config import from_dict
+    from lightgen.mar import MAR, MARConfig
+    from lightgen.training import save_model
+
+    from_dict(MARConfig, dict(work.recipe["model"]))
+    with torch.random.fork_rng():
+        torch.manual_seed(work.seed)
+        model = MAR(**work.recipe["model"])
+    folders = component(work, "vae"), component(work, "text")
+    save_model(model, work.out / "model", *folders, _default_sampling(work.recipe["model"]))
+    return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
+
+
+def samples(work: Work) -> Facts:
+    """images/: the model's own pictures of training captions, detected and graded; grades.json {file: grade}."""
+    from geneval.scores import grade_folder
+
+    data, preference = work.recipe["data"], work.recipe["preference"]
+    benchmark = evaluation_prompts(work.recipe["evaluation"], data["world"])
+    prompts = preference_prompts(data, work.seed, benchmark, preference["prompts"])
+    if not prompts:
+        raise ValueError("no training caption is outside the benchmark: nothing to learn a preference from")
+    images = work.out / "images"
+    generate_folder(work, prompts, images, copies=preference["copies"], seed=work.seed + 1)
+    detect_folder(work, images)
+    write_json(work.out / "grades.json", grade_folder(images))
+    return {"prompts": len(prompts), "images": len(prompts) * preference["copies"]}
+
+
+def pairs(work: Work) -> Facts:
+    """pairs.jsonl: best against worst of the model's own samples of a caption, ties left out."""
+    from geneval.layout import read_layout
+    from lightgen.pairs import ranked_pairs, write_pairs
+
+    preference = work.recipe["preference"]
+    images = work.inputs["samples"] / "images"
+    grades = read_json(work.inputs["samples"] / "grades.json")
+    folders, _ = read_layout(images)
+    groups = {f.metadata["prompt"]: [(link(images, work.out, s), grades[s]) for s in f.samples] for f in folders}
+    found = ranked_pairs(groups, per_prompt=preference["per_prompt"], min_gap=preference["min_gap"])
+    write_pairs(found, work.out / "pairs.jsonl")
+    values = list(grades.values())
+    correct = sum(value == 1.0 for value in values) / len(values)
+    return {"pairs": len(found), "prompts": len(groups), "sample_accuracy": correct}
+
+
+def teacher_pairs(work: Work) -> Facts:
+    """pairs.jsonl as LightGen's script makes them: the teacher's picture against the model's own."""
+    from lightgen.pairs import teacher_pairs as run
+    from lightgen.teachers import DiffusersTeacher
+
+    preference = work.recipe["preference"]
+    model = DiffusersTeacher(load_subject(work), "own", sampling_call(work))
+    limit = preference["prompts"] * preference["per_prompt"]
+    run(
+        work.inputs["dataset"] / "dataset",
+        model,
+        work.out,
+        limit=limit,
+        batch_size=work.recipe["batch"]["generate"],
+        seed=work.seed,
+        progress=ticker(work),
+    )
+    return {"pairs": limit}
+
+
+def prefer(work: Work) -> Facts:
+    """model/ after DPO, and metrics.jsonl."""
+    from lightgen.preference import PreferenceConfig, train_dpo
+
+    from lightgen.config import from_dict
+
+    pairs_file = work.inputs["pairs"] / "pairs.jsonl"
+    if not pairs_file.stat().st_size:  # every caption's samples were graded alike: nothing to prefer, nothing to change
+        shutil.copytree(work.inputs["model"] / "model", work.out / "model", dirs_exist_ok=True)
+        (work.out / "metrics.jsonl").touch()
+        return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
+    config = from_dict(PreferenceConfig, {**work.recipe["dpo"], "seed": work.seed})
+    return _finished(work, train_dpo(config, work.inputs["model"] / "model", pairs_file, work.out, stop=work.stop))
+
+
+def _finished(work: Work, result: Mapping[str, Any]) -> Facts:
+    if result["status"] == "stopped":
+        raise Stopped
+    shutil.rmtree(work.out / "resume", ignore_errors=True)
+    return dict(result)
+
+
+def _default_sampling(model: Mapping[str, Any]) -> Any:
+    """What the saved pipeline does when it is asked nothing; not a study's choice, so a choice moves no training."""
+    from lightgen.sampling import SamplingConfig
+
+    solver = "ddpm" if model["head_objective"] == "ddpm" else "euler"
+    return SamplingConfig(num_steps=min(64, model["position_grid"] ** 2), solver=solver)

@@ -1,0 +1,200 @@
+"""A cell's record: everything that a report reads of it, gathered from its finished steps.
+
+Small files are copied, so that the cells' folders can be moved, kept and reported on without the store.
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from ablations.cells import Cell
+from ablations.store import Store, write_json
+from ablations.suite import evaluation_prompts, shown_prompts, split_by_prompt
+from geneval.scores import format_results, read_results
+from geneval.statistics import summarize
+
+SCHEMA = 1
+PACKAGES = ("diffusers", "transformers", "open-clip-torch", "accelerate", "numpy", "pillow")
+
+Rows = Sequence[Mapping[str, Any]]
+Splits = Mapping[str, Mapping[str, str]]
+
+
+def write_record(folder: Path, cell: Cell, store: Store, plan: Mapping[str, Any]) -> None:
+    """Fill the cell's folder; result.json comes last, so that a folder that has it is whole."""
+    (folder / "result.json").unlink(missing_ok=True)
+    facts = {step.stage: store.facts(step) for step in cell.steps if store.has(step)}
+    items = _copy_curves(folder, cell, store)
+    metrics = _diversity_metrics(facts)
+    if "judge" in facts:
+        judged, found = _verdicts(folder, cell, store, facts)
+        metrics, items = metrics | judged, items | found
+    metrics |= facts["quality"]["facts"]["metrics"] if "quality" in facts else {}
+    status, reason = _status(cell, facts)
+    result = {
+        "schema": SCHEMA,
+        **{"study": plan["study"], "variant": cell.variant, "seed": cell.seed, "scale": plan["scale"]},
+        "config": {section: dict(values) for section, values in cell.recipe.items()},
+        "inputs": {step.stage: f"sha256:{step.key}" for step in cell.steps if store.has(step)},
+        "env": environment(),
+        "cost": _cost(facts),
+        "metrics": metrics,
+        "items": items,
+        "status": status,
+        "reason": reason,
+    }
+    write_json(folder / "result.json", result)
+
+
+def _status(cell: Cell, facts: Mapping[str, Any]) -> tuple[str, str]:
+    for stage, found in facts.items():
+        if found["facts"].get("status") == "diverged":
+            return "diverged", f"{stage} diverged after {found['facts'].get('steps', 0)} steps"
+    missing = [step.stage for step in cell.steps if step.stage not in facts]
+    return ("partial", f"{', '.join(missing)} missing") if missing else ("complete", "")
+
+
+def _copy_curves(folder: Path, cell: Cell, store: Store) -> dict[str, str]:
+    """training.jsonl and preference.jsonl, from the stages that learn."""
+    items = {}
+    for stage, name in (("train", "training"), ("prefer", "preference")):
+        step = cell.step(stage)
+        (folder / f"{name}.jsonl").unlink(missing_ok=True)
+        if step is not None and store.has(step) and (store.folder(step) / "metrics.jsonl").is_file():
+            shutil.copyfile(store.folder(step) / "metrics.jsonl", folder / f"{name}.jsonl")
+            items[name] = f"{name}.jsonl"
+    return items
+
+
+def _verdicts(
+    folder: Path, cell: Cell, store: Store, facts: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """GenEval's metrics; results.jsonl, prompts.json and the pictures to show, with paths inside the cell's folder."""
+    step = cell.step("judge")
+    assert step is not None
+    images = store.folder(step) / "images"
+    rows = [{**row, "filename": _inside(row["filename"])} for row in read_results(images.parent / "results.jsonl")]
+    evaluation, world = cell.recipe["evaluation"], cell.recipe["data"]["world"]
+    prompts = evaluation_prompts(evaluation, world)
+    splits = split_by_prompt(prompts, world, evaluation["prompts"])
+    (folder / "results.jsonl").write_text(format_results(rows), encoding="utf-8")
+    write_json(folder / "prompts.json", splits)
+    shown = shown_prompts(prompts, splits, cell.recipe["quality"]["shown"])
+    write_json(folder / "samples.json", _show(folder, images, rows, splits, shown))
+    metrics = _geneval_metrics(rows, splits, _version(step.recipe, facts["judge"]))
+    names = {"geneval": "results.jsonl", "prompts": "prompts.json", "samples": "samples.json"}
+    return metrics, names
+
+
+def _inside(filename: str) -> str:
+    """The last three parts, 00000/samples/00000.png: where the images lay is nothing a record should depend on."""
+    return "/".join(Path(filename).parts[-3:])
+
+
+def _show(folder: Path, images: Path, rows: Rows, splits: Splits, shown: Sequence[int]) -> list[dict[str, Any]]:
+    shutil.rmtree(folder / "samples", ignore_errors=True)
+    (folder / "samples").mkdir()
+    first = {row["filename"]: row for row in rows}
+    entries = []
+    for index in shown:
+        row = first[f"{index:05}/samples/00000.png"]
+        name = f"samples/{index:05}.png"
+        shutil.copyfile(images / row["filename"], folder / name)
+        entry = {key: row[key] for key in ("prompt", "correct", "reason", "tag")}
+        entries.append({"file": name, **entry, "split": splits.get(row["metadata"], {}).get("split", "")})
+    return entries
+
+
+def _geneval_metrics(rows: Rows, splits: Splits, version: str) -> dict[str, Any]:
+    parts: dict[str, list[Mapping[str, Any]]] = {"": list(rows)}
+    for row in rows:
+        if row["metadata"] in splits:
+            parts.setdefault(f"@{splits[row['metadata']]['split']}", []).append(row)
+    metrics = {}
+    for part, kept in parts.items():
+        summary = summarize(kept)
+        for name, estimate in {"overall": summary["overall"], **summary["tasks"]}.items():
+            metrics[f"geneval{part}/{name}"] = {**estimate, "higher_is_better": True, "version": version}
+    return metrics
+
+
+def _version(recipe: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
+    """Everything that would change a verdict: prompts, copies, judge weights and options."""
+    facts, copies = judged["facts"], recipe["evaluation"]["copies"]
+    judge = "; ".join(f"{name}={identity[:12]}" for name, identity in facts["judge"].items())
+    return f"rules 1; prompts={facts['prompts_sha256'][:12]}; copies={copies}; {judge}"
+
+
+def _diversity_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How diverse the training set was, as measured."""
+    if "teach" not in facts:
+        return {}
+    measured = facts["teach"]["facts"]["diversity"]
+    values = {name: measured[name] for name in ("distinct_captions", "composition_coverage") if name in measured}
+    if "encode" in facts:
+        values["vendi_text"] = facts["encode"]["facts"]["vendi_text"]
+    shared = {"ci": None, "n": measured["images"], "higher_is_better": True, "version": "1"}
+    return {f"diversity/{name}": {"value": value, **shared} for name, value in values.items()}
+
+
+def _cost(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Learning in seconds, samples and operations; pictures judged; and the seconds of every stage."""
+    learned = [facts[stage]["facts"] for stage in ("train", "prefer") if stage in facts]
+    trained = facts["train"]["facts"] if "train" in facts else {}
+    return {
+        "train_seconds": sum(fact.get("seconds", 0) for fact in learned),
+        "train_samples": trained.get("samples", 0),
+        "flops": sum(fact.get("flops", 0) for fact in learned),
+        "images": facts["judge"]["facts"]["images"] if "judge" in facts else 0,
+        **{f"{stage}_stage_seconds": fact["seconds"] for stage, fact in facts.items()},
+    }
+
+
+def environment() -> dict[str, Any]:
+    """Code, interpreter, libraries and device, as a record names them."""
+    return {
+        **_git(),
+        "python": platform.python_version(),
+        "torch": _version_of("torch"),
+        "device": _device(),
+        "packages": {name: _version_of(name) for name in PACKAGES},
+    }
+
+
+def _git() -> dict[str, Any]:
+    """Commit of the working tree that this package is run from, and whether it has changes; null outside of one."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return {"git": None, "dirty": None}
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True).stdout.strip()
+
+    return {"git": git("rev-parse", "--short=12", "HEAD") or None, "dirty": bool(git("status", "--porcelain"))}
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _device() -> str:
+    """The GPU's name if torch is loaded and has one, else the processor's."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()

@@ -1,0 +1,72 @@
+"""Which prompts a cell is judged on, which split each belongs to, and which it may learn preferences from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ablations.icons.compositions import split_of
+from ablations.icons.render import DatasetConfig, sample_scenes
+from ablations.icons.world import world
+from geneval.prompts import Prompt, official_prompts, prompt_suite
+
+
+def dataset_config(data: Mapping[str, Any], seed: int) -> DatasetConfig:
+    """The training set of a cell: its volume is "small" or "large", which the scale puts in numbers."""
+    return DatasetConfig(world=data["world"], images=data[data["volume"]], diversity=data["diversity"], seed=seed)
+
+
+def evaluation_prompts(evaluation: Mapping[str, Any], name: str) -> list[Prompt]:
+    """GenEval's prompts: the official 553, or its generator run over the world's classes and colors."""
+    if evaluation["prompts"] == "official":
+        return list(official_prompts())
+    here = world(name)
+    return prompt_suite(
+        here.classes, colors=here.colors, num_prompts=evaluation["num_prompts"], seed=evaluation["prompt_seed"]
+    )
+
+
+def split_by_prompt(prompts: Sequence[Prompt], name: str, kind: str) -> dict[str, dict[str, str]]:
+    """{metadata as results.jsonl has it: {"split": ...}}; official prompts are asked of no world and have no splits."""
+    if kind == "official":
+        return {}
+    return {prompt.line(): {"split": split_of(prompt.metadata(), world(name))} for prompt in prompts}
+
+
+def preference_prompts(data: Mapping[str, Any], seed: int, benchmark: Sequence[Prompt], count: int) -> list[Prompt]:
+    """At most `count` captions of the cell's own training set that no benchmark prompt has, tasks in turn.
+
+    Nothing that is judged is learned from, and a narrow cell gets no composition that its data lacked.
+    """
+    asked = {prompt.prompt for prompt in benchmark}
+    found: dict[str, dict[str, Prompt]] = {}
+    for scene in sample_scenes(dataset_config(data, seed)):
+        record = dict(scene.request)
+        if record["prompt"] not in asked:
+            found.setdefault(record["tag"], {}).setdefault(record["prompt"], Prompt.from_metadata(_plain(record)))
+    return _in_turn([list(group.values()) for _, group in sorted(found.items())], count, seed)
+
+
+def _in_turn(groups: list[list[Prompt]], count: int, seed: int) -> list[Prompt]:
+    rng = random.Random(seed)
+    for group in groups:
+        rng.shuffle(group)
+    longest = max((len(group) for group in groups), default=0)
+    return [group[place] for place in range(longest) for group in groups if place < len(group)][:count]
+
+
+def _plain(record: dict[str, Any]) -> dict[str, Any]:
+    """The record with lists where the world has tuples, as JSON would give it."""
+    clauses = [{k: list(v) if isinstance(v, tuple) else v for k, v in c.items()} for c in record["include"]]
+    return {**record, "include": clauses}
+
+
+def shown_prompts(prompts: Sequence[Prompt], splits: Mapping[str, Mapping[str, str]], count: int) -> list[int]:
+    """Numbers of the prompts whose pictures a report shows: tasks and splits in turn, the same in every cell."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for index, prompt in enumerate(prompts):
+        groups.setdefault((prompt.tag, splits.get(prompt.line(), {}).get("split", "")), []).append(index)
+    longest = max(len(group) for group in groups.values())
+    in_turn = [group[place] for place in range(longest) for group in groups.values() if place < len(group)]
+    return sorted(in_turn[:count])
