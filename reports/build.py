@@ -222,7 +222,8 @@ def _banners(study: Study, scores: Scores) -> list[tuple[str, str]]:
 
 def _facts(study: Study, scores: Scores) -> list[tuple[str, str, str]]:
     """(name, number, detail): the headline in numbers."""
-    whole = {name: estimate for (name, split, task), estimate in scores.items() if split == "" and task == OVERALL}
+    main = next(iter(contrasts.by_version(scores)), {})
+    whole = {name: estimate for (name, split, task), estimate in main.items() if split == "" and task == OVERALL}
     tested = [variant for variant in study.variants if not variant.is_control and variant.name in whole]
     found = []
     if tested:

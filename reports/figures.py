@@ -159,7 +159,7 @@ def _intervals(
     data = [_row(variant.name, split, task, scores) for variant in variants for _, split, task in panels
             if (variant.name, split, task) in scores]  # fmt: skip
     height = rows * (0.27 * len(variants) + 0.85)
-    return render(name, title, _words(data), draw, data, width=11, height=height)
+    return render(name, title, _words(title, data), draw, data, width=11, height=height)
 
 
 def _key(ax, study: Study) -> None:
@@ -204,9 +204,9 @@ def _row(variant: str, split: str, task: str, scores: Scores) -> dict:
     return {**row, "images": estimate.n, "prompts": estimate.prompts, "seeds": estimate.seeds}
 
 
-def _words(data: Sequence[Mapping[str, Any]]) -> str:
+def _words(title: str, data: Sequence[Mapping[str, Any]]) -> str:
     shown = [row for row in data if row["split"] == "all" and row["task"] == OVERALL]
-    return "Overall: " + "; ".join(f"{row['variant']} {row['value']:.2f}" for row in shown)
+    return f"{title}. Overall: " + "; ".join(f"{row['variant']} {row['value']:.2f}" for row in shown)
 
 
 def effects(study: Study, answers: Sequence[Answer]) -> Figure | None:
@@ -285,7 +285,7 @@ def interaction(study: Study, scores: Scores) -> Figure | None:
     data = [_row(v.name, split, OVERALL, scores) | dict(v.factors) for v in tested for _, split in panels
             if (v.name, split, OVERALL) in scores]  # fmt: skip
     title = f"{row} × {column}"
-    return render("interaction", title, _words(data), draw, data, width=11, height=2.5 * len(others) + 0.6)
+    return render("interaction", title, _words(title, data), draw, data, width=11, height=2.5 * len(others) + 0.6)
 
 
 def _others(variant: Variant, row: str, column: str) -> str:

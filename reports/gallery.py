@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,12 +76,17 @@ def gallery(study: Study) -> Gallery | None:
 
 
 def _spread(samples: Sequence[dict], count: int) -> list[dict]:
-    """`count` samples that take turns over the pairs of split and task, in the order of the file."""
-    groups: dict[tuple[str, str], list[int]] = {}
+    """`count` samples, tasks in turn and each task starting at another split, in the order of the file."""
+    tasks: dict[str, dict[str, list[int]]] = {}
     for i, sample in enumerate(samples):
-        groups.setdefault((str(sample.get("tag")), str(sample.get("split"))), []).append(i)
-    turns = sorted((turn, i) for group in groups.values() for turn, i in enumerate(group))
-    return [samples[i] for i in sorted(i for _, i in turns[:count])]
+        tasks.setdefault(str(sample.get("tag")), {}).setdefault(str(sample.get("split")), []).append(i)
+    queues = []
+    for place, splits in enumerate(tasks.values()):
+        groups = list(splits.values())
+        groups = groups[place % len(groups) :] + groups[: place % len(groups)]
+        queues.append([i for turn in zip_longest(*groups) for i in turn if i is not None])
+    chosen = [i for turn in zip_longest(*queues) for i in turn if i is not None][:count]
+    return [samples[i] for i in sorted(chosen)]
 
 
 def _picture(cell: Cell, sample: dict) -> Picture:
@@ -127,7 +133,7 @@ def sheet(given: Gallery) -> Figure:
     def draw(figure) -> None:
         ax = figure.subplots()
         ax.imshow(canvas, interpolation="nearest")
-        ax.set_xticks(centers[: len(given.variants)], [wrapped(variant.label, 12) for variant in given.variants])
+        ax.set_xticks(centers[: len(given.variants)], [wrapped(variant.label, 11) for variant in given.variants])
         ax.set_yticks(centers[: len(lines)], [wrapped(line.prompt, 34) for line in lines])
         ax.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=8)
         ax.spines[:].set_visible(False)

@@ -1,0 +1,118 @@
+"""Scores, verdicts and the refusal to compare what may not be compared."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reports import contrasts
+from reports.records import read_study
+
+
+def edit(path, change):
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def answer(root, name="diversity_beats_volume"):
+    return next(a for a in contrasts.answers(read_study(root)) if a.contrast.name == name)
+
+
+def verdict(ci, *, smallest=0.03, scale="cpu"):
+    contrast = contrasts.Contrast(
+        name="c", label="c", a="a", b="b", metric="geneval/overall", smallest_effect=smallest, claim="it helps"
+    )
+
+    class Scale:
+        pass
+
+    study = Scale()
+    study.scale = scale
+    effect = 0.0 if ci is None else sum(ci) / 2
+    return contrasts._judged(study, contrast, effect=effect, ci=ci, prompts=9, seeds=(0,), detectable=0.1, parts={})
+
+
+@pytest.mark.parametrize(
+    "ci, expected, words",
+    [
+        ((0.03, 0.20), "supported", "it helps"),
+        ((0.01, 0.20), "inconclusive", "clear of 0, but it may be smaller"),
+        ((-0.05, 0.20), "inconclusive", "holds both 0 and 0.03"),
+        ((-0.05, 0.029), "refuted", "speaks against: it helps"),
+        ((-0.20, -0.10), "refuted", "points the other way"),
+        ((0.0, 0.0), "inconclusive", "All prompts agree"),
+        (None, "inconclusive", "no interval"),
+    ],
+)
+def test_the_verdict_follows_from_interval_and_smallest_effect(ci, expected, words):
+    found = verdict(ci)
+    assert found.verdict == expected and words in found.sentence
+
+
+def test_a_smoke_run_is_never_conclusive():
+    found = verdict((0.5, 0.6), scale="smoke")
+    assert found.verdict == "inconclusive" and "proves nothing" in found.sentence
+
+
+def test_the_planted_effect_is_found_and_where_it_comes_from(finished):
+    found = answer(finished)
+    assert found.verdict == "supported" and found.prompts == 36 and found.seeds == (0,)
+    assert found.ci[0] <= found.effect <= found.ci[1]
+    # The narrow sets lack the diverse and the unseen compositions and know the shared ones well.
+    assert found.parts["unseen", "overall"].effect > 0.2 > found.parts["shared", "overall"].effect
+
+
+def test_scores_are_the_means_of_the_rows(finished):
+    study = read_study(finished)
+    scores = contrasts.scores(study)
+    rows = study.complete("small-diverse-none")[0].rows
+    hits = [row["correct"] for row in rows if row["tag"] == "colors" and row["split"] == "unseen"]
+    estimate = scores["small-diverse-none", "unseen", "colors"]
+    assert estimate.value == pytest.approx(sum(hits) / len(hits)) and estimate.n == len(hits)
+    record = study.complete("small-diverse-none")[0].record
+    assert scores["small-diverse-none", "", "overall"].value == pytest.approx(record.metrics["geneval/overall"].value)
+
+
+def test_seeds_are_paired_by_what_both_sides_have(make_study):
+    root = make_study(seeds=(0, 1, 2))
+    (root / "cells" / "small-diverse-none-s1" / "result.json").unlink()
+    assert answer(root).seeds == (0, 2)
+
+
+def test_a_missing_side_is_not_an_answer(make_study):
+    root = make_study()
+    (root / "cells" / "large-narrow-none-s0" / "result.json").unlink()
+    found = answer(root)
+    assert found.effect is None and "no complete cell of large-narrow-none" in found.sentence
+
+
+def test_versions_are_never_compared(make_study):
+    root = make_study()
+    path = root / "cells" / "large-narrow-none-s0" / "result.json"
+    edit(path, lambda d: d["metrics"]["geneval/overall"].update(version="another judge"))
+    found = answer(root)
+    assert found.effect is None and "different versions" in found.sentence
+    parts = contrasts.by_version(contrasts.scores(read_study(root)))
+    assert [len({name for name, *_ in part}) for part in parts] == [9, 1]
+
+
+def test_other_prompts_are_not_an_answer(make_study):
+    root = make_study()
+    path = root / "cells" / "large-narrow-none-s0" / "results.jsonl"
+    path.write_text(path.read_text().replace('\\"index\\": 0', '\\"index\\": 99'))
+    assert "Not answered" in answer(root).sentence
+
+
+def test_a_metric_without_verdicts_gives_no_verdict(make_study):
+    root = make_study()
+    edit(root / "study.json", lambda d: d["contrasts"][0].update(metric="fid[icon-clip,n=1000]"))
+    found = answer(root)
+    assert found.verdict == "inconclusive" and found.effect < 0 and found.ci is None
+
+
+def test_a_contrast_on_one_split_and_task(make_study):
+    root = make_study()
+    edit(root / "study.json", lambda d: d["contrasts"][0].update(metric="geneval@unseen/colors"))
+    assert answer(root).prompts == 2

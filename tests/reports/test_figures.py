@@ -1,0 +1,82 @@
+"""Figures: the same bytes for the same records, and no figure without its rows."""
+
+from __future__ import annotations
+
+import io
+from itertools import pairwise
+
+import pytest
+from PIL import Image
+
+from reports import contrasts, curves, figures
+from reports.records import read_study
+
+
+@pytest.fixture(scope="module")
+def study(finished):
+    return read_study(finished)
+
+
+def test_bytes_are_the_same_twice(study):
+    scores = contrasts.scores(study)
+    first, second = figures.interaction(study, scores), figures.interaction(study, scores)
+    assert first.svg == second.svg and first.png == second.png
+    assert "<dc:date>" not in first.svg
+
+
+def test_each_figure_has_its_rows_and_can_be_opened(study, tmp_path):
+    figure = figures.splits(study, contrasts.scores(study))
+    figure.write(tmp_path)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".png", ".svg"]
+    assert Image.open(io.BytesIO(figure.png), formats=["PNG"]).width > 1000
+    assert len(figure.data) == 10 * 4
+
+
+def test_color_is_diversity_marker_is_volume_filling_is_preference(study):
+    look = figures.looks(study)
+    small, large = look["small-diverse-none"], look["large-diverse-none"]
+    assert small.color == large.color != look["small-narrow-none"].color
+    assert small.marker != large.marker and small.is_filled and not look["small-diverse-dpo"].is_filled
+    assert look["teacher"].color == figures.MUTED
+
+
+def test_a_dollar_sign_is_a_dollar_sign(make_study):
+    root = make_study()
+    path = root / "study.json"
+    path.write_text(path.read_text().replace("small, narrow", r"$\\frac{1"))
+    study = read_study(root)
+    assert r"$\frac{1" in figures.geneval(study, contrasts.scores(study)).svg
+
+
+def test_cells_that_share_a_curve_draw_it_once(make_study):
+    root = make_study()
+    base = (root / "cells/small-narrow-none-s0/training.jsonl").read_text()
+    (root / "cells/small-narrow-dpo-s0/training.jsonl").write_text(base)
+    cells = {row["cell"] for row in curves.training(read_study(root)).data}
+    assert "small-narrow-none-s0" in cells and "small-narrow-dpo-s0" not in cells
+
+
+def test_labels_at_the_ends_do_not_touch(study):
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    ax.set_ylim(0, 1)
+    look = figures.Look("#000000", "o", "-", True)
+    curves._label_ends(ax, {f"curve {i}": (1.0, 0.98 + i / 1000, look) for i in range(8)}, gap=0.05)
+    heights = sorted(text.xy[1] for text in ax.texts)
+    assert heights[-1] <= 1.0 + 1e-9 and all(b - a >= 0.05 - 1e-9 for a, b in pairwise(heights))
+
+
+def test_preference_curves_have_their_panels(study):
+    fields = {row["field"] for row in curves.preference(study).data}
+    assert fields == {"winner_drift", "loser_drift", "accuracy", "loss"}
+
+
+def test_a_study_without_crossed_factors_has_no_interaction(make_study):
+    root = make_study()
+    path = root / "study.json"
+    path.write_text(
+        path.read_text().replace('"interaction": {"rows": "volume", "columns": "diversity"}', '"interaction": null')
+    )
+    study = read_study(root)
+    assert figures.interaction(study, contrasts.scores(study)) is None

@@ -1,0 +1,104 @@
+"""Tables: what may stand in one column, and texts that show exactly what was recorded."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from reports import contrasts, tables
+from reports.formats import Entry, Table, number, to_csv, to_latex, to_markdown
+from reports.records import read_study
+
+
+def table(text):
+    return Table(
+        name="t", title=text, header=["variant", text], rows=[[Entry(text), Entry("1", text)]], data=[{"a": text}]
+    )
+
+
+def test_controls_are_set_apart(finished):
+    study = read_study(finished)
+    found = tables.geneval(study, contrasts.scores(study))
+    assert [str(found.rows[i][0]) for i in sorted(found.controls)] == ["untrained", "teacher"]
+    assert len(found.rows) == 10 and found.header[1:3] == ["overall", "single object"]
+
+
+def test_versions_of_a_metric_never_share_a_column(make_study):
+    root = make_study()
+    path = root / "cells" / "large-diverse-none-s0" / "result.json"
+    data = json.loads(path.read_text())
+    data["metrics"]["fid[icon-clip,n=1000]"]["version"] = "other weights"
+    path.write_text(json.dumps(data))
+    (found,) = tables.measured(read_study(root))
+    twins = [i for i, name in enumerate(found.header) if name.startswith("fid")]
+    assert [found.header[i] for i in twins] == [
+        "fid[icon-clip,n=1000] (version 1) ↓",
+        "fid[icon-clip,n=1000] (version 2) ↓",
+    ]
+    for row in found.rows:
+        assert [row[i].text == "–" for i in twins].count(True) == 1
+
+
+def test_metrics_of_a_group_get_their_own_table(make_study):
+    root = make_study()
+    for path in root.glob("cells/*/result.json"):
+        data = json.loads(path.read_text())
+        metric = {"value": 12.0, "ci": None, "n": 100, "higher_is_better": True, "version": "1"}
+        data["metrics"]["data/captions"] = metric
+        path.write_text(json.dumps(data))
+    groups = {found.name: found for found in tables.measured(read_study(root))}
+    assert groups["data"].header == ["variant", "captions ↑"] and "quality" in groups
+
+
+def test_an_incomplete_cell_is_in_no_table_but_the_list_of_cells(make_study):
+    root = make_study()
+    path = root / "cells" / "large-diverse-none-s0" / "result.json"
+    data = json.loads(path.read_text())
+    path.write_text(json.dumps({**data, "status": "partial", "reason": "half of the images"}))
+    study = read_study(root)
+    shown = [tables.geneval(study, contrasts.scores(study)), *tables.measured(study), tables.cost(study)]
+    assert not any(
+        str(row[0]) == "large, diverse" or "large-diverse-none" in str(row[0]) for t in shown for row in t.rows
+    )
+    assert [str(row[1]) for row in tables.cells(study).rows].count("partial") == 1
+
+
+def test_the_csv_keeps_all_digits(finished):
+    study = read_study(finished)
+    scores = contrasts.scores(study)
+    rows = list(csv.DictReader(io.StringIO(to_csv(tables.geneval(study, scores).data))))
+    row = next(row for row in rows if row["variant"] == "large-diverse-dpo" and row["task"] == "overall")
+    assert float(row["value"]) == scores["large-diverse-dpo", "", "overall"].value and row["prompts"] == "36"
+
+
+@pytest.mark.parametrize(
+    "text", ["a|b", "<img src=x onerror=alert(1)>", "**bold** _x_ `c`", "[l](javascript:x)", "a\nb"]
+)
+def test_markdown_shows_the_characters_themselves(text):
+    found = to_markdown(table(text))
+    assert found.count("\n") == 3 and "<" not in found
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 3 for line in found.splitlines())
+    assert not re.search(r"(?<!\\)[*`\[]", found.replace("--:", ""))
+
+
+def test_latex_escapes_its_special_characters():
+    found = to_latex(table(r"50 % of \input{x} & $y_1$ #2 ^ ~ {z}"))
+    line = found.splitlines()[5]
+    assert r"50 \% of \textbackslash{}input\{x\} \& \$y\_1\$ \#2 \textasciicircum{} \textasciitilde{} \{z\}" in line
+    assert len(re.findall(r"(?<!\\)&", line)) == 1
+
+
+@pytest.mark.parametrize(
+    "value, text", [(0, "0"), (0.5, "0.500"), (0.00187, "0.0019"), (-24.25, "-24.2"), (1234.5, "1234"), (3e14, "3e+14")]
+)
+def test_numbers_are_short(value, text):
+    assert number(value) == text
+
+
+def test_published_numbers_say_so():
+    found = tables.published()
+    assert "not measured here" in found.title and any(row["model"] == "LightGen" for row in found.data)
