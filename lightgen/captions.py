@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from .atomic import read_json, read_json_lines
+from lightgen.atomic import read_json, read_json_lines
 
 # Far above any text encoder's window; a caption of this length is a broken file, not a caption.
 MAX_CHARACTERS = 20_000

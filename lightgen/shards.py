@@ -18,8 +18,8 @@ from typing import Any
 
 from PIL import Image
 
-from .atomic import atomic_file, read_json, write_json
-from .images import read_image
+from lightgen.atomic import atomic_file, read_json, write_json
+from lightgen.images import read_image
 
 SCHEMA = 1
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,120}")
@@ -74,6 +74,15 @@ def read_shards(folder: Path, *, rejected: list[str] | None = None) -> Iterator[
     are then left out; without it the first bad sample is an error."""
     for path in shard_paths(folder):
         yield from read_shard(path, rejected=rejected)
+
+
+def read_prompts(folder: Path) -> list[str]:
+    """Every sample's prompt, in order, without decoding an image."""
+    prompts = []
+    for path in shard_paths(folder):
+        for key, members in _groups(path):
+            prompts.append(_record(f"{path}, sample {key}", members)["prompt"])
+    return prompts
 
 
 def shard_paths(folder: Path) -> list[Path]:
@@ -154,15 +163,21 @@ def _check_end(path: Path) -> None:
 
 def _decode(where: str, key: str, members: dict[str, bytes]) -> Sample:
     kinds = [kind for kind in members if kind in _IMAGE_TYPES]
-    if len(kinds) != 1 or "json" not in members:
-        raise ValueError(f"{where}: needs one image and one .json, has {', '.join(sorted(members)) or 'nothing'}")
+    if len(kinds) != 1:
+        raise ValueError(f"{where}: needs one image and one .json, has {', '.join(sorted(members))}")
+    return Sample(key, read_image(members[kinds[0]], where), _record(where, members))
+
+
+def _record(where: str, members: dict[str, bytes]) -> dict[str, Any]:
+    if "json" not in members:
+        raise ValueError(f"{where}: needs one image and one .json, has {', '.join(sorted(members))}")
     try:
         record = json.loads(members["json"])
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{where}: its .json is torn or no JSON ({error})") from None
     if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
         raise ValueError(f'{where}: its .json has no text field "prompt"')
-    return Sample(key, read_image(members[kinds[0]], where), record)
+    return record
 
 
 def _write_shard(path: Path, samples: list[Sample]) -> dict[str, Any]:

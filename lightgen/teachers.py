@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from PIL import Image
 
-from .atomic import read_json
-from .images import read_image
-from .seeds import derive_seed
-from .shards import Sample, shard_paths, write_shards
+from lightgen.atomic import read_json
+from lightgen.images import read_image
+from lightgen.seeds import derive_seed
+from lightgen.shards import Sample, shard_paths, write_shards
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -99,7 +99,7 @@ def load_pipeline(folder: Path) -> DiffusionPipeline:
         raise FileNotFoundError(f"{folder} is no pipeline folder (no model_index.json); give a local diffusers folder")
     from diffusers import DiffusionPipeline
 
-    from .pipeline import LightGenPipeline
+    from lightgen.pipeline import LightGenPipeline
 
     if read_json(index).get("_class_name") == "LightGenPipeline":
         return LightGenPipeline.from_pretrained(folder)

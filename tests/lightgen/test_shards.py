@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lightgen.images import read_image
-from lightgen.shards import Sample, read_shard, read_shards, shard_paths, verify, write_shards
+from lightgen.shards import Sample, read_prompts, read_shard, read_shards, shard_paths, verify, write_shards
 
 
 def draw(index):
@@ -42,6 +42,7 @@ def test_samples_come_back_in_order_with_their_pixels(tmp_path):
     read = list(read_shards(tmp_path / "set"))
     assert [sample.prompt for sample in read] == [f"picture {i}" for i in range(25)]
     assert all(sample.image.tobytes() == draw(i).tobytes() for i, sample in enumerate(read))
+    assert read_prompts(tmp_path / "set") == [sample.prompt for sample in read]
     assert verify(tmp_path / "set") == manifest
 
 
