@@ -1,0 +1,239 @@
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from lightgen.convert import our_name
+from lightgen.mar import MAR, MARConfig, mask_layout
+from lightgen.masking import Draws, draw
+
+TINY = MARConfig(
+    width=32,
+    encoder_depth=2,
+    decoder_depth=2,
+    cross_depth=2,
+    heads=2,
+    text_depth=1,
+    text_channels=16,
+    max_text_length=8,
+    vae_channels=4,
+    position_grid=4,
+    dropout=0.0,
+    head_depth=2,
+    head_width=32,
+    noise_copies=2,
+)
+
+
+def make_model(**changes) -> MAR:
+    torch.manual_seed(0)
+    model = MAR(**asdict(replace(TINY, **changes))).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():  # the head starts as the zero function, which would hide everything
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
+def make_batch(model: MAR, *, batch=3, grid=(4, 4), length=8, **options):
+    generator = torch.Generator().manual_seed(1)
+    config = model.mar_config
+    side = [config.patch_size * tokens for tokens in grid]
+    latents = torch.randn(batch, config.vae_channels, *side, generator=generator)
+    text = torch.randn(batch, length, config.text_channels, generator=generator)
+    lengths = torch.arange(length, length - batch, -1)
+    return latents, text, lengths, draw(config, batch, grid, generator, **options)
+
+
+def test_every_tensor_of_the_trunk_equals_the_recording(golden, relative_error):
+    model = golden.model()
+    for case in golden.cases:
+        tensors = {name.removeprefix(f"{case}."): value for name, value in golden.tensors.items()}
+        layout, grid = mask_layout(golden.draws(case)), model.token_grid(tensors["latents"])
+        lengths = torch.full((len(tensors["text"]),), tensors["text"].shape[1])
+        with torch.no_grad():
+            tokens = model.patchify(tensors["latents"])
+            aligned, key_mask = model.align_text(tensors["text"], lengths)
+            encoded = model.encode(tokens, model.positions(model.encoder_positions, grid), layout)
+            decoded = model.decode(encoded, model.positions(model.decoder_positions, grid), layout)
+            z = model.cross(decoded, model.positions(model.cross_positions, grid), aligned, key_mask, None)
+        assert torch.equal(model.unpatchify(tokens, grid), tensors["latents"])
+        found = {"tokens": tokens, "aligned_text": aligned, "encoder_out": encoded, "decoder_out": decoded, "z": z}
+        for name, value in found.items():
+            assert relative_error(value, tensors[name]) < 2e-5, (case, name)
+
+
+def test_loss_and_every_gradient_equal_the_recording(golden, relative_error):
+    model = golden.model()
+    parameters = dict(model.named_parameters())
+    for case in golden.cases:
+        tensors = {name.removeprefix(f"{case}."): value for name, value in golden.tensors.items()}
+        lengths = torch.full((len(tensors["text"]),), tensors["text"].shape[1])
+        model.zero_grad()
+        result = model(tensors["latents"], tensors["text"], lengths, golden.draws(case))
+        result.loss.backward()
+        assert relative_error(result.loss.detach(), tensors["loss"]) < 2e-5
+        assert relative_error(result.mse.detach(), tensors["mse"]) < 2e-5
+        torch.testing.assert_close(result.errors.mean(), result.mse)
+        for name, expected in zip(golden.settings["param_names"], tensors["grad_norms"].tolist(), strict=True):
+            gradient = parameters[our_name(name)].grad
+            if expected < 0:  # the null text, where no caption is dropped
+                assert gradient is None or not gradient.any(), name
+            else:
+                assert float(gradient.norm()) == pytest.approx(expected, rel=1e-4, abs=1e-7), (case, name)
+
+
+@pytest.mark.parametrize(
+    ("width", "depth", "heads", "thousands"), [(768, 12, 12, 406689), (1024, 16, 16, 792244), (1280, 20, 16, 1414206)]
+)
+def test_released_sizes_have_the_published_parameter_counts(width, depth, heads, thousands):
+    sizes = {"width": width, "encoder_depth": depth, "decoder_depth": depth, "cross_depth": depth, "heads": heads}
+    with torch.device("meta"):
+        model = MAR(**asdict(MARConfig(**sizes)))
+    assert round(model.num_parameters() / 1000) == thousands
+
+
+def test_errors_are_the_squared_error_of_each_image_alone():
+    model = make_model()
+    latents, text, lengths, draws = make_batch(model)
+    whole = model(latents, text, lengths, draws)
+    for image in range(3):
+        index = torch.tensor([image])
+        alone = model(latents[index], text[index], lengths[index], draws.select(index))
+        torch.testing.assert_close(alone.errors[0], whole.errors[image])
+    torch.testing.assert_close(whole.errors.mean(), whole.mse)
+
+
+def test_ragged_masks_give_what_each_image_gives_alone():
+    model = make_model(mask_minimum=0.05, mask_std=2.0)
+    latents, text, lengths, draws = make_batch(model, batch=6, length=8, per_image_ratio=True)
+    counts = draws.mask.sum(1)
+    assert counts.min() < counts.max()
+    mask = draws.mask.clone()
+    mask[0] = True  # one image without any visible token among others
+    draws = Draws.of(mask, draws.timesteps, draws.noise, draws.text_dropped)
+    whole = model(latents, text, lengths, draws)
+    for image in range(6):
+        index = torch.tensor([image])
+        alone = model(
+            latents[index],
+            text[index],
+            lengths[index],
+            Draws.of(mask[index], draws.timesteps[:, index], draws.noise[:, index], draws.text_dropped[index]),
+        )
+        torch.testing.assert_close(alone.errors[0], whole.errors[image])
+    whole.loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def test_policy_and_reference_with_equal_weights_have_equal_errors():
+    policy, reference = make_model(), make_model()
+    latents, text, lengths, draws = make_batch(policy)
+    winner_and_loser = torch.cat([latents, latents.flip(0)])
+    shared = draws.repeat(2)
+    arguments = (winner_and_loser, text.repeat(2, 1, 1), lengths.repeat(2), shared)
+    assert torch.equal(policy(*arguments).errors, reference(*arguments).errors)
+
+
+def test_padding_changes_nothing_unless_it_is_attended_to():
+    for attends in (False, True):
+        model = make_model(attend_to_padding=attends)
+        latents, text, lengths, draws = make_batch(model, length=8)
+        other = text.clone()
+        other[1, lengths[1] :] = 7.0
+        same = torch.equal(model(latents, text, lengths, draws).errors, model(latents, other, lengths, draws).errors)
+        assert same is not attends
+
+
+def test_dropped_captions_are_replaced_by_the_null_text():
+    model = make_model(text_drop=1.0)
+    latents, text, lengths, draws = make_batch(model)
+    assert draws.text_dropped.all()
+    result = model(latents, text, lengths, draws)
+    assert torch.equal(result.errors, model(latents, text + 1, lengths, draws).errors)
+    result.loss.backward()
+    assert model.null_text.grad.abs().sum() > 0
+
+
+def test_the_residual_switch_changes_the_skip_only():
+    released, corrected = make_model(), make_model(normalized_residual=False)
+    arguments = make_batch(released)
+    assert not torch.allclose(released(*arguments).errors, corrected(*arguments).errors)
+    assert released.state_dict().keys() == corrected.state_dict().keys()
+
+
+def test_position_tables_follow_height_and_width():
+    model = make_model()
+    ramp = torch.arange(4.0)[:, None].expand(4, 4)  # grows with the row
+    table = torch.nn.Parameter(ramp.reshape(1, 16, 1).repeat(1, 1, 32))
+    resized = model.positions(table, (4, 8))[0, :, 0].view(4, 8)
+    assert torch.allclose(resized, resized[:, :1].expand(4, 8), atol=1e-5)
+    assert (resized[1:, 0] > resized[:-1, 0]).all()
+    assert model.positions(table, (4, 4)) is table
+
+
+def test_everything_masked_runs_and_trains():
+    model = make_model()
+    latents, text, lengths, draws = make_batch(model)
+    draws = Draws.of(torch.ones_like(draws.mask), draws.timesteps, draws.noise, draws.text_dropped)
+    result = model(latents, text, lengths, draws)
+    result.loss.backward()
+    assert torch.isfinite(result.loss)
+    assert model.mask_token.grad.abs().sum() > 0
+    assert model.token_embed.weight.grad is None
+
+
+@pytest.mark.parametrize("objective", ["ddpm", "flow"])
+def test_a_few_steps_lower_the_loss(objective):
+    model = make_model(head_objective=objective)
+    latents, text, lengths, draws = make_batch(model, batch=3)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+    first = model(latents, text, lengths, draws).mse.item()
+    for _ in range(30):
+        optimizer.zero_grad()
+        loss = model(latents, text, lengths, draws).loss
+        loss.backward()
+        optimizer.step()
+    assert model(latents, text, lengths, draws).mse.item() < 0.7 * first
+
+
+def test_a_saved_model_is_the_same_model(tmp_path):
+    model = make_model(head_objective="flow")
+    model.save_pretrained(tmp_path)
+    again, info = MAR.from_pretrained(tmp_path, use_safetensors=True, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    assert again.mar_config == model.mar_config
+    arguments = make_batch(model)
+    assert torch.equal(again.eval()(*arguments).errors, model(*arguments).errors)
+
+
+def test_the_constructor_takes_exactly_the_fields_of_its_config():
+    import inspect
+    from dataclasses import fields
+
+    assert list(inspect.signature(MAR.__init__).parameters)[1:] == [field.name for field in fields(MARConfig)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"heads": 5}, "does not divide into 5 heads"),
+        ({"mask_minimum": 1.5}, "mask_minimum"),
+        ({"dropout": -0.1}, "dropout"),
+        ({"patch_size": 0}, "patch_size"),
+        ({"head_objective": "energy"}, "ddpm or flow"),
+    ],
+)
+def test_impossible_sizes_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TINY, **changes)
+
+
+def test_inputs_of_another_model_are_refused():
+    model = make_model()
+    latents, text, lengths, draws = make_batch(model)
+    with pytest.raises(ValueError, match="text features have 15 channels"):
+        model(latents, text[..., 1:], lengths, draws)
+    with pytest.raises(ValueError, match="latents have 3 channels"):
+        model(latents[:, 1:], text, lengths, draws)
+    with pytest.raises(ValueError, match="do not divide into patches"):
+        model(latents[..., 1:], text, lengths, draws)

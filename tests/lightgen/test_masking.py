@@ -1,0 +1,75 @@
+import math
+
+import pytest
+import torch
+from scipy import stats
+
+from lightgen.mar import MARConfig
+from lightgen.masking import draw, mask_ratios, masked_counts
+
+CONFIG = MARConfig(vae_channels=2, patch_size=1, noise_copies=3)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_mask_ratios_follow_the_truncated_normal():
+    ratios = mask_ratios(CONFIG, 4000, generator()).numpy()
+    expected = stats.truncnorm((0.7 - 1) / 0.25, 0, loc=1, scale=0.25)
+    assert stats.kstest(ratios, expected.cdf).pvalue > 0.01
+    assert ratios.min() >= 0.7 and ratios.max() <= 1
+
+
+def test_one_ratio_holds_for_the_batch_unless_asked_otherwise():
+    shared = draw(CONFIG, 64, (8, 8), generator())
+    assert len(set(shared.mask.sum(1).tolist())) == 1
+    assert shared.masked_range == (int(shared.mask[0].sum()),) * 2
+    own = draw(CONFIG, 64, (8, 8), generator(), per_image_ratio=True)
+    counts = own.mask.sum(1)
+    assert own.masked_range == (int(counts.min()), int(counts.max()))
+    assert own.masked_range[0] < own.masked_range[1]
+
+
+def test_every_position_is_masked_equally_often():
+    masks = torch.cat([draw(CONFIG, 256, (4, 4), generator(seed)).mask for seed in range(20)]).float()
+    share = masks.mean(0)
+    deviation = math.sqrt(float(masks.mean() * (1 - masks.mean())) / len(masks))
+    assert (share - masks.mean()).abs().max() < 4.5 * deviation
+
+
+def test_draws_depend_on_the_generator_alone():
+    first, again, other = (draw(CONFIG, 4, (4, 4), generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(first.noise, again.noise) and torch.equal(first.mask, again.mask)
+    assert not torch.equal(first.noise, other.noise)
+    assert first.timesteps.shape == (3, 4, 16) and first.noise.shape == (3, 4, 16, 2)
+
+
+def test_repeated_draws_are_shared_by_winner_and_loser():
+    draws = draw(CONFIG, 2, (4, 4), generator())
+    pair = draws.repeat(2)
+    assert torch.equal(pair.noise[:, :2], pair.noise[:, 2:]) and torch.equal(pair.mask[:2], draws.mask)
+    assert torch.equal(pair.select(torch.tensor([3, 2])).timesteps, draws.timesteps.flip(1))
+
+
+def test_flow_times_are_logit_normal_and_captions_drop_only_where_wanted():
+    flow = MARConfig(vae_channels=2, patch_size=1, head_objective="flow", text_drop=0.5)
+    draws = draw(flow, 64, (8, 8), generator())
+    assert stats.kstest(torch.logit(draws.timesteps.double()).flatten().numpy(), "norm").pvalue > 0.01
+    assert 0 < draws.text_dropped.sum() < 64
+    assert not draw(flow, 64, (8, 8), generator(), drop_text=False).text_dropped.any()
+
+
+@pytest.mark.parametrize(("num_tokens", "num_steps"), [(256, 64), (64, 64), (4, 4), (4, 3), (9, 1), (1, 1), (1024, 64)])
+def test_every_generation_step_predicts_at_least_one_token(num_tokens, num_steps):
+    counts = masked_counts(num_tokens, num_steps)
+    assert counts[0] == num_tokens and counts[-1] == 0 and len(counts) == num_steps + 1
+    assert all(before > after for before, after in zip(counts, counts[1:], strict=False))
+    for step in range(1, num_steps):
+        planned = math.floor(num_tokens * math.cos(math.pi / 2 * step / num_steps))
+        assert counts[step] <= planned or planned == 0
+
+
+def test_more_steps_than_tokens_are_refused():
+    with pytest.raises(ValueError, match="5 autoregressive steps for 4 tokens"):
+        masked_counts(4, 5)
