@@ -139,9 +139,11 @@ def ticker(work: Work) -> Callable[[int, int], None]:
 
 def load_subject(work: Work) -> Any:
     from geneval.detector import default_device
-    from geneval.generate import load_pipeline
+    from lightgen.pipeline import LightGenPipeline
 
-    return load_pipeline(str(work.inputs["model"] / "model"), default_device())
+    pipeline = LightGenPipeline.from_pretrained(work.inputs["model"] / "model").to(default_device())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def sampling_call(work: Work) -> dict[str, Any]:

@@ -57,9 +57,18 @@ def encode(work: Work) -> Facts:
     from lightgen.latents import encode_dataset
 
     dataset = work.inputs["dataset"] / "dataset"
-    text = TextEncoder.from_pretrained(component(work, "text"), work.recipe["model"]["max_text_length"])
+    model = work.recipe["model"]
+    text = TextEncoder.from_pretrained(component(work, "text"), model["max_text_length"])
     tokenizer = ImageTokenizer.from_pretrained(component(work, "vae"))
-    index = encode_dataset(dataset, work.out / "latents", tokenizer=tokenizer, text=text, **work.recipe["encode"])
+    index = encode_dataset(
+        dataset,
+        work.out / "latents",
+        tokenizer=tokenizer,
+        text=text,
+        keep_padding=model["attend_to_padding"],
+        progress=ticker(work),
+        **work.recipe["encode"],
+    )
     return {
         "identity": index["identity"],
         "vendi_text": _vendi(read_json(work.inputs["dataset"] / "captions.json"), text),

@@ -46,7 +46,7 @@ class Lines:
 
     def _outlook(self, states: Sequence[State], state: State) -> str:
         done = sum(s.status == "done" for s in states)
-        if state.status != "done" or done == len(states):
+        if state.status != "done" or not any(s.status in ("waiting", "running") for s in states):
             return ""
         return f" ({done} of {len(states)} cells, about {duration(self.clock.left(states))} left)"
 

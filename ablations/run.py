@@ -202,17 +202,17 @@ def build_report(out: Path, cells: Sequence[Cell]) -> int:
     """Build the report unless it is of these very records; prints where it is and returns the exit code."""
     records = sorted((out / "cells").glob("*/result.json"))
     stamp = {"records": {p.parent.name: p.stat().st_mtime_ns for p in records}, "asked": sorted(c.name for c in cells)}
-    built = out / "report.json"
+    built, page = out / "report.json", out / "report" / "index.html"
     if not records:
         return 0
-    if not (built.is_file() and read_json(built) == stamp and (out / "index.html").is_file()):
+    if not (built.is_file() and read_json(built) == stamp and page.is_file()):
         with (out / "report.log").open("ab") as log:
             code = subprocess.run(_report_command(out), stdout=log, stderr=log).returncode
         if code:
             print(f"the report could not be built, see {out / 'report.log'}: {' '.join(_report_command(out)[1:])}")
             return code
         write_json(built, stamp)
-    print(f"report: {out / 'index.html'}", flush=True)
+    print(f"report: {page}", flush=True)
     return 0
 
 

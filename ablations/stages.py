@@ -29,7 +29,7 @@ STAGES: Mapping[str, Stage] = {
     "encode": Stage(
         function=learning.encode,
         version=1,
-        sections=("encode", "model.max_text_length"),
+        sections=("encode", "model.max_text_length", "model.attend_to_padding"),
         components=("vae", "text"),
         resumable=True,
         awaited=True,
