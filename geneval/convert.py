@@ -196,8 +196,8 @@ def converted_model(state: State) -> Any:
     if missing or foreign or wrong:
         example = min(missing or foreign or wrong)
         raise ConversionError(
-            f"not the whole detector: {len(missing)} tensors missing, {len(foreign)} left over, {len(wrong)} of another "
-            f"shape, as {example}"
+            f"not the whole detector: {len(missing)} tensors missing, {len(foreign)} left over, "
+            f"{len(wrong)} of another shape, as {example}"
         )
     model.load_state_dict(target | converted)
     return model.eval()

@@ -64,9 +64,10 @@ def detect_images(
         )
         with open(partial, "a", encoding="utf-8") as file:
             for lines in found:
-                file.writelines(f"{line.line()}\n" for line in lines)
+                texts = {line.filename: line.line() for line in lines}
+                file.writelines(f"{text}\n" for text in texts.values())
                 file.flush()
-                done.update((line.filename, line.line()) for line in lines)
+                done.update(texts)
                 if progress is not None:
                     progress(len(done), len(folder_of))
     if problems and not allow_partial:

@@ -56,7 +56,8 @@ def _typed(value: Any, default: Any) -> Any:
     if isinstance(default, tuple):
         if len(value) != len(default):
             raise ValueError(f"{value!r} must hold {len(default)} numbers")
-        return tuple(float(v) for v in value)
+        # Some folders give gray levels instead of shares of 255.
+        return tuple(float(v) / (255 if max(value) > 1 else 1) for v in value)
     if isinstance(value, bool) or int(value) != value or value < 0:
         raise ValueError(f"{value!r} is not a whole number of 0 or more")
     return int(value)
@@ -81,7 +82,7 @@ def resize(pixels: np.ndarray, width: int, height: int, method: str) -> np.ndarr
         return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)
     import torch
 
-    channels = torch.from_numpy(pixels).permute(2, 0, 1)[None].float()
+    channels = torch.tensor(pixels).permute(2, 0, 1)[None].float()
     scaled = torch.nn.functional.interpolate(channels, (height, width), mode="bilinear", align_corners=False)
     return scaled[0].round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
 

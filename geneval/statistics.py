@@ -6,6 +6,7 @@ one prompt share it, so the prompt is the unit that is resampled; "overall" is t
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from statistics import NormalDist
 from typing import Any
 
@@ -178,8 +179,9 @@ def _draws(tables: Sequence[_Table], tag: str, resamples: int, seed: int) -> _Dr
     num_prompts = counts.shape[1]
     # One stream a task, so that a task's interval does not depend on which other tasks there are.
     stream = np.random.default_rng([seed, num_prompts, *tag.encode()])
-    weights = stream.multinomial(num_prompts, np.full(num_prompts, 1 / num_prompts), size=resamples)
-    sums = np.einsum("spk,rp->ksr", counts, weights.astype(np.float64), optimize=True)
+    drawn = stream.integers(0, num_prompts, (resamples, num_prompts)) + num_prompts * np.arange(resamples)[:, None]
+    weights = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
+    sums = np.moveaxis(counts, 2, 0) @ weights.T.astype(np.float64)  # (2, runs, resamples)
     means = counts[..., 0].sum(1) / counts[..., 1].sum(1)
     correction = np.sqrt(num_prompts / max(num_prompts - 1, 1))
     return _Draws(means, (sums[0] / sums[1] - means[:, None]) * correction, num_prompts)
@@ -266,6 +268,7 @@ def _t_quantile(degrees: float) -> float:
     return float(np.tan(np.interp(_LEVEL, cumulative, angles)) * np.sqrt(degrees))
 
 
+@lru_cache(maxsize=64)
 def _t_table(degrees: float) -> tuple[Array, Array]:
     """P(|T| < sqrt(degrees) tan(angle)): under that substitution the density is cos(angle)**(degrees - 1)."""
     angles = np.linspace(0.0, np.pi / 2, 20_001)
