@@ -110,10 +110,11 @@ def _sections(study: Study, scores: Scores, answers: Sequence[Answer]) -> list[S
     versions = contrasts.by_version(scores)
     main: Scores = versions[0] if versions else {}
     by_task = [_numbered(tables.geneval(study, part), i) for i, part in enumerate(versions)]
-    by_split = [_numbered(tables.splits(study, part), i) for i, part in enumerate(versions)] if study.splits else []
+    has_splits = any(split for _, split, _ in scores)
+    by_split = [_numbered(tables.splits(study, part), i) for i, part in enumerate(versions)] if has_splits else []
     drawn = {
         "geneval": figures.geneval(study, main) if main else None,
-        "splits": figures.splits(study, main) if main and study.splits else None,
+        "splits": figures.splits(study, main) if has_splits else None,
         "effects": figures.effects(study, answers),
         "interaction": figures.interaction(study, main) if main else None,
         "quality": figures.quality(study),
@@ -173,8 +174,8 @@ def _sections(study: Study, scores: Scores, answers: Sequence[Answer]) -> list[S
             anchor="protocol",
             title="Protocol, versions, cost",
             text="All that is needed to judge the numbers, or to get them again.",
-            tables=[tables.answers(answers), tables.protocol(study), tables.versions(study), tables.cost(study),
-                    tables.cells(study)],
+            tables=[tables.answers(answers), tables.protocol(study), tables.versions(study), tables.inputs(study),
+                    tables.cost(study), tables.cells(study)],
             is_folded=True,
         ),
         Section(

@@ -186,7 +186,7 @@ def _unanswered(contrast: Contrast, sentence: str) -> Answer:
 
 def _judged(study: Study, contrast: Contrast, *, effect: float, ci: tuple[float, float] | None, **rest) -> Answer:
     """The answer with its verdict and the sentence that says why."""
-    smallest = contrast.smallest_effect
+    smallest, claim = contrast.smallest_effect, contrast.claim.rstrip(".")
     if ci is None:
         verdict, why = "inconclusive", "This metric has no interval here, so it settles nothing."
     elif study.scale == "smoke":
@@ -194,9 +194,9 @@ def _judged(study: Study, contrast: Contrast, *, effect: float, ci: tuple[float,
     elif ci[0] == ci[1]:
         verdict, why = "inconclusive", "All prompts agree, so there is no variation to judge the difference by."
     elif ci[0] >= smallest:
-        verdict, why = "supported", f"The whole interval is at or above {smallest:g}: {contrast.claim}."
+        verdict, why = "supported", f"The whole interval is at or above {smallest:g}: {claim}."
     elif ci[1] < smallest:
-        verdict, why = "refuted", f"The whole interval is below {smallest:g}, which speaks against: {contrast.claim}."
+        verdict, why = "refuted", f"The whole interval is below {smallest:g}, which speaks against: {claim}."
         why = why if ci[1] >= 0 else f"{why} The difference even points the other way."
     else:
         verdict, why = "inconclusive", _open_question(ci, smallest)

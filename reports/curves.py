@@ -14,14 +14,14 @@ PANELS = {"drift": "drift of the squared error", "accuracy": "implicit accuracy"
 
 def training(study: Study) -> Figure | None:
     """Training loss over samples seen, smoothed; cells that share a base model share its curve."""
-    curves = _distinct([cell for cell in study.cells if len(cell.training) > 1])
+    curves = _distinct([cell for cell in study.cells if len(_thinned(cell.training, "samples", "loss")) > 1])
     if not curves:
         return None
     look, labels = looks(study), {variant.name: variant.label for variant in study.variants}
     data = [
         {"cell": cell.name, "samples": row["samples"], "loss": row["loss"], "smoothed": smooth}
         for cell in curves
-        for row, smooth in _thinned(cell.training, "loss")
+        for row, smooth in _thinned(cell.training, "samples", "loss")
     ]
 
     def draw(figure) -> None:
@@ -44,14 +44,16 @@ def training(study: Study) -> Figure | None:
         ax.grid(axis="y")
         ax.tick_params(length=0)
 
-    alt = "Final loss: " + "; ".join(f"{cell.name} {cell.training[-1]['loss']:.3f}" for cell in curves)
+    alt = "Final loss: " + "; ".join(
+        f"{cell.name} {_thinned(cell.training, 'samples', 'loss')[-1][1]:.3f}" for cell in curves
+    )
     return render("training", "Training curves", alt, draw, data, width=11, height=3.6)
 
 
 def preference(study: Study) -> Figure | None:
     """Preference training: drift of winners and losers, implicit accuracy and loss, over steps."""
     cells = [cell for cell in study.cells if len(cell.preference) > 1]
-    fields = list(dict.fromkeys(key for cell in cells for key in cell.preference[0] if _panel(key)))
+    fields = list(dict.fromkeys(key for cell in cells for row in cell.preference for key in row if _panel(key)))
     panels = [panel for panel in PANELS if any(_panel(key) == panel for key in fields)]
     if not panels:
         return None
@@ -60,7 +62,7 @@ def preference(study: Study) -> Figure | None:
         {"cell": cell.name, "field": key, "step": row["step"], "value": row[key], "smoothed": smooth}
         for cell in cells
         for key in fields
-        for row, smooth in _thinned(cell.preference, key)
+        for row, smooth in _thinned(cell.preference, "step", key)
     ]
 
     def draw(figure) -> None:
@@ -107,9 +109,9 @@ def _distinct(cells: Sequence[Cell]) -> list[Cell]:
     return found
 
 
-def _thinned(rows: Sequence[Mapping[str, Any]], key: str) -> list[tuple[Mapping[str, Any], float]]:
-    """At most MAX_POINTS rows that have `key`, each with its running mean over about a fiftieth of the curve."""
-    given = [row for row in rows if isinstance(row.get(key), (int, float))]
+def _thinned(rows: Sequence[Mapping[str, Any]], x: str, key: str) -> list[tuple[Mapping[str, Any], float]]:
+    """At most MAX_POINTS rows that have `x` and `key`, each with its running mean over a fiftieth of the curve."""
+    given = [row for row in rows if isinstance(row.get(x), (int, float)) and isinstance(row.get(key), (int, float))]
     weight = min(1.0, 50 / max(len(given), 1))
     mean, means = 0.0, []
     for number, row in enumerate(given, 1):

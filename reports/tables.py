@@ -251,12 +251,28 @@ def cells(study: Study) -> Table:
     return Table(name="cells", title="Cells", header=header, rows=rows, data=data, text_columns=3)
 
 
+def inputs(study: Study) -> Table:
+    """What each cell was made from: the hashes of its data, models and stages, short for reading."""
+    complete = [cell for cell in study.cells if cell.is_complete and cell.record]
+    given = {cell.name: flat(cell.record.inputs) for cell in complete if cell.record}
+    keys = list(dict.fromkeys(key for found in given.values() for key in found))
+    data = [{"cell": name, **{key: found.get(key, "") for key in keys}} for name, found in given.items()]
+    rows = [
+        [Entry(name), *(Entry(found[key].removeprefix("sha256:")[:12] if key in found else "–") for key in keys)]
+        for name, found in given.items()
+    ]
+    note = "First 12 digits; the CSV has all. Equal hashes are shared, not made again"
+    header = ["cell", *map(pretty, keys)]
+    return Table(name="inputs", title="Inputs of the cells", note=note, header=header, rows=rows, data=data,
+                 text_columns=len(header))  # fmt: skip
+
+
 def protocol(study: Study) -> Table:
     """The resolved settings, one dotted name a row, with what differs between cells' environments."""
     facts = {"scale": study.scale, "seeds": ", ".join(map(str, study.seeds)), **flat(study.protocol)}
     for cell in study.cells:
         if cell.is_complete and cell.record:
-            for key, value in flat({"environment": cell.record.env, "inputs": cell.record.inputs}).items():
+            for key, value in flat({"environment": cell.record.env}).items():
                 name = key if facts.get(key, value) == value else f"{key} ({cell.name})"
                 facts[name] = value
     data = [{"setting": key, "value": value} for key, value in facts.items()]

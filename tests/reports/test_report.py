@@ -115,6 +115,8 @@ def test_a_study_without_any_result_gives_a_report(make_study):
 
 def test_only_an_older_report_is_replaced(make_study, tmp_path):
     root = make_study()
+    for path in root.glob("cells/*/result.json"):
+        path.unlink()
     with pytest.raises(ValueError, match="holds the study itself"):
         build_report(root, root)
     (tmp_path / "mine").mkdir()
