@@ -84,7 +84,8 @@ class Table:
         from rich.text import Text
 
         done = sum(state.status == "done" for state in states)
-        left = f", about {duration(self.clock.left(states))} left" if done < len(states) else ""
+        is_open = any(state.status in ("waiting", "running") for state in states)
+        left = f", about {duration(self.clock.left(states))} left" if is_open else ""
         table = RichTable(title=f"{self.title}: {done} of {len(states)} cells, {self.clock.elapsed()}{left}")
         for name in ("cell", "status", "stage", "progress"):
             table.add_column(name, no_wrap=True)

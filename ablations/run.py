@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -193,8 +195,9 @@ class Report:
                 self.process = subprocess.Popen(_report_command(self.out), stdout=log, stderr=log)
 
     def stop(self) -> None:
-        """Let a build that is under way finish, so that it cannot write over the last one."""
+        """End a build that is under way: the last one comes now, and it must not write over it."""
         if self.process is not None:
+            self.process.kill()
             self.process.wait()
 
 
@@ -249,13 +252,22 @@ def find_devices() -> list[str]:
     if visible is not None:
         return [device for device in visible.split(",") if device.strip() not in ("", "-1")]
     program = shutil.which("nvidia-smi")
-    if program is None:
+    if program is None or not _torch_is_built_for_cuda():
         return []
     try:
         listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=10).stdout
     except (OSError, subprocess.TimeoutExpired):
         return []
-    return [str(index) for index, line in enumerate(l for l in listed.splitlines() if l.startswith("GPU "))]
+    return [str(index) for index, _ in enumerate(line for line in listed.splitlines() if line.startswith("GPU "))]
+
+
+def _torch_is_built_for_cuda() -> bool:
+    """What torch/version.py says of its build: a CPU build beside a GPU would take days over the gpu scale."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        return False
+    text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
+    return re.search(r"^cuda\b.*=\s*None", text, re.MULTILINE) is None
 
 
 if __name__ == "__main__":

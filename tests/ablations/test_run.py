@@ -1,3 +1,4 @@
+import importlib.util
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ablations.engines import start_engine
 from ablations.run import main
 
 FILE = str(Path(__file__).parent / "counting_study.py")
@@ -139,6 +141,14 @@ def test_a_folder_of_another_study_scale_layout_or_of_other_things_is_refused(tm
     assert "is a file" in refusal(tmp_path / "file")
 
 
+@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_an_engine_whose_package_is_not_installed_says_what_to_install(engine, package, tmp_path):
+    if importlib.util.find_spec(package):
+        pytest.skip(f"{package} is installed")
+    with pytest.raises(ValueError, match=rf"pip install 'lightgen-bench\[{engine}\]'"):
+        start_engine(engine, 1, [], tmp_path)
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     arguments = [FILE, "--scale", "cpu", "--only", "few", "--out", str(tmp_path)]
     started = subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.DEVNULL)
@@ -153,7 +163,8 @@ def test_a_folder_in_use_is_refused(tmp_path):
 def test_help_and_a_finished_study_import_no_torch(tmp_path):
     run(FILE, "--scale", "smoke", "--only", "few", "--out", tmp_path)
     code = (
-        "import sys; from ablations.run import main\n"
+        "import sys; from ablations.engines import start_engine
+from ablations.run import main\n"
         f"main([{FILE!r}, '--scale', 'smoke', '--only', 'few', '--out', {str(tmp_path)!r}])\n"
         "assert not {'torch', 'transformers', 'diffusers'} & set(sys.modules)"
     )
