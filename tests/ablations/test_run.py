@@ -163,8 +163,7 @@ def test_a_folder_in_use_is_refused(tmp_path):
 def test_help_and_a_finished_study_import_no_torch(tmp_path):
     run(FILE, "--scale", "smoke", "--only", "few", "--out", tmp_path)
     code = (
-        "import sys; from ablations.engines import start_engine
-from ablations.run import main\n"
+        "import sys; from ablations.run import main\n"
         f"main([{FILE!r}, '--scale', 'smoke', '--only', 'few', '--out', {str(tmp_path)!r}])\n"
         "assert not {'torch', 'transformers', 'diffusers'} & set(sys.modules)"
     )
