@@ -133,7 +133,7 @@ def test_settings_of_a_folder_are_honored(tmp_path):
 
 
 def test_class_names_are_genevals(tmp_path):
-    coco = {i: name for i, name in enumerate(OBJECTS)} | {64: "mouse", 65: "remote", 66: "keyboard"}
+    coco = dict(enumerate(OBJECTS)) | {64: "mouse", 65: "remote", 66: "keyboard"}
     assert class_names(coco, tmp_path) == list(OBJECTS)
     assert class_names({i: f"LABEL_{i}" for i in range(80)}, tmp_path) == list(OBJECTS)
     assert class_names({0: "dog", 1: "cat"}, tmp_path) == ["dog", "cat"]
