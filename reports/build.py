@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,9 +55,11 @@ def build_report(folder: Path, out: Path | None = None) -> Path:
     study = read_study(folder)
     _check_out(out, folder)
     out.parent.mkdir(parents=True, exist_ok=True)
-    new = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    # Names of their own, not random ones, so that what a killed build left is cleared by the next.
+    new = out.parent / f".{out.name}.building"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
     try:
-        new.chmod(0o755)
         _write(study, new)
         _exchange(new, out)
     finally:
@@ -304,10 +305,9 @@ def _check_out(out: Path, folder: Path) -> None:
 
 def _exchange(new: Path, out: Path) -> None:
     """Put the folder `new` in the place of `out`."""
+    old = out.parent / f".{out.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
     if out.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-        out.rename(old / out.name)
-        new.rename(out)
-        shutil.rmtree(old)
-    else:
-        new.rename(out)
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -78,7 +78,8 @@ def preference(study: Study) -> Figure | None:
                     ax.plot(xs, ys, color=_shade(study, cell), linestyle=line, linewidth=1.6, label=label)
             ax.set_title(PANELS[panel] + ("\nsolid: winner, dashed: loser" if len(shown) > 1 else "\n"))
             ax.set_xlabel("step")
-            ax.axhline({"accuracy": 0.5}.get(panel, 0.0) if panel != "loss" else 0.6931, color=MUTED, linewidth=0.8)
+            if panel != "loss":
+                ax.axhline(0.5 if panel == "accuracy" else 0.0, color=MUTED, linewidth=0.8)
             ax.grid(axis="y")
             ax.tick_params(length=0)
         figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
