@@ -1,0 +1,311 @@
+import dataclasses
+import json
+import math
+
+import pytest
+import squares
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from lightgen.masking import Draws
+from lightgen.pairs import Pair, load_pair_images, ranked_pairs, read_groups, read_pairs, teacher_pairs, write_pairs
+from lightgen.pipeline import LightGenPipeline
+from lightgen.preference import PreferenceConfig, dpo_loss, train_dpo
+from lightgen.reference import encode_pairs, pair_draws, pair_errors
+from lightgen.resume import read_journal
+from lightgen.shards import read_shards
+from lightgen.training import TrainConfig, train
+
+CONFIG = PreferenceConfig(
+    steps=12, batch_size=6, learning_rate=1e-3, beta=50.0, log_every=3, noise_draws=2, save_every_seconds=0.0
+)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return squares.build(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def base(tiny, tmp_path_factory):
+    """A pipeline folder after a little training."""
+    out = tmp_path_factory.mktemp("base")
+    config = TrainConfig(samples_seen=3200, batch_size=32, learning_rate=5e-3, warmup_steps=5, ema_decay=0.9)
+    components = {"vae": tiny.vae, "text_encoder": tiny.text_encoder, "sampling": tiny.sampling}
+    train(config, tiny.model, tiny.latents, out, **components)
+    return out / "model"
+
+
+@pytest.fixture(scope="module")
+def pairs(tiny, tmp_path_factory):
+    """A square of the right color against one of another color."""
+    out = tmp_path_factory.mktemp("pairs")
+    images = {}
+    for sample in read_shards(tiny.dataset):
+        images.setdefault(sample.prompt, sample.image)
+    prompts = list(images)
+    listed = []
+    for number, prompt in enumerate(prompts * 4):
+        chosen, rejected = images[prompt].copy(), images[prompts[(number + 1 + number // 4 % 3) % 4]].copy()
+        for image, name in ((chosen, "w"), (rejected, "l")):
+            image.putpixel((0, 0), (number, 0, 0))
+            image.save(out / f"{number}{name}.png")
+        names = {"chosen": out / f"{number}w.png", "rejected": out / f"{number}l.png"}
+        listed.append(Pair(prompt=prompt, **names, scores=(1.0, 0.0)))
+    return write_pairs(listed, out / "pairs.jsonl")
+
+
+def weights(folder):
+    return load_file(folder / "model/transformer/diffusion_pytorch_model.safetensors")
+
+
+def errors(*values):
+    return [torch.tensor([value], requires_grad=True) for value in values]
+
+
+def test_the_loss_is_log_2_where_policy_and_reference_agree():
+    winner, loser = torch.rand(5), torch.rand(5)
+    assert torch.allclose(dpo_loss(winner, loser, winner, loser, beta=5000.0), torch.full((5,), math.log(2)))
+
+
+def test_the_loss_equals_its_formula():
+    found = dpo_loss(*errors(0.3, 0.5, 0.4, 0.45), beta=10.0)
+    inside = -5.0 * ((0.3 - 0.4) - (0.5 - 0.45))
+    assert found.item() == pytest.approx(math.log(1 + math.exp(-inside)))
+    assert dpo_loss(*errors(0.3, 0.5, 0.4, 0.45), beta=10.0, kind="hinge").item() == pytest.approx(1 - inside)
+    assert dpo_loss(*errors(0.3, 0.5, 0.4, 0.45), beta=10.0, kind="ipo").item() == pytest.approx((inside - 0.5) ** 2)
+
+
+@pytest.mark.parametrize("kind", ["sigmoid", "hinge", "ipo"])
+def test_gradients_lower_the_winner_s_error_and_raise_the_loser_s(kind):
+    winner, loser, *reference = errors(0.4, 0.4, 0.4, 0.4)
+    dpo_loss(winner, loser, *reference, beta=2.0, kind=kind).backward()
+    assert winner.grad > 0 and loser.grad < 0
+    assert winner.grad == -loser.grad
+
+
+def test_a_constant_added_to_both_members_changes_nothing():
+    values = torch.rand(4, 7, dtype=torch.float64)
+    moved = values + torch.tensor([[0.3], [0.3], [0.0], [0.0]])
+    torch.testing.assert_close(dpo_loss(*moved, beta=7.0), dpo_loss(*values, beta=7.0))
+
+
+def test_dpo_positive_punishes_only_a_rising_winner():
+    falling, rising = (0.3, 0.5, 0.4, 0.5), (0.5, 0.7, 0.4, 0.5)
+    assert dpo_loss(*errors(*falling), beta=9.0, dpop=5.0) == dpo_loss(*errors(*falling), beta=9.0)
+    assert dpo_loss(*errors(*rising), beta=9.0, dpop=5.0) > dpo_loss(*errors(*rising), beta=9.0)
+
+
+def test_wrong_choices_are_refused():
+    with pytest.raises(ValueError, match="beta"):
+        dpo_loss(*errors(1.0, 1.0, 1.0, 1.0), beta=0.0)
+    with pytest.raises(ValueError, match="sigmoid, hinge, ipo"):
+        dpo_loss(*errors(1.0, 1.0, 1.0, 1.0), beta=1.0, kind="cubic")
+    with pytest.raises(ValueError, match="beta"):
+        PreferenceConfig(beta=-1.0)
+
+
+def test_shared_draws_make_the_margin_far_less_noisy(base, pairs):
+    """The margin of one policy against a nearby reference, over many draws."""
+    reference, policy = (LightGenPipeline.from_pretrained(base) for _ in range(2))
+    encoded = encode_pairs(read_pairs(pairs), reference)
+    with torch.no_grad():
+        generator = torch.Generator().manual_seed(0)
+        for parameter in policy.transformer.parameters():
+            parameter += 1e-3 * torch.randn(parameter.shape, generator=generator)
+    ids = torch.zeros(64, dtype=torch.long)
+    config = policy.transformer.mar_config
+
+    def draws(seed) -> Draws:
+        return pair_draws(config, ids, torch.arange(64), (2, 2), seed=seed, noise_draws=2)
+
+    def both(model, seed, other):
+        with torch.no_grad():
+            winner = pair_errors(model.transformer, encoded, ids, draws(seed), torch.device("cpu"))[0]
+            loser = pair_errors(model.transformer, encoded, ids, draws(other), torch.device("cpu"))[1]
+        return winner, loser
+
+    def margin(seeds):
+        (policy_winner, policy_loser), (winner, loser) = both(policy, *seeds[:2]), both(reference, *seeds[2:])
+        return ((policy_loser - loser) - (policy_winner - winner)).std().item()
+
+    assert margin((0, 1, 2, 3)) > 20 * margin((0, 0, 0, 0))
+
+
+def test_dpo_widens_the_margin_and_writes_a_pipeline(base, pairs, tmp_path):
+    result = train_dpo(dataclasses.replace(CONFIG, steps=40), base, pairs, tmp_path)
+    assert result["status"] == "complete" and result["samples"] == 240 and result["flops"] > 0
+    rows = read_journal(tmp_path / "metrics.jsonl")
+    assert rows[-1]["margin"] > 0 and rows[-1]["accuracy"] > 0.6 and rows[-1]["loss"] < math.log(2)
+    assert rows[-1]["loser_drift"] > rows[-1]["winner_drift"]
+    pipeline = LightGenPipeline.from_pretrained(tmp_path / "model")
+    assert pipeline.sampling == LightGenPipeline.from_pretrained(base).sampling
+    assert train_dpo(dataclasses.replace(CONFIG, steps=40), base, pairs, tmp_path) == result
+
+
+def test_the_first_loss_is_log_2(base, pairs, tmp_path):
+    train_dpo(dataclasses.replace(CONFIG, steps=1, log_every=1), base, pairs, tmp_path)
+    (row,) = read_journal(tmp_path / "metrics.jsonl")
+    assert row["loss"] == pytest.approx(math.log(2), abs=1e-4)
+    assert row["winner_drift"] == pytest.approx(0, abs=1e-5)
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(base, pairs, tmp_path):
+    train_dpo(CONFIG, base, pairs, tmp_path / "whole")
+    calls = 0
+
+    def stop():
+        nonlocal calls
+        calls += 1
+        return calls % 5 == 0
+
+    statuses = []
+    while not statuses or statuses[-1] == "stopped":
+        statuses.append(train_dpo(CONFIG, base, pairs, tmp_path / "parts", stop=stop)["status"])
+    assert len(statuses) > 2
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+    kept = ("step", "loss", "margin", "winner_drift", "grad_norm")
+    rows = [
+        [[row[name] for name in kept] for row in read_journal(tmp_path / folder / "metrics.jsonl")]
+        for folder in ("whole", "parts")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_held_reference_gives_the_same_run_as_precomputed_errors(base, pairs, tmp_path):
+    for kind in ("precomputed", "held"):
+        train_dpo(dataclasses.replace(CONFIG, reference=kind), base, pairs, tmp_path / kind)
+    first, second = weights(tmp_path / "precomputed"), weights(tmp_path / "held")
+    for name in first:
+        torch.testing.assert_close(first[name], second[name], atol=2e-4, rtol=1e-2)
+    assert not (tmp_path / "held/reference.safetensors").exists()
+
+
+def test_a_frozen_part_stays_as_it_was(base, pairs, tmp_path):
+    before = load_file(base / "transformer/diffusion_pytorch_model.safetensors")
+    for part in ("head", "trunk"):
+        train_dpo(dataclasses.replace(CONFIG, train=part, steps=2), base, pairs, tmp_path / part)
+        after = weights(tmp_path / part)
+        moved = {name.startswith("head.") for name in before if not torch.equal(before[name], after[name])}
+        assert moved == {part == "head"}
+
+
+def test_a_winner_that_drifts_ends_the_run(base, pairs, tmp_path):
+    config = dataclasses.replace(CONFIG, learning_rate=0.03, beta=1e5, clip_norm=1e9, steps=60, max_winner_drift=0.05)
+    result = train_dpo(config, base, pairs, tmp_path)
+    assert result["status"] == "drifted" and result["steps"] < 60
+    assert read_journal(tmp_path / "metrics.jsonl")[-1]["winner_drift"] > 0.05
+
+
+def test_sft_lowers_the_winner_s_error(base, pairs, tmp_path):
+    train_dpo(dataclasses.replace(CONFIG, kind="sft", steps=40), base, pairs, tmp_path)
+    assert read_journal(tmp_path / "metrics.jsonl")[-1]["winner_drift"] < 0
+
+
+def test_reference_errors_of_another_run_are_refused(base, pairs, tmp_path):
+    train_dpo(dataclasses.replace(CONFIG, steps=3), base, pairs, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    data = (tmp_path / "a/reference.safetensors").read_bytes()
+    (tmp_path / "b/reference.safetensors").write_bytes(data)
+    with pytest.raises(ValueError, match="another model, seed or set of pairs"):
+        train_dpo(dataclasses.replace(CONFIG, steps=3, seed=1), base, pairs, tmp_path / "b")
+    (tmp_path / "b/training.json").unlink()
+    (tmp_path / "b/reference.safetensors").write_bytes(data[:50])
+    with pytest.raises(ValueError, match="torn"):
+        train_dpo(dataclasses.replace(CONFIG, steps=3), base, pairs, tmp_path / "b")
+
+
+def write_row(folder, **changes):
+    row = {"prompt": "a", "chosen": "w.png", "rejected": "l.png", **changes}
+    (folder / "pairs.jsonl").write_text(json.dumps(row) + "\n")
+    return folder / "pairs.jsonl"
+
+
+def test_bad_pairs_are_one_clear_error(tmp_path):
+    for name, size in (("w", 8), ("l", 8), ("big", 16)):
+        Image.new("RGB", (size, size), (size, 0, ord(name[0]))).save(tmp_path / f"{name}.png")
+    with pytest.raises(FileNotFoundError, match=r"line 1: image .*none.png is missing"):
+        read_pairs(write_row(tmp_path, rejected="none.png"))
+    with pytest.raises(ValueError, match="same image"):
+        read_pairs(write_row(tmp_path, rejected="w.png"))
+    with pytest.raises(ValueError, match="prompt is missing or empty"):
+        read_pairs(write_row(tmp_path, prompt=" "))
+    with pytest.raises(ValueError, match="pairs need one size"):
+        load_pair_images(read_pairs(write_row(tmp_path, rejected="big.png")))
+    (tmp_path / "copy.png").write_bytes((tmp_path / "w.png").read_bytes())
+    with pytest.raises(ValueError, match="same pixels"):
+        load_pair_images(read_pairs(write_row(tmp_path, rejected="copy.png")))
+    (tmp_path / "pairs.jsonl").write_text('{"prompt": "a", "cho')
+    with pytest.raises(ValueError, match="line 1: torn"):
+        read_pairs(tmp_path / "pairs.jsonl")
+    (tmp_path / "pairs.jsonl").write_text("")
+    with pytest.raises(ValueError, match="no pairs"):
+        read_pairs(tmp_path / "pairs.jsonl")
+
+
+def test_pairs_whose_size_does_not_fit_the_model_are_refused(base, tmp_path):
+    for name, color in (("w", 10), ("l", 200)):
+        Image.new("RGB", (12, 12), (color, 0, 0)).save(tmp_path / f"{name}.png")
+    with pytest.raises(ValueError, match="tokens of 8 pixels"):
+        train_dpo(CONFIG, base, write_row(tmp_path), tmp_path / "out")
+
+
+def test_pairs_come_back_as_they_were_written(pairs):
+    listed = read_pairs(pairs)
+    assert len(listed) == 16 and listed[0].scores == (1.0, 0.0)
+    assert json.loads(pairs.read_text().splitlines()[0])["chosen"] == "0w.png"
+
+
+def test_ranking_pairs_best_with_worst_and_drops_ties(tmp_path):
+    groups = {
+        "a": [(tmp_path / "1", 0.2), (tmp_path / "2", 1.0), (tmp_path / "3", 0.0), (tmp_path / "4", 0.5)],
+        "b": [(tmp_path / "5", 0.5), (tmp_path / "6", 0.5)],
+        "c": [(tmp_path / "7", 0.5)],
+    }
+    (pair,) = ranked_pairs(groups)
+    assert (pair.chosen.name, pair.rejected.name, pair.scores) == ("2", "3", (1.0, 0.0))
+    assert [(p.chosen.name, p.rejected.name) for p in ranked_pairs(groups, per_prompt=3)] == [("2", "3"), ("4", "1")]
+    assert ranked_pairs(groups, per_prompt=3, min_gap=0.9) == [pair]
+
+
+def test_ranking_can_balance_tasks(tmp_path):
+    groups = {str(i): [(tmp_path / f"{i}a", 1.0), (tmp_path / f"{i}b", 0.0)] for i in range(10)}
+    tasks = {str(i): "counting" if i < 8 else "position" for i in range(10)}
+    kept = ranked_pairs(groups, categories=tasks, per_category=3)
+    assert sorted(tasks[pair.prompt] for pair in kept) == ["counting"] * 3 + ["position"] * 2
+
+
+def test_groups_are_read_from_a_results_file(tmp_path):
+    rows = [
+        {"filename": "0/a.png", "prompt": "x", "correct": True, "tag": "colors"},
+        {"filename": "0/b.png", "prompt": "x", "correct": False, "tag": "colors", "score": 0.25},
+    ]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    groups, tasks = read_groups(tmp_path / "results.jsonl", tmp_path)
+    assert groups == {"x": [(tmp_path / "0/a.png", 1.0), (tmp_path / "0/b.png", 0.25)]} and tasks == {"x": "colors"}
+
+
+def test_teacher_pairs_set_the_data_set_s_image_against_the_model_s_own(tiny, tmp_path):
+    asked = []
+
+    class Model:
+        name = "gray"
+
+        def __call__(self, captions, seeds):
+            asked.extend(captions)
+            return [Image.new("RGB", (16, 16), (seed % 256, 9, 9)) for seed in seeds]
+
+    path = teacher_pairs(tiny.dataset, Model(), tmp_path, limit=6, batch_size=4)
+    listed = read_pairs(path)
+    assert len(listed) == 6 and {pair.source for pair in listed} == {"teacher"}
+    images = load_pair_images(listed)
+    first = next(read_shards(tiny.dataset))
+    assert images[0].tobytes() == first.image.tobytes() and listed[0].prompt == first.prompt
+    (tmp_path / "images/000004-rejected.png").unlink()
+    asked.clear()
+    teacher_pairs(tiny.dataset, Model(), tmp_path, limit=6)
+    assert asked == [listed[4].prompt]
+    with pytest.raises(ValueError, match="other settings"):
+        teacher_pairs(tiny.dataset, Model(), tmp_path, limit=6, seed=1)
