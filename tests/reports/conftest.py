@@ -234,10 +234,3 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def make_study(tmp_path: Path) -> Callable[..., Path]:
     """Writes a fresh study that the test may break."""
     return lambda **options: write_study(tmp_path / "study", **options)
-
-
-def edit(path: Path, change: Callable[[dict], object]) -> None:
-    """Rewrites the JSON object at `path` after `change` has altered it in place."""
-    data = json.loads(path.read_text())
-    change(data)
-    path.write_text(json.dumps(data))

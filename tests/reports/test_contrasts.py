@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,11 +26,7 @@ def verdict(ci, *, smallest=0.03, scale="cpu"):
         name="c", label="c", a="a", b="b", metric="geneval/overall", smallest_effect=smallest, claim="it helps"
     )
 
-    class Scale:
-        pass
-
-    study = Scale()
-    study.scale = scale
+    study = SimpleNamespace(scale=scale)
     effect = 0.0 if ci is None else sum(ci) / 2
     return contrasts._judged(study, contrast, effect=effect, ci=ci, prompts=9, seeds=(0,), detectable=0.1, parts={})
 
