@@ -59,7 +59,7 @@ def test_respacing_keeps_both_ends_and_the_signal_levels():
     assert len(set(kept)) == 100 and kept[0] == 0 and kept[-1] == 999
     np.testing.assert_array_equal(cosine_schedule(1000, 100).alpha_bar, cosine_schedule(1000).alpha_bar[list(kept)])
     assert kept_timesteps(1000, 1) == (0,)
-    with pytest.raises(ValueError, match="0 head steps|1001 head steps"):
+    with pytest.raises(ValueError, match="1001 head steps"):
         kept_timesteps(1000, 1001)
 
 

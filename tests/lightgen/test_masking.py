@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_flow_times_are_logit_normal_and_captions_drop_only_where_wanted():
 def test_every_generation_step_predicts_at_least_one_token(num_tokens, num_steps):
     counts = masked_counts(num_tokens, num_steps)
     assert counts[0] == num_tokens and counts[-1] == 0 and len(counts) == num_steps + 1
-    assert all(before > after for before, after in zip(counts, counts[1:], strict=False))
+    assert all(before > after for before, after in pairwise(counts))
     for step in range(1, num_steps):
         planned = math.floor(num_tokens * math.cos(math.pi / 2 * step / num_steps))
         assert counts[step] <= planned or planned == 0

@@ -1,0 +1,194 @@
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+
+from lightgen.mar import MAR, MARConfig
+from lightgen.sampling import SamplingConfig, generate_from_draws, generate_latents, guidance_at
+
+SIZES = MARConfig(
+    width=32,
+    encoder_depth=2,
+    decoder_depth=2,
+    cross_depth=2,
+    heads=2,
+    text_depth=1,
+    text_channels=16,
+    max_text_length=8,
+    vae_channels=4,
+    position_grid=4,
+    head_depth=2,
+    head_width=32,
+)
+QUICK = SamplingConfig(num_steps=6, num_head_steps=5)
+SOLVERS = {"ddpm": "ddpm", "ddim": "ddpm", "euler": "flow", "heun": "flow"}
+
+
+def make_model(**changes) -> MAR:
+    torch.manual_seed(0)
+    model = MAR(**asdict(replace(SIZES, **changes))).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return model
+
+
+def make_text(batch=3):
+    text = torch.randn(batch, 8, 16, generator=torch.Generator().manual_seed(1))
+    return text, torch.arange(8, 8 - batch, -1)
+
+
+def generators(batch=3, start=0):
+    return [torch.Generator().manual_seed(start + seed) for seed in range(batch)]
+
+
+class RecordedDraws:
+    """The draws of a recorded generation, given back in the order in which they were made."""
+
+    def __init__(self, tensors, prefix, batch):
+        self.order = tensors[f"{prefix}.orders"]
+        self.flat, self.rows = tensors[f"{prefix}.draws"], tensors[f"{prefix}.draw_rows"].tolist()
+        self.batch = batch
+
+    def orders(self, num_tokens):
+        return self.order
+
+    def normal(self, count, num_tokens, channels):
+        assert self.rows[:count] == [self.batch * num_tokens] * count
+        size = count * self.batch * num_tokens * channels
+        taken, self.flat, self.rows = self.flat[:size], self.flat[size:], self.rows[count:]
+        return taken.view(count, self.batch, num_tokens, channels)
+
+
+@pytest.mark.parametrize("path", ["reference", "fast"])
+def test_whole_generations_equal_the_recordings(golden, relative_error, path):
+    model, settings = golden.model(), golden.settings
+    text = golden.tensors["resized.text"]
+    lengths = torch.full((len(text),), text.shape[1])
+    side = settings["resized_px"] // model.mar_config.token_pixels
+    assert settings["samples"]
+    for scale, schedule, temperature in settings["samples"]:
+        prefix = f"sample.cfg{scale}.{schedule}.temp{temperature}"
+        config = SamplingConfig(
+            num_steps=settings["ar_steps"],
+            num_head_steps=settings["head_steps"],
+            guidance_scale=scale,
+            guidance_schedule=schedule,
+            temperature=temperature,
+        )
+        draws = RecordedDraws(golden.tensors, prefix, len(text))
+        latents = generate_from_draws(model, text, lengths, (side, side), config, draws, path)
+        assert not draws.rows, "every recorded draw is used"
+        assert relative_error(latents, golden.tensors[f"{prefix}.latents"]) < 1e-4, prefix
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("quirks", [True, False])
+@pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
+def test_the_fast_path_makes_what_the_reference_makes(solver, quirks, guidance_scale, relative_error):
+    model = make_model(
+        head_objective=SOLVERS[solver], normalized_residual=quirks, attend_to_padding=quirks, cross_depth=3
+    )
+    config = replace(QUICK, solver=solver, guidance_scale=guidance_scale, guidance_schedule="linear", temperature=0.9)
+    arguments = (model, *make_text(), (4, 5), config)
+    fast = generate_latents(*arguments, generators(), "fast")
+    reference = generate_latents(*arguments, generators(), "reference")
+    assert fast.shape == (3, 4, 8, 10)
+    assert relative_error(fast, reference) < 2e-5
+
+
+def test_an_image_does_not_depend_on_its_batch(relative_error):
+    model, (text, lengths) = make_model(attend_to_padding=False), make_text()
+    together = generate_latents(model, text, lengths, (4, 4), QUICK, generators())
+    alone = generate_latents(model, text[1:2, : lengths[1]], lengths[1:2], (4, 4), QUICK, generators(1, start=1))
+    assert relative_error(alone[0], together[1]) < 2e-5
+    other = generate_latents(model, text, lengths, (4, 4), QUICK, generators(start=7))
+    assert not torch.allclose(other[1], together[1])
+
+
+def test_the_text_matters_exactly_where_it_is_attended_to():
+    model, (text, lengths) = make_model(attend_to_padding=False), make_text()
+    before = generate_latents(model, text, lengths, (4, 4), QUICK, generators())
+    text[1, lengths[1] :] += 5  # padding
+    assert torch.equal(generate_latents(model, text, lengths, (4, 4), QUICK, generators()), before)
+    text[1, 0] += 5
+    after = generate_latents(model, text, lengths, (4, 4), QUICK, generators())
+    assert torch.equal(after[0], before[0]) and not torch.allclose(after[1], before[1])
+
+
+@pytest.mark.parametrize("num_steps", [1, 16])
+def test_any_number_of_steps_from_one_to_all_tokens_fills_the_image(num_steps):
+    model, seen = make_model(), []
+    config = replace(QUICK, num_steps=num_steps)
+    latents = generate_latents(
+        model, *make_text(), (4, 4), config, generators(), on_step=lambda step, tokens: seen.append((step, tokens))
+    )
+    assert [step for step, _ in seen] == list(range(num_steps))
+    assert torch.equal(model.unpatchify(seen[-1][1], (4, 4)), latents)
+    assert (seen[-1][1].abs().sum(-1) > 0).all()
+
+
+def test_temperature_zero_leaves_only_the_start_noise():
+    model = make_model(head_objective="flow")
+    config = replace(QUICK, temperature=0.0, solver="euler")
+    order_free = replace(config, num_steps=1)
+    first, second = (generate_latents(model, *make_text(), (4, 4), order_free, generators(start=s)) for s in (0, 50))
+    torch.testing.assert_close(first, second)
+
+
+def test_linear_guidance_grows_from_one_to_the_scale():
+    config = SamplingConfig(guidance_scale=5.0, guidance_schedule="linear")
+    scales = [guidance_at(config, left, 100) for left in (100, 50, 1, 0)]
+    assert scales == pytest.approx([1.0, 3.0, 4.96, 4.96])
+    assert guidance_at(SamplingConfig(guidance_scale=5.0), 50, 100) == 5.0
+
+
+def test_dropout_is_off_while_generating_and_back_afterwards():
+    model = make_model(dropout=0.5)
+    expected = generate_latents(model, *make_text(), (4, 4), QUICK, generators())
+    model.train()
+    assert torch.equal(generate_latents(model, *make_text(), (4, 4), QUICK, generators()), expected)
+    assert model.training
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"guidance_scale": float("nan")},
+        {"guidance_scale": -1.0},
+        {"temperature": -0.1},
+        {"temperature": float("inf")},
+        {"num_steps": 0},
+        {"num_head_steps": 0},
+        {"guidance_schedule": "cosine"},
+        {"solver": "rk4"},
+    ],
+)
+def test_impossible_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        SamplingConfig(**wrong)
+
+
+def test_calls_that_cannot_work_are_refused():
+    model, (text, lengths) = make_model(), make_text()
+    with pytest.raises(ValueError, match="2 generators for 3 images"):
+        generate_latents(model, text, lengths, (4, 4), QUICK, generators(2))
+    with pytest.raises(ValueError, match="6 autoregressive steps for 4 tokens"):
+        generate_latents(model, text, lengths, (2, 2), QUICK, generators())
+    with pytest.raises(ValueError, match="'euler' does not fit a ddpm head; valid: ddpm, ddim"):
+        generate_latents(model, text, lengths, (4, 4), replace(QUICK, solver="euler"), generators())
+    with pytest.raises(ValueError, match="head steps"):
+        generate_latents(model, text, lengths, (4, 4), replace(QUICK, num_head_steps=1001), generators())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_the_loop_never_waits_for_the_device():
+    model, (text, lengths) = make_model().to("cuda"), make_text()
+    arguments = (model, text.to("cuda"), lengths.to("cuda"), (4, 4), QUICK)
+    generate_latents(*arguments, generators())  # first use allocates and compiles kernels
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        generate_latents(*arguments, generators())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
