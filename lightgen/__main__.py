@@ -1,0 +1,378 @@
+"""`python -m lightgen VERB`: teach, encode, train, prefer, generate; each verb one stage that can be run again."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from tyro.conf import Positional, arg
+
+_Pairs = Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")]
+_Set = Annotated[tuple[str, ...], arg(name="set", metavar="NAME=VALUE ...")]
+STOPPED = 75  # exit code: saved and resumable
+
+
+def distill(
+    captions: Positional[Path],
+    out: Path,
+    teacher: Path,
+    copies: int = 1,
+    seed: int = 0,
+    batch_size: int = 16,
+    shard_size: int = 1000,
+    device: str | None = None,
+    call: _Pairs = (),
+) -> None:
+    """A data set of a teacher's images of the captions; run again to resume.
+
+    Args:
+        captions: .txt (one a line), .jsonl ({"prompt": ...}) or .json
+        out: folder of the data set
+        teacher: diffusers text-to-image pipeline folder, or a folder of shards whose images are taken over
+        copies: images a caption
+        seed: each image's seed comes from it, the caption and the copy
+        batch_size: captions a call of the teacher
+        shard_size: images a shard
+        device: cpu, cuda, ... (default: a GPU where there is one)
+        call: the teacher's keyword arguments in JSON, as guidance_scale=3.5 height=512
+    """
+    from lightgen.captions import read_captions
+    from lightgen.teachers import DiffusersTeacher, ShardTeacher
+    from lightgen.teachers import distill as run
+
+    texts = read_captions(captions)
+    drawer: Any
+    if (teacher / "model_index.json").is_file():
+        drawer = DiffusersTeacher.from_pretrained(teacher, device=_device(device), call=_json_pairs(call))
+    else:
+        drawer = ShardTeacher(teacher)
+    options = {"copies": copies, "seed": seed, "batch_size": batch_size, "shard_size": shard_size}
+    manifest = run(drawer, texts, out, **options, progress=_progress("images"))
+    print(f"{manifest['num_samples']} images in {out}")
+
+
+def prepare(
+    dataset: Positional[Path],
+    out: Path,
+    vae: Path,
+    text_encoder: Path,
+    max_length: int = 128,
+    flips: bool = False,
+    keep_padding: bool = False,
+    skip_bad: bool = False,
+    batch_size: int = 64,
+    device: str | None = None,
+) -> None:
+    """Latents and text features of a data set; run again to resume.
+
+    Args:
+        dataset: folder of shards
+        out: folder of the cache
+        vae: diffusers AutoencoderKL folder
+        text_encoder: transformers T5 encoder folder with its tokenizer
+        max_length: text positions; longer captions are cut and counted
+        flips: also store mirrored images, with unchanged captions as released
+        keep_padding: store padded text positions, for models that attend to them (the released ones)
+        skip_bad: leave unreadable samples out and count them
+        batch_size: images a pass
+        device: cpu, cuda, ... (default: a GPU where there is one)
+    """
+    from lightgen.encoders import ImageTokenizer, TextEncoder
+    from lightgen.latents import encode_dataset
+
+    tokenizer, text = ImageTokenizer.from_pretrained(vae), TextEncoder.from_pretrained(text_encoder, max_length)
+    tokenizer.vae.to(_device(device))
+    text.model.to(_device(device))
+    options = {"flips": flips, "keep_padding": keep_padding, "skip_bad": skip_bad, "batch_size": batch_size}
+    index = encode_dataset(dataset, out, tokenizer=tokenizer, text=text, **options, progress=_progress("shards"))
+    facts = ", ".join(f"{index[name]} {name}" for name in ("num_samples", "num_captions", "truncated", "rejected"))
+    print(f"{facts} in {out}")
+
+
+def train(
+    latents: Positional[Path],
+    out: Path,
+    vae: Path,
+    text_encoder: Path,
+    preset: str = "tiny",
+    values: _Set = (),
+    weights: Literal["ema", "raw"] = "ema",
+    start: Path | None = None,
+) -> None:
+    """Train a model; run again to resume. Ctrl-C saves first.
+
+    Args:
+        latents: folder from `prepare`
+        out: folder of the run; OUT/model is the pipeline
+        vae: the folder the latents were encoded with
+        text_encoder: the folder the latents were encoded with
+        preset: tiny, small, released-256, released-1024, released-base, released-huge, paper-256 or paper-512
+        values: changes of the preset, as train.learning_rate=1e-4 model.width=128 sampling.guidance_scale=3
+        weights: averaged or last weights in OUT/model
+        start: pipeline folder to start from (default: fresh weights)
+    """
+    from lightgen.config import override
+    from lightgen.presets import preset as named
+    from lightgen.training import train as run
+
+    chosen = override(named(preset), _json_pairs(values))
+    stop = _stop_on_signals()
+    components = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling}
+    options = {"weights": weights, "start": start, "stop": stop, "on_step": _rows(chosen.train.steps)}
+    _finish(run(chosen.train, chosen.model, latents, out, **components, **options), out)
+
+
+def pairs(
+    source: Positional[Literal["teacher", "ranked", "file"]],
+    out: Path,
+    dataset: Path | None = None,
+    model: Path | None = None,
+    results: Path | None = None,
+    images: Path | None = None,
+    file: Path | None = None,
+    limit: int = 1000,
+    per_prompt: int = 1,
+    min_gap: float = 1e-9,
+    per_task: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+    device: str | None = None,
+    call: _Pairs = (),
+) -> None:
+    """Preference pairs: OUT/pairs.jsonl.
+
+    Args:
+        source: teacher (data set's image against own sample), ranked (best against worst by score) or file (check one)
+        out: folder of the pairs
+        dataset: teacher: folder of shards
+        model: teacher: pipeline folder
+        results: ranked: JSON lines with filename, prompt, and score or correct
+        images: ranked: folder the file names are relative to (default: that of the results)
+        file: file: a pairs.jsonl of one's own with prompt, chosen, rejected
+        limit: teacher: most pairs
+        per_prompt: ranked: most pairs a prompt
+        min_gap: ranked: least difference of scores
+        per_task: ranked: most pairs a task
+        batch_size: teacher: prompts a call
+        seed: teacher: of the images; ranked: of the choice within tasks
+        device: cpu, cuda, ... (default: a GPU where there is one)
+        call: teacher: the pipeline's keyword arguments in JSON
+    """
+    from lightgen import pairs as made
+
+    if source == "teacher":
+        from lightgen.teachers import DiffusersTeacher
+        from lightgen.training import folder_identity
+
+        model = _needed("model", model)
+        own = DiffusersTeacher.from_pretrained(model, device=_device(device), call=_json_pairs(call))
+        options = {"limit": limit, "batch_size": batch_size, "seed": seed, "identity": folder_identity(model)}
+        path = made.teacher_pairs(_needed("dataset", dataset), own, out, **options, progress=_progress("pairs"))
+    elif source == "ranked":
+        results = _needed("results", results)
+        groups, tasks = made.read_groups(results, images or results.parent)
+        options = {"per_prompt": per_prompt, "min_gap": min_gap, "per_category": per_task, "seed": seed}
+        ranked = made.ranked_pairs(groups, categories=tasks, **options)
+        if not ranked:
+            raise ValueError(f"{results}: no prompt has samples of different scores, so there is no pair")
+        path = made.write_pairs(ranked, out / "pairs.jsonl")
+    else:
+        listed = made.read_pairs(_needed("file", file))
+        made.load_pair_images(listed)
+        path = made.write_pairs(listed, out / "pairs.jsonl")
+    print(f"{len(made.read_pairs(path))} pairs in {path}")
+
+
+def dpo(model: Positional[Path], pairs: Path, out: Path, preset: str = "tiny", values: _Set = ()) -> None:
+    """Train a pipeline on preference pairs; run again to resume. Ctrl-C saves first.
+
+    Args:
+        model: pipeline folder; it is also the reference
+        pairs: pairs.jsonl
+        out: folder of the run; OUT/model is the pipeline
+        preset: tiny or paper
+        values: changes of the preset, as beta=200 learning_rate=1e-5 kind=ipo train=head
+    """
+    from lightgen.config import override
+    from lightgen.preference import train_dpo
+    from lightgen.presets import preference_preset
+
+    config = override(preference_preset(preset), _json_pairs(values))
+    _finish(train_dpo(config, model, pairs, out, stop=_stop_on_signals(), on_step=_rows(config.steps)), out)
+
+
+def generate(
+    model: Positional[Path],
+    out: Path,
+    prompts: Path | None = None,
+    prompt: Annotated[tuple[str, ...], arg(metavar="TEXT ...")] = (),
+    copies: int = 1,
+    seed: int = 0,
+    batch_size: int = 8,
+    device: str | None = None,
+    call: _Pairs = (),
+) -> None:
+    """Images of prompts: OUT/00000-0.png, ... and OUT/images.json; run again to resume.
+
+    Args:
+        model: pipeline folder
+        out: folder of images
+        prompts: file of prompts, .txt, .jsonl or .json
+        prompt: prompts given here
+        copies: images a prompt
+        seed: each image's seed comes from it, the prompt and the copy
+        batch_size: images a pass
+        device: cpu, cuda, ... (default: a GPU where there is one)
+        call: the pipeline's keyword arguments in JSON, as guidance_scale=3 num_inference_steps=16
+    """
+    from lightgen.atomic import write_json
+    from lightgen.captions import read_captions
+    from lightgen.pairs import claim_folder, save_image
+    from lightgen.seeds import derive_seed
+    from lightgen.teachers import DiffusersTeacher
+    from lightgen.training import folder_identity
+
+    texts = [*prompt, *(read_captions(prompts) if prompts is not None else [])]
+    if not texts:
+        raise ValueError("no prompts; give --prompt TEXT or --prompts FILE")
+    settings = {"model": folder_identity(model), "prompts": texts, "copies": copies, "seed": seed, "call": list(call)}
+    claim_folder(out, settings)
+    entries = [
+        {"file": f"{number:05d}-{copy}.png", "prompt": text, "seed": derive_seed(seed, text, copy)}
+        for number, text in enumerate(texts)
+        for copy in range(copies)
+    ]
+    todo = [entry for entry in entries if not (out / str(entry["file"])).is_file()]
+    drawer = DiffusersTeacher.from_pretrained(model, device=_device(device), call=_json_pairs(call))
+    show = _progress("images")
+    for first in range(0, len(todo), batch_size):
+        batch: Sequence[dict[str, Any]] = todo[first : first + batch_size]
+        for entry, image in zip(batch, drawer([e["prompt"] for e in batch], [e["seed"] for e in batch])):
+            save_image(image, out / entry["file"])
+        show(len(entries) - len(todo) + first + len(batch), len(entries))
+    write_json(out / "images.json", entries)
+    print(f"{len(entries)} images in {out}")
+
+
+def convert(
+    checkpoint: Positional[Path],
+    out: Path,
+    weights: Literal["model", "model_ema"] = "model",
+    heads: int = 16,
+    max_text_length: int = 128,
+    patch_size: int = 2,
+) -> None:
+    """A released .pth checkpoint as a model folder (the transformer of a pipeline).
+
+    Args:
+        checkpoint: LightGen's released .pth
+        out: folder to write
+        weights: raw weights, which the released scripts sample from, or their moving average
+        heads: attention heads, which no tensor tells (12 for the base size)
+        max_text_length: text positions it was trained with
+        patch_size: latent positions a token's side
+    """
+    from lightgen.convert import convert as run
+
+    sizes = {"heads": heads, "max_text_length": max_text_length, "patch_size": patch_size}
+    config = run(checkpoint, out, weights=weights, **sizes)
+    print(f"width {config.width}, depths {config.encoder_depth}/{config.decoder_depth}/{config.cross_depth} in {out}")
+
+
+VERBS: dict[str, Callable[..., None]] = {
+    verb.__name__: verb for verb in (distill, prepare, train, pairs, dpo, generate, convert)
+}
+
+
+def main() -> None:
+    """Run one verb; a user's mistake is one line on stderr and exit code 2."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(VERBS, prog="python -m lightgen", description=__doc__)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _needed(name: str, path: Path | None) -> Path:
+    if path is None:
+        raise ValueError(f"--{name} is needed for pairs of this source")
+    return path
+
+
+def _json_pairs(values: Sequence[str]) -> dict[str, Any]:
+    """`key=value` split at the first "="; a value is JSON, or else the text itself."""
+    if wrong := [value for value in values if "=" not in value]:
+        raise ValueError(f"{wrong[0]!r} is not NAME=VALUE")
+    result: dict[str, Any] = {}
+    for name, text in (value.split("=", 1) for value in values):
+        try:
+            result[name] = json.loads(text)
+        except json.JSONDecodeError:
+            result[name] = text
+    return result
+
+
+def _stop_on_signals() -> Callable[[], bool]:
+    """True once a signal asked to stop; the run then saves at the next step."""
+    asked = []
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(name, lambda number, frame: asked.append(number))
+    return lambda: bool(asked)
+
+
+def _finish(result: dict[str, Any], out: Path) -> None:
+    print(json.dumps({**result, "out": str(out)}))
+    if result["status"] == "stopped":
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(STOPPED)
+
+
+def _rows(total_steps: int) -> Callable[[dict[str, Any]], None]:
+    """A line on stderr with a run's newest row, at most every two seconds."""
+    printed = 0.0
+
+    def show(row: dict[str, Any]) -> None:
+        nonlocal printed
+        if time.monotonic() - printed < 2 and row["step"] < total_steps:
+            return
+        printed = time.monotonic()
+        left = (total_steps - row["step"]) * row["seconds"] / row["step"]
+        speed = f"{row['samples_per_second']:.0f} samples/s, {left:.0f} s left"
+        print(f"step {row['step']} of {total_steps}: loss {row['loss']:.4f}, {speed}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _progress(unit: str) -> Callable[[int, int], None]:
+    """A line on stderr with the time left, at most every two seconds."""
+    started = printed = time.monotonic()
+    first: int | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal printed, first
+        now = time.monotonic()
+        first = done if first is None else first
+        if now - printed < 2 and done < total:
+            return
+        printed = now
+        left = f", {(total - done) * (now - started) / (done - first):.0f} s left" if done > first else ""
+        print(f"{done} of {total} {unit}{left if done < total else ''}", file=sys.stderr, flush=True)
+
+    return show
+
+
+if __name__ == "__main__":
+    main()

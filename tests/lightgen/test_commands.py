@@ -1,0 +1,157 @@
+import dataclasses
+import json
+import signal
+import sys
+
+import pytest
+import squares
+import torch
+from PIL import Image
+
+from lightgen.__main__ import main
+from lightgen.mar import MAR
+from lightgen.pipeline import LightGenPipeline
+from lightgen.presets import PREFERENCES, PRESETS, preset
+
+SMALL = [
+    *(f"model.{name}={value}" for name, value in dataclasses.asdict(squares.MODEL).items() if name != "head_objective"),
+    *("train.samples_seen=64", "train.batch_size=8", "train.warmup_steps=2", "train.log_every=2"),
+    *("sampling.num_steps=2", "sampling.num_head_steps=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    return squares.build(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(autouse=True)
+def handlers():
+    """Commands set signal handlers; give the test process its own back."""
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+    before = {name: signal.getsignal(name) for name in names}
+    yield
+    for name, handler in before.items():
+        signal.signal(name, handler)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run one command; (exit code, standard output, standard error)."""
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["lightgen", *map(str, words)])
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+def test_the_verbs_follow_each_other_from_captions_to_images(tiny, run, tmp_path):
+    (tmp_path / "captions.txt").write_text("a red square\na big green square\n")
+    encoders = ["--vae", tiny.vae, "--text-encoder", tiny.text_encoder]
+    words = ["--teacher", tiny.dataset, "--copies", 6, "--device", "cpu"]
+    code, out, err = run("distill", tmp_path / "captions.txt", "--out", tmp_path / "set", *words)
+    assert code == 0 and "12 images" in out, err
+
+    words = [*encoders, "--max-length", 12, "--device", "cpu"]
+    code, out, err = run("prepare", tmp_path / "set", "--out", tmp_path / "latents", *words)
+    assert code == 0 and "12 num_samples, 2 num_captions" in out, err
+
+    words = [*encoders, "--set", *SMALL]
+    code, out, err = run("train", tmp_path / "latents", "--out", tmp_path / "run", *words)
+    assert code == 0 and json.loads(out)["status"] == "complete", err
+    assert "step 8 of 8" in err
+    model = tmp_path / "run/model"
+
+    words = ["--dataset", tmp_path / "set", "--model", model, "--limit", 4, "--device", "cpu"]
+    code, out, err = run("pairs", "teacher", "--out", tmp_path / "pairs", *words)
+    assert code == 0 and "4 pairs" in out, err
+
+    words = ["--out", tmp_path / "dpo", "--set", "steps=2", "batch_size=2", "noise_draws=1"]
+    code, out, err = run("dpo", model, "--pairs", tmp_path / "pairs/pairs.jsonl", *words)
+    assert code == 0 and json.loads(out)["steps"] == 2, err
+
+    words = ["--prompt", "a red square", "--copies", 3, "--device", "cpu"]
+    code, out, err = run("generate", tmp_path / "dpo/model", "--out", tmp_path / "images", *words)
+    assert code == 0 and "3 images" in out, err
+    listed = json.loads((tmp_path / "images/images.json").read_text())
+    assert [entry["file"] for entry in listed] == ["00000-0.png", "00000-1.png", "00000-2.png"]
+    again = LightGenPipeline.from_pretrained(tmp_path / "dpo/model")
+    again.set_progress_bar_config(disable=True)
+    image = again("a red square", generator=torch.Generator().manual_seed(listed[1]["seed"])).images[0]
+    with Image.open(tmp_path / "images/00000-1.png") as saved:
+        assert saved.tobytes() == image.tobytes()
+
+
+def test_ranked_pairs_come_from_a_results_file(run, tmp_path):
+    rows = []
+    for name, color, correct in (("a", 10, True), ("b", 99, False)):
+        Image.new("RGB", (8, 8), (color, 0, 0)).save(tmp_path / f"{name}.png")
+        rows.append({"filename": f"{name}.png", "prompt": "x", "tag": "colors", "correct": correct})
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, out, err = run("pairs", "ranked", "--results", tmp_path / "results.jsonl", "--out", tmp_path / "out")
+    assert code == 0 and "1 pairs" in out, err
+    code, out, err = run("pairs", "file", "--file", tmp_path / "out/pairs.jsonl", "--out", tmp_path / "checked")
+    assert code == 0 and "1 pairs" in out, err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["train", "none", "--preset", "huge"], "unknown preset 'huge'; valid: tiny, small"),
+        (["train", "none", "--set", "train.lr=1"], "unknown name lr"),
+        (["train", "none", "--set", "train.steps"], "not NAME=VALUE"),
+        (["train", "none"], "no finished latent cache"),
+    ],
+)
+def test_mistakes_are_one_line(tiny, run, tmp_path, words, reason):
+    code, _, err = run(*words, "--out", tmp_path, "--vae", tiny.vae, "--text-encoder", tiny.text_encoder)
+    assert code == 2 and err.startswith("error: ") and reason in err and err.count("\n") == 1
+
+
+def test_a_missing_option_of_a_source_is_named(run, tmp_path):
+    code, _, err = run("pairs", "ranked", "--out", tmp_path)
+    assert code == 2 and "--results is needed" in err
+
+
+def test_a_signal_saves_and_exits_as_resumable(tiny, run, tmp_path, monkeypatch):
+    words = ["train", tiny.latents, "--out", tmp_path, "--vae", tiny.vae, "--text-encoder", tiny.text_encoder]
+    monkeypatch.setattr("lightgen.training.any_process", _interrupt_once())
+    code, out, _ = run(*words, "--set", *SMALL)
+    assert code == 75 and json.loads(out)["status"] == "stopped"
+    code, out, _ = run(*words, "--set", *SMALL)
+    assert code == 0 and json.loads(out) | {"seconds": 0} == json.loads(out) | {"seconds": 0, "steps": 8}
+
+
+def _interrupt_once():
+    """The real question, with a SIGTERM sent to this process before the fourth time it is asked."""
+    from lightgen.training import any_process
+
+    asked = []
+
+    def ask(accelerator, flag):
+        asked.append(flag)
+        if len(asked) == 4:
+            signal.raise_signal(signal.SIGTERM)
+        return any_process(accelerator, flag)
+
+    return ask
+
+
+def test_every_preset_is_a_model_that_can_be_built():
+    for name, row in PRESETS.items():
+        with torch.device("meta"):
+            model = MAR(**dataclasses.asdict(row.model))
+        assert row.train.steps > 0, name
+        if name == "released-256":
+            assert round(model.num_parameters() / 1e6, 1) == 792.2
+        if name == "tiny":
+            assert 0.5e6 < model.num_parameters() < 2e6
+    assert PREFERENCES["paper"].beta == 5000 and PREFERENCES["paper"].learning_rate == 1e-8
+    with pytest.raises(ValueError, match="valid: tiny"):
+        preset("none")
