@@ -185,9 +185,8 @@ def teacher_pairs(work: Work) -> Facts:
 
 def prefer(work: Work) -> Facts:
     """model/ after DPO, and metrics.jsonl."""
-    from lightgen.preference import PreferenceConfig, train_dpo
-
     from lightgen.config import from_dict
+    from lightgen.preference import PreferenceConfig, train_dpo
 
     pairs_file = work.inputs["pairs"] / "pairs.jsonl"
     if not pairs_file.stat().st_size:  # every caption's samples were graded alike: nothing to prefer, nothing to change
@@ -195,7 +194,15 @@ def prefer(work: Work) -> Facts:
         (work.out / "metrics.jsonl").touch()
         return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
     config = from_dict(PreferenceConfig, {**work.recipe["dpo"], "seed": work.seed})
-    return _finished(work, train_dpo(config, work.inputs["model"] / "model", pairs_file, work.out, stop=work.stop))
+    result = train_dpo(
+        config,
+        work.inputs["model"] / "model",
+        pairs_file,
+        work.out,
+        stop=work.stop,
+        on_step=lambda row: work.progress(row["step"] / config.steps),
+    )
+    return _finished(work, result)
 
 
 def _finished(work: Work, result: Mapping[str, Any]) -> Facts:

@@ -58,7 +58,10 @@ def _status(cell: Cell, facts: Mapping[str, Any]) -> tuple[str, str]:
         if found["facts"].get("status") == "diverged":
             return "diverged", f"{stage} diverged after {found['facts'].get('steps', 0)} steps"
     missing = [step.stage for step in cell.steps if step.stage not in facts]
-    return ("partial", f"{', '.join(missing)} missing") if missing else ("complete", "")
+    if missing:
+        return "partial", f"{', '.join(missing)} missing"
+    drifted = facts.get("prefer", {}).get("facts", {}).get("status") == "drifted"
+    return "complete", "DPO ended early, at its bound on the winners' drift" if drifted else ""
 
 
 def _copy_curves(folder: Path, cell: Cell, store: Store) -> dict[str, str]:

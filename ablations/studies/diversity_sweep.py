@@ -123,8 +123,10 @@ _TRAIN: Mapping[str, Any] = {
     "per_image_ratio": True, "log_every": 25, "save_every_seconds": 30.0, "precision": "fp32", "compile": False,
 }  # fmt: skip
 _DPO: Mapping[str, Any] = {
-    "beta": 500.0, "learning_rate": 1e-4, "batch_size": 64, "steps": 100, "noise_draws": 4, "kind": "sigmoid",
-    "dpop": 0.0, "sft": 0.0, "train": "all", "log_every": 5,
+    "beta": 500.0, "learning_rate": 5e-5, "warmup_steps": 10, "batch_size": 48, "steps": 100, "noise_draws": 4,
+    "draws_per_pair": 16, "kind": "sigmoid", "dpop": 0.0, "sft": 0.0, "train": "all", "reference": "precomputed",
+    "max_winner_drift": 0.2, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.95, "clip_norm": 1.0, "log_every": 5,
+    "save_every_seconds": 30.0, "precision": "fp32",
 }  # fmt: skip
 _SAMPLING: Mapping[str, Any] = {
     "num_steps": 4, "num_head_steps": 25, "guidance_scale": 3.0, "guidance_schedule": "constant",
@@ -155,7 +157,7 @@ SMOKE = override(
     {
         "data.world": "smoke", "data.small": 64, "data.large": 256, "train.samples_seen": 640, "train.batch_size": 32,
         "train.warmup_steps": 5, "train.log_every": 5, "preference.source": "teacher", "preference.prompts": 16,
-        "preference.per_prompt": 1, "dpo.steps": 4, "dpo.batch_size": 8, "dpo.log_every": 1,
+        "preference.per_prompt": 1, "dpo.steps": 4, "dpo.batch_size": 8, "dpo.log_every": 1, "dpo.draws_per_pair": 2,
         "sampling.num_head_steps": 5, "evaluation.num_prompts": 4, "evaluation.copies": 1,
     },
 )  # fmt: skip
