@@ -40,14 +40,18 @@ def _versions() -> Iterator[str]:
 
 def _detector(name: str | Path | None) -> tuple[list[str], bool]:
     if name is None:
-        return ["detector   MISSING  give --detector DIR; `python -m geneval convert --help` says how to make it"], False
+        return [
+            "detector   MISSING  give --detector DIR; `python -m geneval convert --help` says how to make it"
+        ], False
     try:
         identity = detector_identity(detector_folder(name))
     except (ValueError, OSError) as error:
         return [f"detector   MISSING  {error}"], False
     kind = "GenEval's own checkpoint" if identity["is_original"] else "not comparable with published GenEval"
     resize = identity["preprocessing"]["resize"]
-    return [f"detector   found    {name}: sha256 {identity['weights']}, resize {resize}, {kind}"], identity["is_original"]
+    return [f"detector   found    {name}: sha256 {identity['weights']}, resize {resize}, {kind}"], identity[
+        "is_original"
+    ]
 
 
 def _clip(name: str | Path) -> tuple[list[str], bool]:

@@ -1,7 +1,7 @@
 """Agreement with people: GenEval's own annotations (1,200 images of three models, five annotators each).
 
-The human verdict of an annotation follows the prompt's clauses: counts equal for the counting task and at least as large
-elsewhere, the wanted color among those chosen, the relation among those chosen.
+The human verdict of an annotation follows the prompt's clauses: counts equal for the counting task and at least as
+large elsewhere, the wanted color among those chosen, the relation among those chosen.
 """
 
 import csv
@@ -54,7 +54,7 @@ class JudgedImage:
 
 
 def validate_folder(annotations: Path, images: Path, options: Options = DEFAULTS) -> dict[str, Any]:
-    """Agreement of the verdicts on IMAGES/MODEL with ANNOTATIONS/annotations_MODEL.csv, beside the published figures."""
+    """Agreement of the verdicts on IMAGES/MODEL with ANNOTATIONS/annotations_MODEL.csv, beside published figures."""
     judged = [image for model in MODELS for image in read_annotations(annotations / f"annotations_{model}.csv", model)]
     return agreement(judged, _scores(judged, images, options))
 
@@ -101,7 +101,9 @@ def validation_text(result: Mapping[str, Any]) -> str:
             f"{name:<16} {row['n']:>7} {row['annotators']:>11.1%} {row['majority']:>9.1%} {row['kappa']:>7.3f}"
         )
     published, expected = result["published"], result["expected"]
-    means = ", ".join(f"{m} {v:.3f} (expected {expected['human_means'][m]:.3f})" for m, v in result["human_means"].items())
+    means = ", ".join(
+        f"{m} {v:.3f} (expected {expected['human_means'][m]:.3f})" for m, v in result["human_means"].items()
+    )
     lines += [
         "",
         f"published for the original: {published['agreement']:.0%} overall, "

@@ -24,25 +24,6 @@ def test_crops_are_the_originals(geneval_golden):
         assert np.array_equal(np.asarray(crop), np.asarray(expected.convert("RGB"))), case["crop"]
 
 
-@pytest.fixture(scope="module")
-def clip_folder(tmp_path_factory):
-    """A tiny CLIP with random weights in open_clip's folder format."""
-    import open_clip
-    from safetensors.torch import save_file
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("clip")
-    config = {
-        "embed_dim": 16,
-        "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 8},
-        "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1},
-    }
-    save_file(open_clip.CLIP(**config).state_dict(), folder / "open_clip_model.safetensors")
-    preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3}
-    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config, "preprocess_cfg": preprocess}))
-    return folder
-
-
 def test_colors_come_from_the_averaged_templates(clip_folder):
     import open_clip
 

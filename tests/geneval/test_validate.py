@@ -104,7 +104,13 @@ def test_kappa_is_cohens():
 
 
 @pytest.mark.parametrize(
-    "change", [{"Input.prompt_id": "x"}, {"Input.prompt_id": "9999"}, {"Input.caption": "other"}, {"Answer.task-count-0": "many"}]
+    "change",
+    [
+        {"Input.prompt_id": "x"},
+        {"Input.prompt_id": "9999"},
+        {"Input.caption": "other"},
+        {"Answer.task-count-0": "many"},
+    ],
 )
 def test_damaged_annotations_name_the_row(tmp_path, change):
     _write(tmp_path / "a.csv", [_answers(0), _answers(0) | change])

@@ -1,0 +1,149 @@
+"""Images in the original's layout from a real diffusers pipeline: seeds, resume, shards."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from geneval.generate import generate_images, image_seed, load_pipeline
+from geneval.layout import read_layout, sample_path
+from geneval.prompts import prompt_suite
+
+PROMPTS = prompt_suite(["cat", "dog"], num_prompts=1)  # six prompts
+
+
+class _Output:
+    def __init__(self, images):
+        self.images = images
+
+
+class NoisePipeline:
+    """A text-to-image pipeline that shows its random draws; it counts its calls."""
+
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, prompt, generator=None, num_images_per_prompt=1, scale=1):
+        self.calls += 1
+        prompts = [prompt] * num_images_per_prompt if isinstance(prompt, str) else prompt
+        generators = generator or [None] * len(prompts)
+        draws = [torch.randint(0, 256, (8, 8, 3), generator=g, dtype=torch.uint8) for g in generators]
+        return _Output([Image.fromarray(draw.numpy() // scale) for draw in draws])
+
+
+def _pixels(root):
+    return {str(path.relative_to(root)): np.asarray(Image.open(path)).tolist() for path in sorted(root.rglob("*.png"))}
+
+
+def test_original_seeding_starts_every_prompt_from_the_same_seed(tmp_path):
+    generate_images(NoisePipeline(), PROMPTS, tmp_path, copies=2)
+    torch.manual_seed(42)
+    for copy in range(2):
+        drawn = torch.randint(0, 256, (8, 8, 3), dtype=torch.uint8).numpy()
+        for index in range(len(PROMPTS)):
+            assert np.array_equal(np.asarray(Image.open(sample_path(tmp_path, index, copy))), drawn)
+
+
+def test_the_global_random_state_is_left_as_it_was(tmp_path):
+    torch.manual_seed(7)
+    before = torch.random.get_rng_state()
+    generate_images(NoisePipeline(), PROMPTS[:1], tmp_path)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_an_image_with_its_own_generator_does_not_depend_on_the_batch(tmp_path):
+    for name, size in (("one", 1), ("five", 5)):
+        generate_images(NoisePipeline(), PROMPTS, tmp_path / name, copies=3, seeding="image", batch_size=size)
+    one, five = _pixels(tmp_path / "one"), _pixels(tmp_path / "five")
+    assert one == five and len({json.dumps(p) for p in one.values()}) == 18
+
+
+def test_image_seeds_depend_on_seed_prompt_and_copy():
+    seeds = {image_seed(s, p, c) for s in (0, 1) for p in ("a", "b") for c in (0, 1)}
+    assert len(seeds) == 8 and all(0 <= seed < 2**63 for seed in seeds)
+    assert image_seed(42, "a photo of a bench", 0) == image_seed(42, "a photo of a bench", 0)
+
+
+@pytest.mark.parametrize("seeding", ["original", "image"])
+def test_a_killed_run_goes_on_and_ends_in_the_same_images(tmp_path, seeding):
+    generate_images(NoisePipeline(), PROMPTS, tmp_path / "whole", seeding=seeding)
+    generate_images(NoisePipeline(), PROMPTS, tmp_path / "cut", seeding=seeding)
+    sample_path(tmp_path / "cut", 1, 2).unlink()
+    torn = sample_path(tmp_path / "cut", 3, 0)
+    torn.write_bytes(torn.read_bytes()[:-20])
+    pipeline = NoisePipeline()
+    generate_images(pipeline, PROMPTS, tmp_path / "cut", seeding=seeding)
+    assert _pixels(tmp_path / "cut") == _pixels(tmp_path / "whole")
+    assert pipeline.calls == (2 if seeding == "image" else 3 + 1)
+    generate_images(pipeline, PROMPTS, tmp_path / "cut", seeding=seeding)
+    assert pipeline.calls == (2 if seeding == "image" else 4)
+
+
+def test_shards_make_the_whole(tmp_path):
+    seen = []
+    for i in range(2):
+        generate_images(NoisePipeline(), PROMPTS, tmp_path, copies=1, shard=(i, 2), progress=lambda *p: seen.append(p))
+    folders, problems = read_layout(tmp_path)
+    assert [folder.metadata for folder in folders] == [prompt.metadata() for prompt in PROMPTS] and not problems
+    assert seen == [(1, 3), (2, 3), (3, 3)] * 2
+
+
+def test_a_folder_of_other_prompts_and_wrong_arguments_are_refused(tmp_path):
+    generate_images(NoisePipeline(), PROMPTS[:1], tmp_path, copies=1)
+    with pytest.raises(ValueError, match="another prompt"):
+        generate_images(NoisePipeline(), PROMPTS[1:2], tmp_path, copies=1)
+    for wrong in ({"copies": 0}, {"batch_size": 0}, {"shard": (2, 2)}, {"seeding": "none"}):
+        with pytest.raises(ValueError):
+            generate_images(NoisePipeline(), PROMPTS, tmp_path, **wrong)
+
+
+def test_call_arguments_reach_the_pipeline(tmp_path):
+    generate_images(NoisePipeline(), PROMPTS[:1], tmp_path, copies=1, call={"scale": 256})
+    assert np.asarray(Image.open(sample_path(tmp_path, 0, 0))).max() == 0
+
+
+@pytest.mark.slow
+def test_a_stable_diffusion_folder_is_generated_from(tmp_path):
+    """A tiny random pipeline in Stable Diffusion's folder format, loaded and run as a full-size one."""
+    from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+    torch.manual_seed(0)
+    vocabulary = [chr(c) for c in range(33, 127)]
+    tokens = ["<|startoftext|>", "<|endoftext|>", *vocabulary, *(f"{c}</w>" for c in vocabulary)]
+    (tmp_path / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"), model_max_length=77)
+    text = CLIPTextConfig(
+        vocab_size=len(tokens), hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        bos_token_id=0, eos_token_id=1, pad_token_id=1,
+    )  # fmt: skip
+    StableDiffusionPipeline(
+        vae=AutoencoderKL(block_out_channels=[32, 64], down_block_types=["DownEncoderBlock2D"] * 2,
+                          up_block_types=["UpDecoderBlock2D"] * 2, latent_channels=4),
+        text_encoder=CLIPTextModel(text), tokenizer=tokenizer,
+        unet=UNet2DConditionModel(block_out_channels=(32, 64), layers_per_block=1, sample_size=8,
+                                  cross_attention_dim=32,
+                                  down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+                                  up_block_types=("CrossAttnUpBlock2D", "UpBlock2D")),
+        scheduler=DDIMScheduler(), safety_checker=None, feature_extractor=None,
+    ).save_pretrained(tmp_path / "pipeline")  # fmt: skip
+    pipeline = load_pipeline(str(tmp_path / "pipeline"), "cpu")
+    call = {"num_inference_steps": 2, "guidance_scale": 9.0, "height": 16, "width": 16}
+    for name, size in (("one", 1), ("two", 2)):
+        generate_images(pipeline, PROMPTS[:2], tmp_path / name, copies=2, call=call, seeding="image", batch_size=size)
+    one, two = _pixels(tmp_path / "one"), _pixels(tmp_path / "two")
+    assert one.keys() == two.keys() and len(one) == 4
+    assert all(np.abs(np.subtract(one[name], two[name])).max() <= 1 for name in one)
+    generate_images(pipeline, PROMPTS[:2], tmp_path / "original", copies=2, call=call)
+    assert len(_pixels(tmp_path / "original")) == 4
+
+
+def test_folders_that_are_no_pipeline_are_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"model_index\.json"):
+        load_pipeline(str(tmp_path))
+    (tmp_path / "model_index.json").write_text('{"_class_name": "NoSuchPipeline"}')
+    with pytest.raises(ValueError, match="NoSuchPipeline"):
+        load_pipeline(str(tmp_path))
