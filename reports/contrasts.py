@@ -162,9 +162,14 @@ def _parts(study: Study, cells: Sequence[Sequence[Cell]]) -> dict[tuple[str, str
     keys = [("", OVERALL), *((split, OVERALL) for split in splits), *(("", task) for task in tasks)]
     found = {key: _contrast(cells, *key) for key in keys}
     return {
-        key: Difference(effect=part["value"], ci=(part["ci"][0], part["ci"][1]), prompts=part["clusters"])
+        key: Difference(effect=part["value"], ci=_width(part["ci"]), prompts=part["clusters"])
         for key, part in found.items()
     }
+
+
+def _width(ci: Sequence[float]) -> tuple[float, float] | None:
+    """The interval, or none where too few or too equal prompts left nothing to resample."""
+    return (ci[0], ci[1]) if ci[0] < ci[1] else None
 
 
 def _from_records(study: Study, contrast: Contrast, cells: Sequence[Sequence[Cell]], seeds: tuple[int, ...]) -> Answer:

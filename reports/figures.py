@@ -235,13 +235,15 @@ def effects(study: Study, answers: Sequence[Answer]) -> Figure | None:
                         part.ci,
                         Look(PALETTE[0] if key[0] or is_whole else MUTED, "o", "-", is_whole),
                     )
-            ax.set_title(f"{wrapped(answer.contrast.label, 96 // columns - 2)}\n{answer.verdict}")
+            ax.set_title(f"{wrapped(answer.contrast.label, 104 // columns)}\n{answer.verdict}")
             ax.grid(axis="x")
             ax.tick_params(length=0)
         for ax in axes[len(shown) :]:
             ax.set_axis_off()
         axes[0].set_yticks(range(len(parts)), [part_label(*key) for key in parts])
         axes[0].set_ylim(len(parts) - 0.4, -0.6)
+        low, high = axes[0].get_xlim()
+        axes[0].set_xlim(max(low, -1.05), min(high, 1.05))
         figure.supxlabel("difference with 95 % interval; shaded: too small to matter", fontsize=8.5, color=MUTED)
 
     data = [
