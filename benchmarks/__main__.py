@@ -138,9 +138,9 @@ def doctor(*, verify: bool = False) -> None:
 
 def regression(*, record: bool = False, out: Path | None = None) -> None:
     """Train a fixed tiny recipe and compare its numbers with the committed record; --record writes a new one."""
-    from benchmarks.regression import main as run
+    from benchmarks.regression.check import main as run
 
-    sys.exit(run(record=record, out=out))
+    sys.exit(run(write=record, out=out))
 
 
 QUALITY: dict[str, Any] = {
