@@ -37,7 +37,8 @@ class Lines:
             now = f"{state.status} {stage}".strip()
             before = self.seen.get(state.cell.name, "waiting")
             self.seen[state.cell.name] = now
-            if now != before and state.status != "failed":
+            between_stages = now == "running" and before.startswith("running")
+            if now != before and state.status != "failed" and not between_stages:
                 self.say(f"{state.cell.name}: {now}{self._outlook(states, state)}")
 
     def say(self, line: str) -> None:

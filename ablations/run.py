@@ -69,12 +69,14 @@ def _run(args: argparse.Namespace) -> int:
     study = load_study(args.study)
     devices = find_devices()
     scale = args.scale if args.scale != "auto" else choose_scale(study, devices)
+    if args.workers < 0 or min(args.seeds) < 0:
+        raise ValueError(f"--workers and --seeds are 0 or more, not {args.workers} and {args.seeds}")
     if args.engine not in ENGINES:
         raise ValueError(f"no engine {args.engine!r}; there are {', '.join(ENGINES)}")
     cells = plan_cells(study, scale, args.seeds, args.only)
     out = (args.out or Path("runs") / f"{study.name}-{scale}").resolve()
     check_folder(out, study, scale)
-    workers = args.workers if args.workers > 0 else min(len(cells), len(devices) or num_cores())
+    workers = args.workers or default_workers(study, scale, len(cells), devices)
     if args.plan:
         store = Store(out / "store", create=False)
         images = sum(study.num_images(cell.recipe) for cell in cells if not is_recorded(out, cell))
@@ -244,6 +246,13 @@ def _alone(out: Path) -> Iterator[None]:
 def choose_scale(study: Study, devices: Sequence[str]) -> str:
     """ "gpu" where there is one and the study has the scale, else "cpu"."""
     return "gpu" if devices and "gpu" in study.scales else "cpu"
+
+
+def default_workers(study: Study, scale: str, num_cells: int, devices: Sequence[str]) -> int:
+    """A cell a core; with GPUs as many a GPU as the scale says fit on one, and cores enough to feed them."""
+    per_device = study.scales[scale].get("run", {}).get("cells_per_gpu", 1)
+    places = max(len(devices), min(len(devices) * per_device, num_cores() // 2)) if devices else num_cores()
+    return max(1, min(num_cells, places))
 
 
 def find_devices() -> list[str]:

@@ -150,6 +150,7 @@ _CPU: Recipe = {
     "evaluation": {"prompts": "world", "num_prompts": 50, "prompt_seed": 43, "copies": 4, "seed": 42},
     "quality": {"extractor": "icon-clip", "shown": 24},
     "batch": {"generate": 256, "detect": 32},
+    "run": {"cells_per_gpu": 1},
 }  # fmt: skip
 
 SMOKE = override(
@@ -168,7 +169,7 @@ GPU = override(
         "model.head_width": 384, "train.samples_seen": 2_000_000, "train.batch_size": 512, "train.warmup_steps": 200,
         "data.small": 2000, "data.large": 32_000, "preference.prompts": 400, "preference.copies": 16, "dpo.steps": 300,
         "dpo.batch_size": 128, "sampling.num_head_steps": 50, "evaluation.num_prompts": 100,
-        "batch.generate": 1024, "batch.detect": 256,
+        "batch.generate": 1024, "batch.detect": 256, "run.cells_per_gpu": 4,
     },
 )  # fmt: skip
 # LightGen's own sizes. The user provides weights/ and data/{narrow,diverse,reference}, shards with captions.
