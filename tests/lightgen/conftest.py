@@ -70,7 +70,7 @@ def relative_error():
 
 @pytest.fixture(scope="session")
 def vae_folder(tmp_path_factory) -> Path:
-    """A randomly initialized VAE in the format of Stable Diffusion 3.5's (16 channels, stride 8, shift, no quant conv)."""
+    """A randomly initialized VAE in Stable Diffusion 3.5's format: 16 channels, stride 8, a shift, no quant conv."""
     from diffusers import AutoencoderKL
 
     torch.manual_seed(0)
@@ -97,7 +97,7 @@ def text_folder(tmp_path_factory) -> Path:
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
-    words = ["<pad>", "</s>", "<unk>", *"a photo of the red blue bench dog two dogs on left right".split()]
+    words = ["<pad>", "</s>", "<unk>", "a", "photo", "of", "the", "red", "bench", "dog", "two", "dogs", "on", "left"]
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])

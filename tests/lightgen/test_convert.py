@@ -59,7 +59,7 @@ def test_a_malicious_pickle_is_refused_and_runs_nothing(tmp_path, golden, place)
         path.write_bytes(pickle.dumps({"model": Malicious(target)}))
     else:
         write_checkpoint(path, golden, **{place: Malicious(target)})
-    with pytest.raises(ValueError, match="refused|torn or no PyTorch checkpoint"):
+    with pytest.raises(ValueError, match=r"refused|torn or no PyTorch checkpoint"):
         convert(path, tmp_path / "out", **options(golden))
     assert not target.exists() and not (tmp_path / "out").exists()
 
@@ -88,7 +88,7 @@ def test_other_files_are_refused_with_their_reason(tmp_path, golden):
     with pytest.raises(FileNotFoundError, match="no such checkpoint"):
         convert(tmp_path / "absent.pth", tmp_path / "out")
     (tmp_path / "text.pth").write_text("not a checkpoint")
-    with pytest.raises(ValueError, match="refused|no PyTorch checkpoint"):
+    with pytest.raises(ValueError, match=r"refused|no PyTorch checkpoint"):
         convert(tmp_path / "text.pth", tmp_path / "out")
     torch.save({"state_dict": {}}, tmp_path / "entries.pth")
     with pytest.raises(ValueError, match="no entry 'model'; found: state_dict"):
@@ -98,7 +98,7 @@ def test_other_files_are_refused_with_their_reason(tmp_path, golden):
         convert(tmp_path / "mar.pth", tmp_path / "out")
     checkpoint = write_checkpoint(tmp_path / "whole.pth", golden)
     checkpoint.write_bytes(checkpoint.read_bytes()[:5000])
-    with pytest.raises(ValueError, match="refused|torn"):
+    with pytest.raises(ValueError, match=r"refused|torn"):
         convert(checkpoint, tmp_path / "out")
     with pytest.raises(ValueError, match="does not divide into 5 heads"):
         convert(write_checkpoint(tmp_path / "heads.pth", golden), tmp_path / "out", heads=5)
