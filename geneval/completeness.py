@@ -78,5 +78,8 @@ def _identity(metadata: Mapping[str, object]) -> str:
 
 
 def _mixed_detectors(lines: Mapping[str, ImageDetections]) -> list[str]:
-    kinds = Counter(json.dumps(line.detector, sort_keys=True) for line in lines.values())
+    kinds: list[Mapping[str, object]] = []
+    for line in lines.values():
+        if line.detector not in kinds:
+            kinds.append(line.detector)
     return [f"detections.jsonl: made by {len(kinds)} different detectors or settings"] if len(kinds) > 1 else []

@@ -170,8 +170,8 @@ def read_state(checkpoint: Path) -> State:
         record = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ConversionError(
-            f"{checkpoint}: not a checkpoint of tensors and plain values ({str(error).splitlines()[0]}); if it is the "
-            "original, save its state_dict alone with torch.save({'state_dict': ...}) where you trust it"
+            f"{checkpoint}: not a checkpoint of tensors and plain values ({type(error).__name__}: {str(error)[:100]}); "
+            "if it is the original, save its state_dict alone with torch.save({'state_dict': ...}) where you trust it"
         ) from None
     state = record.get("state_dict", record) if isinstance(record, dict) else {}
     if not any(name.startswith(_HEAD) for name in state):

@@ -55,10 +55,12 @@ class Detector:
             folder, output_loading_info=True, use_safetensors=True
         )
         missing = set(info["missing_keys"]) - {"criterion.empty_weight"}
-        if missing or info["unexpected_keys"] or info["mismatched_keys"]:
+        # Index tables that older files carry are computed, not learned.
+        foreign = [name for name in info["unexpected_keys"] if not name.endswith("relative_position_index")]
+        if missing or foreign or info["mismatched_keys"]:
             raise ValueError(
                 f"{folder}: not the weights of this detector: {len(missing)} missing, "
-                f"{len(info['unexpected_keys'])} foreign, {len(info['mismatched_keys'])} of another shape"
+                f"{len(foreign)} foreign, {len(info['mismatched_keys'])} of another shape"
             )
         names = class_names(model.config.id2label, folder)
         model = model.float().eval().to(device or default_device())

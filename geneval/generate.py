@@ -90,9 +90,10 @@ def _pipeline_class(folder: Path) -> Any:
     if isinstance(name, str) and name not in dir(diffusers):
         packages = {v[0].split(".")[0] for v in record.values() if isinstance(v, list) and isinstance(v[0], str)}
         for package in sorted(packages - {"diffusers", "transformers"}):
-            module = import_module(package)
-            if name in dir(module):
-                return vars(module).get(name) or module.__getattr__(name)
+            try:
+                return getattr(import_module(package), name)
+            except (ImportError, AttributeError):
+                continue
         raise ValueError(f"{index}: class {name!r} is neither diffusers' nor of {sorted(packages)}")
     return diffusers.DiffusionPipeline
 
@@ -151,7 +152,9 @@ def _seeded(seed: int) -> Iterator[None]:
     import torch
 
     python_state, numpy_state = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    devices = [torch.accelerator.current_device_index()] if accelerator else []
+    with torch.random.fork_rng(devices, device_type=accelerator.type if accelerator else None):
         random.seed(seed)
         np.random.seed(seed % 2**32)
         torch.manual_seed(seed)

@@ -72,7 +72,7 @@ def test_the_folder_says_where_it_comes_from(checkpoint, tmp_path):
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda s: s.pop("panoptic_head.mask_feature.bias"), "1 tensors missing"),
+        (lambda s: s.pop("panoptic_head.pixel_decoder.mask_feature.bias"), "1 tensors missing"),
         (lambda s: s.update({"backbone.extra": torch.zeros(1)}), "unknown tensor"),
         (lambda s: s.update({"panoptic_head.query_embed.weight": torch.zeros(3, 3)}), "1 of another shape"),
         (lambda s: s.pop("backbone.patch_embed.projection.weight"), "is missing"),
