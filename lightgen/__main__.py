@@ -165,8 +165,8 @@ def pairs(
     from lightgen import pairs as made
 
     if source == "teacher":
+        from lightgen.resume import folder_identity
         from lightgen.teachers import DiffusersTeacher
-        from lightgen.training import folder_identity
 
         model = _needed("model", model)
         own = DiffusersTeacher.from_pretrained(model, device=_device(device), call=_json_pairs(call))
@@ -182,7 +182,8 @@ def pairs(
         path = made.write_pairs(ranked, out / "pairs.jsonl")
     else:
         listed = made.read_pairs(_needed("file", file))
-        made.load_pair_images(listed)
+        for _ in made.pair_images(listed):
+            pass  # every image is read and checked
         path = made.write_pairs(listed, out / "pairs.jsonl")
     print(f"{len(made.read_pairs(path))} pairs in {path}")
 
@@ -232,9 +233,9 @@ def generate(
     from lightgen.atomic import write_json
     from lightgen.captions import read_captions
     from lightgen.pairs import claim_folder, save_image
+    from lightgen.resume import folder_identity
     from lightgen.seeds import derive_seed
     from lightgen.teachers import DiffusersTeacher
-    from lightgen.training import folder_identity
 
     texts = [*prompt, *(read_captions(prompts) if prompts is not None else [])]
     if not texts:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,30 +76,30 @@ def teacher_pairs(
     """
     out = Path(out)
     claim_folder(out, {"source": "teacher", "model": identity or model.name, "seed": seed, "limit": limit})
-    samples = [sample for sample, _ in zip(read_shards(dataset), range(limit))]
-    todo = [i for i in range(len(samples)) if not (out / f"images/{i:06d}-rejected.png").is_file()]
-    for first in range(0, len(todo), batch_size):
-        batch = todo[first : first + batch_size]
-        prompts = [samples[i].prompt for i in batch]
-        drawn = model(prompts, [derive_seed(seed, samples[i].prompt, i) for i in batch])
-        for index, image in zip(batch, drawn):
-            save_image(samples[index].image, out / f"images/{index:06d}-chosen.png")
-            save_image(image, out / f"images/{index:06d}-rejected.png")
+    prompts: list[str] = []
+    stream = itertools.islice(read_shards(dataset), limit)
+    while batch := list(itertools.islice(stream, batch_size)):
+        missing = [i for i in range(len(batch)) if not _place(out, len(prompts) + i, "rejected").is_file()]
+        if missing:
+            captions = [batch[i].prompt for i in missing]
+            drawn = model(captions, [derive_seed(seed, batch[i].prompt, len(prompts) + i) for i in missing])
+            for index, image in zip(missing, drawn):
+                save_image(batch[index].image, _place(out, len(prompts) + index, "chosen"))
+                save_image(image, _place(out, len(prompts) + index, "rejected"))
+        prompts += [sample.prompt for sample in batch]
         if progress is not None:
-            progress(len(samples) - len(todo) + first + len(batch), len(samples))
-    places = [out / f"images/{i:06d}" for i in range(len(samples))]
+            progress(len(prompts), limit)
     return write_pairs(
         (
-            Pair(
-                prompt=sample.prompt,
-                chosen=place.with_name(place.name + "-chosen.png"),
-                rejected=place.with_name(place.name + "-rejected.png"),
-                source="teacher",
-            )
-            for sample, place in zip(samples, places)
+            Pair(prompt=text, chosen=_place(out, i, "chosen"), rejected=_place(out, i, "rejected"), source="teacher")
+            for i, text in enumerate(prompts)
         ),
         out / "pairs.jsonl",
     )
+
+
+def _place(out: Path, index: int, which: str) -> Path:
+    return out / f"images/{index:06d}-{which}.png"
 
 
 def ranked_pairs(
@@ -211,14 +212,15 @@ def _relative(image: Path, folder: Path) -> str:
     return Path(os.path.relpath(image, folder)).as_posix()
 
 
-def load_pair_images(pairs: Sequence[Pair]) -> list[Image.Image]:
-    """The images, all chosen ones and then all rejected ones; sizes must agree, and the two of a pair must differ."""
-    images = [read_image(pair.chosen) for pair in pairs] + [read_image(pair.rejected) for pair in pairs]
-    paths = [pair.chosen for pair in pairs] + [pair.rejected for pair in pairs]
-    for image, path in zip(images, paths):
-        if image.size != images[0].size:
-            raise ValueError(f"{path} is {image.size}, but {paths[0]} is {images[0].size}; pairs need one size")
-    for pair, chosen, rejected in zip(pairs, images, images[len(pairs) :]):
+def pair_images(pairs: Iterable[Pair]) -> Iterator[tuple[Image.Image, Image.Image]]:
+    """(chosen, rejected) images, one pair at a time; all sizes must agree, and the two of a pair must differ."""
+    first: tuple[Path, tuple[int, int]] | None = None
+    for pair in pairs:
+        chosen, rejected = read_image(pair.chosen), read_image(pair.rejected)
+        for image, path in ((chosen, pair.chosen), (rejected, pair.rejected)):
+            first = first or (path, image.size)
+            if image.size != first[1]:
+                raise ValueError(f"{path} is {image.size}, but {first[0]} is {first[1]}; pairs need one size")
         if chosen.tobytes() == rejected.tobytes():
             raise ValueError(f"{pair.chosen} and {pair.rejected} show the same pixels; remove the pair")
-    return images
+        yield chosen, rejected

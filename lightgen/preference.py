@@ -26,9 +26,12 @@ from lightgen.masking import Draws
 from lightgen.optimization import learning_rate_at, make_optimizer, set_learning_rate
 from lightgen.pairs import pairs_sha256, read_pairs
 from lightgen.pipeline import LightGenPipeline
+from lightgen.processes import any_process, is_step_finite, make_accelerator
 from lightgen.reference import EncodedPairs, ReferenceErrors, encode_pairs, pair_draws, pair_errors
 from lightgen.resume import (
     Journal,
+    finished_result,
+    folder_identity,
     load_state,
     pack_optimizer,
     prefixed,
@@ -37,7 +40,7 @@ from lightgen.resume import (
     unpack_optimizer,
     without_prefix,
 )
-from lightgen.training import any_process, finished_result, folder_identity, order
+from lightgen.training import order
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -125,10 +128,8 @@ def train_dpo(
     error), accuracy (share of pairs with a positive margin), margin, grad_norm. Status: complete, stopped, diverged,
     or drifted, where the winner's error rose past `max_winner_drift`.
     """
-    from accelerate import Accelerator
-
     out = Path(out)
-    accelerator = Accelerator(mixed_precision="bf16" if config.precision == "bf16" else "no")
+    accelerator = make_accelerator(config.precision)
     listed = read_pairs(pairs)
     settings = {
         "preference": dataclasses.asdict(config),
@@ -140,7 +141,11 @@ def train_dpo(
     if accelerator.is_main_process:
         write_json(out / "training.json", {**settings, "result": None})
     pipeline = LightGenPipeline.from_pretrained(model)
-    run = _Run(config, pipeline.transformer, encode_pairs(listed, pipeline), out, accelerator, settings)
+    pipeline.to(accelerator.device)
+    encoded = encode_pairs(listed, pipeline)
+    pipeline.vae.to("cpu")
+    pipeline.text_encoder.to("cpu")
+    run = _Run(config, pipeline.transformer, encoded, out, accelerator, settings)
     result = run.loop(stop, on_step)
     if result["status"] != "stopped" and accelerator.is_main_process:
         with temporary_folder(out / "model") as folder:
@@ -284,8 +289,8 @@ class _Run:
         accelerator.backward(loss)
         trained = [parameter for parameter in self.policy.parameters() if parameter.requires_grad]
         norm = torch.nn.utils.clip_grad_norm_(trained, config.clip_norm, foreach=True)
-        if norm.device.type == "cpu" and not math.isfinite(norm.item() + loss.item()):
-            self.healthy = False
+        self.healthy = is_step_finite(norm, loss, self.accelerator)
+        if not self.healthy:
             return
         rate = learning_rate_at(
             self.step, peak=config.learning_rate, warmup_steps=config.warmup_steps, total_steps=config.steps

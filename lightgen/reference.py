@@ -6,6 +6,7 @@ noise follow from its seed alone, so the reference's errors can be computed once
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from lightgen.atomic import atomic_file
 from lightgen.encoders import ImageTokenizer, TextEncoder
 from lightgen.mar import MAR, MARConfig
 from lightgen.masking import Draws, draw
-from lightgen.pairs import Pair, load_pair_images
+from lightgen.pairs import Pair, pair_images
 from lightgen.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -49,22 +50,26 @@ class EncodedPairs:
 
 def encode_pairs(pairs: Sequence[Pair], pipeline: LightGenPipeline, *, batch_size: int = 64) -> EncodedPairs:
     """The pairs' images and prompts, encoded by the pipeline's own VAE and text encoder."""
-    config = pipeline.transformer.mar_config
-    images = load_pair_images(pairs)
-    width, height = images[0].size
-    if width % config.token_pixels or height % config.token_pixels:
-        raise ValueError(
-            f"the pairs' images of {width}x{height} pixels do not divide into the model's tokens of "
-            f"{config.token_pixels} pixels; resize them"
-        )
     tokenizer = ImageTokenizer(pipeline.vae)
-    moments = [tokenizer.moments(images[first : first + batch_size]) for first in range(0, len(images), batch_size)]
-    latents = tokenizer.latents(torch.cat(moments), None).cpu()
+    chosen, rejected = [], []
+    stream = pair_images(pairs)
+    while batch := list(itertools.islice(stream, batch_size)):
+        _refuse_size(batch[0][0].size, pipeline.transformer.mar_config)
+        for images, latents in zip(zip(*batch), (chosen, rejected)):
+            latents.append(tokenizer.latents(tokenizer.moments(images), None).cpu())
     unique = list(dict.fromkeys(pair.prompt for pair in pairs))
     numbers = {prompt: number for number, prompt in enumerate(unique)}
     text, lengths = encode_prompts(unique, pipeline, batch_size)
     rows = torch.tensor([numbers[pair.prompt] for pair in pairs])
-    return EncodedPairs(latents[: len(pairs)], latents[len(pairs) :], text, lengths, rows)
+    return EncodedPairs(torch.cat(chosen), torch.cat(rejected), text, lengths, rows)
+
+
+def _refuse_size(size: tuple[int, int], config: MARConfig) -> None:
+    if size[0] % config.token_pixels or size[1] % config.token_pixels:
+        raise ValueError(
+            f"the pairs' images of {size[0]}x{size[1]} pixels do not divide into the model's tokens of "
+            f"{config.token_pixels} pixels; resize them"
+        )
 
 
 def encode_prompts(prompts: Sequence[str], pipeline: LightGenPipeline, batch_size: int) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lightgen.atomic import atomic_file, read_json, write_json
+from lightgen.checkpoint import folder_sha256
 
 
 def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
@@ -112,3 +113,21 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
             break
         rows.append(row)
     return rows
+
+
+def finished_result(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
+    """The result of a finished run of these settings; a folder of other settings is refused."""
+    path = out / "training.json"
+    if not path.is_file():
+        return None
+    record = read_json(path)
+    result = record.pop("result", None)
+    if record != settings:
+        changed = [name for name in settings if record.get(name) != settings[name]]
+        raise ValueError(f"{out} belongs to a run of other settings ({', '.join(changed)}); choose another folder")
+    return result
+
+
+def folder_identity(folder: Path) -> str:
+    """The identity of a pipeline folder's trained model."""
+    return folder_sha256(Path(folder) / "transformer")

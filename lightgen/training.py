@@ -19,7 +19,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from transformers import T5EncoderModel
 
-from lightgen.atomic import read_json, write_json
+from lightgen.atomic import write_json
 from lightgen.checkpoint import folder_sha256, temporary_folder
 from lightgen.encoders import load_complete, load_tokenizer
 from lightgen.latents import Batch, LatentDataset
@@ -27,8 +27,11 @@ from lightgen.mar import MAR, MARConfig, MARLoss
 from lightgen.masking import draw
 from lightgen.optimization import Average, learning_rate_at, make_optimizer, set_learning_rate
 from lightgen.pipeline import LightGenPipeline
+from lightgen.processes import any_process, is_step_finite, make_accelerator
 from lightgen.resume import (
     Journal,
+    finished_result,
+    folder_identity,
     load_state,
     pack_optimizer,
     prefixed,
@@ -100,10 +103,8 @@ def train(
     true the state is saved and the status is "stopped". `start` is a pipeline folder whose weights training begins
     with. `on_step` gets every logged row. Result: steps, seconds, samples, flops, status.
     """
-    from accelerate import Accelerator
-
     out = Path(out)
-    accelerator = Accelerator(mixed_precision="bf16" if config.precision == "bf16" else "no")
+    accelerator = make_accelerator(config.precision)
     data = LatentDataset(latents, device=accelerator.device)
     check_fit(data.index, model_config, vae, text_encoder)
     settings = {
@@ -203,10 +204,8 @@ class _Run:
         loss: MARLoss = self.forward(batch.latents, batch.text, batch.text_lengths, draws)
         self.accelerator.backward(loss.loss)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm, foreach=True)
-        # On a CPU looking costs nothing, so a bad step is never taken; elsewhere it would stall the device every
-        # step, and the rows are where it is seen.
-        if norm.device.type == "cpu" and not math.isfinite(norm.item() + loss.loss.item()):
-            self.healthy = False
+        self.healthy = is_step_finite(norm, loss.loss, self.accelerator)
+        if not self.healthy:
             return
         rate = learning_rate_at(
             self.step,
@@ -327,13 +326,6 @@ def order(seed: int, position: int, count: int, length: int) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def any_process(accelerator: Accelerator, flag: bool) -> bool:
-    """Whether the flag is true in any process; all must ask together."""
-    if accelerator.num_processes == 1:
-        return flag
-    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), "sum").item() > 0)
-
-
 def check_fit(index: dict[str, Any], config: MARConfig, vae: Path, text_encoder: Path) -> None:
     """Refuse latents that a model of this config cannot read, or that other encoders made."""
     for name, have, want in (
@@ -353,24 +345,6 @@ def check_fit(index: dict[str, Any], config: MARConfig, vae: Path, text_encoder:
     for name, folder in (("vae", vae), ("text", text_encoder)):
         if folder_sha256(folder) != index[name]["identity"]:
             raise ValueError(f"{folder} is not the {name} encoder that made these latents; give that, or encode again")
-
-
-def finished_result(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The result of a finished run of these settings; a folder of other settings is refused."""
-    path = out / "training.json"
-    if not path.is_file():
-        return None
-    record = read_json(path)
-    result = record.pop("result", None)
-    if record != settings:
-        changed = [name for name in settings if record.get(name) != settings[name]]
-        raise ValueError(f"{out} belongs to a run of other settings ({', '.join(changed)}); choose another folder")
-    return result
-
-
-def folder_identity(folder: Path) -> str:
-    """The identity of a pipeline folder's trained model."""
-    return folder_sha256(Path(folder) / "transformer")
 
 
 def save_model(model: MAR, folder: Path, vae: Path, text_encoder: Path, sampling: SamplingConfig) -> None:

@@ -14,7 +14,7 @@ from lightgen.pipeline import LightGenPipeline
 from lightgen.presets import PREFERENCES, PRESETS, preset
 
 SMALL = [
-    *(f"model.{name}={value}" for name, value in dataclasses.asdict(squares.MODEL).items() if name != "head_objective"),
+    *(f"model.{name}={json.dumps(value)}" for name, value in dataclasses.asdict(squares.MODEL).items()),
     *("train.samples_seen=64", "train.batch_size=8", "train.warmup_steps=2", "train.log_every=2"),
     *("sampling.num_steps=2", "sampling.num_head_steps=2"),
 ]
@@ -130,7 +130,7 @@ def test_a_signal_saves_and_exits_as_resumable(tiny, run, tmp_path, monkeypatch)
 
 def _interrupt_once():
     """The real question, with a SIGTERM sent to this process before the fourth time it is asked."""
-    from lightgen.training import any_process
+    from lightgen.processes import any_process
 
     asked = []
 
