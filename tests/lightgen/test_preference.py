@@ -134,7 +134,7 @@ def test_shared_draws_make_the_margin_far_less_noisy(base, pairs):
 
 
 def test_dpo_widens_the_margin_and_writes_a_pipeline(base, pairs, tmp_path):
-    config = dataclasses.replace(CONFIG, steps=40, log_every=10)
+    config = dataclasses.replace(CONFIG, steps=40, log_every=10, max_winner_drift=10.0)
     result = train_dpo(config, base, pairs, tmp_path)
     assert result["status"] == "complete" and result["samples"] == 240 and result["flops"] > 0
     rows = read_journal(tmp_path / "metrics.jsonl")
