@@ -25,7 +25,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 MAX_EFFECTS = 6  # contrasts drawn; the table has them all
 LINES = ("-", "--", ":", "-.")
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -271,7 +271,9 @@ def interaction(study: Study, scores: Scores) -> Figure | None:
         axes = figure.subplots(len(others), len(panels), sharex=True, sharey=True, squeeze=False)
         for line, other in zip(axes, others):
             for ax, (heading, split) in zip(line, panels):
-                found = {v.factors[row]: {} for v in tested if _others(v, row, column) == other}
+                found: dict[str, dict[int, Estimate]] = {
+                    v.factors[row]: {} for v in tested if _others(v, row, column) == other
+                }
                 for v in tested:
                     if _others(v, row, column) == other and (v.name, split, OVERALL) in scores:
                         found[v.factors[row]][places.index(v.factors[column])] = scores[v.name, split, OVERALL]
@@ -337,7 +339,7 @@ def quality(study: Study) -> Figure | None:
         for ax, (key, higher_is_better) in zip(axes, keys.items()):
             for variant, cell, _, metric in (point for point in points if point[2] == key):
                 offset = 0.12 * (study.seeds.index(cell.seed) - (len(study.complete(variant.name)) - 1) / 2)
-                _dot(ax, metric.value, variants.index(variant.name) + offset, metric.ci, look[variant.name])
+                _dot(ax, metric.value or 0.0, variants.index(variant.name) + offset, metric.ci, look[variant.name])
             ax.set_title(f"{key[0]}\n{'higher' if higher_is_better else 'lower'} is better", fontsize=9.5)
             ax.margins(x=0.08)
             ax.grid(axis="x")

@@ -319,7 +319,7 @@ def _contrast(entry: Any, variants: list[str], where: str) -> Contrast:
 
 def _read_cell(study: Study, variant: str, seed: int) -> Cell:
     folder = study.folder / "cells" / f"{variant}-s{seed}"
-    cell = {"variant": variant, "seed": seed, "folder": folder}
+    cell: dict[str, Any] = {"variant": variant, "seed": seed, "folder": folder}
     path = folder / "result.json"
     if not path.is_file():
         return Cell(**cell, state="missing", reason="no result.json yet")
@@ -335,7 +335,7 @@ def _read_cell(study: Study, variant: str, seed: int) -> Cell:
         return Cell(**cell, state="unreadable", reason=str(error).replace(f"{study.folder}/", ""))
 
 
-def _read_items(folder: Path, record: Record) -> dict[str, list[dict]]:
+def _read_items(folder: Path, record: Record) -> dict[str, Any]:
     """The per-item files of a complete cell, checked against the record's counts."""
     items: dict[str, list[dict]] = {}
     rows = _item(folder, record, "geneval", "results.jsonl")

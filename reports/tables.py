@@ -219,7 +219,9 @@ def versions(study: Study) -> Table:
             for name, metric in cell.record.metrics.items():
                 if not is_geneval(name) or name == "geneval/overall":
                     seen.setdefault((name, metric.version), []).append(cell.name)
-    data = [{"metric": name, "version": version, "cells": len(cells)} for (name, version), cells in seen.items()]
+    data: list[dict[str, Any]] = [
+        {"metric": name, "version": version, "cells": len(cells)} for (name, version), cells in seen.items()
+    ]
     rows = [[Entry(d["metric"]), Entry(d["version"]), Entry(str(d["cells"]))] for d in data]
     header = ["metric", "version", "cells"]
     return Table(name="versions", title="Metric versions", header=header, rows=rows, data=data, text_columns=2)
@@ -242,7 +244,7 @@ def cost(study: Study) -> Table:
 
 def cells(study: Study) -> Table:
     """Every cell that the study asks for and its state; only complete ones have scores."""
-    data = [
+    data: list[dict[str, Any]] = [
         {"cell": cell.name, "variant": cell.variant, "seed": cell.seed, "state": cell.state, "reason": cell.reason}
         for cell in study.cells
     ]
