@@ -3,9 +3,9 @@
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional, arg
@@ -305,7 +305,7 @@ def _progress(unit: str) -> Callable[[int, int], None]:
     return show
 
 
-def _note_comparability(identity: dict) -> None:
+def _note_comparability(identity: Mapping[str, Any]) -> None:
     if not identity.get("comparable"):
         print(
             "not comparable with published GenEval: another detector, resize or color classifier than the original's",

@@ -162,10 +162,10 @@ def convert_checkpoint(checkpoint: Path, out: Path) -> None:
 
 def read_state(checkpoint: Path) -> State:
     """The tensors of a .pth under mmdet 2's names, float32; only tensors and plain values are unpickled."""
-    import torch
-
     if not checkpoint.is_file():
         raise FileNotFoundError(f"{checkpoint}: no such checkpoint")
+    import torch
+
     try:
         record = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -242,15 +242,15 @@ def _config(state: State) -> Any:
     stages = range(_count(state, r"backbone\.stages\.(\d+)\."))
     tables = [shape(f"backbone.stages.{i}.blocks.0.attn.w_msa.relative_position_bias_table") for i in stages]
     projection = shape("backbone.patch_embed.projection.weight")
-    backbone = SwinConfig(
-        embed_dim=projection[0],
-        patch_size=projection[-1],
-        depths=[_count(state, rf"backbone\.stages\.{i}\.blocks\.(\d+)\.") for i in stages],
-        num_heads=[table[1] for table in tables],
-        window_size=(round(tables[0][0] ** 0.5) + 1) // 2,
-        mlp_ratio=shape("backbone.stages.0.blocks.0.ffn.layers.0.0.weight")[0] / projection[0],
-        out_features=[f"stage{i + 1}" for i in stages],
-    )
+    backbone: dict[str, Any] = {
+        "embed_dim": projection[0],
+        "patch_size": projection[-1],
+        "depths": [_count(state, rf"backbone\.stages\.{i}\.blocks\.(\d+)\.") for i in stages],
+        "num_heads": [table[1] for table in tables],
+        "window_size": (round(tables[0][0] ** 0.5) + 1) // 2,
+        "mlp_ratio": shape("backbone.stages.0.blocks.0.ffn.layers.0.0.weight")[0] / projection[0],
+        "out_features": [f"stage{i + 1}" for i in stages],
+    }
     num_queries, width = shape("panoptic_head.query_feat.weight")
     encoder, decoder = "panoptic_head.pixel_decoder.encoder.layers", "panoptic_head.transformer_decoder.layers"
     num_levels = shape("panoptic_head.level_embed.weight")[0]
@@ -258,7 +258,7 @@ def _config(state: State) -> Any:
     if num_classes != len(OBJECTS):
         raise ConversionError(f"a detector of {num_classes} classes; GenEval's has {len(OBJECTS)}")
     return Mask2FormerConfig(
-        backbone_config=backbone,
+        backbone_config=SwinConfig(**backbone),
         feature_size=shape("panoptic_head.pixel_decoder.lateral_convs.0.conv.weight")[0],
         mask_feature_size=shape("panoptic_head.pixel_decoder.mask_feature.weight")[0],
         hidden_dim=width,

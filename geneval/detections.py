@@ -1,8 +1,10 @@
 """detections.jsonl: every image's raw detections, before any threshold, with the identity of what made them."""
 
+import gc
 import json
 import math
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -49,11 +51,12 @@ def read_detections(images: Path) -> dict[str, ImageDetections]:
     if not paths:
         raise FileNotFoundError(f"{images / FILE_NAME}: missing; run `python -m geneval detect {images}` first")
     found: dict[str, ImageDetections] = {}
-    for path in paths:
-        for line in read_lines(path):
-            if line.filename in found:
-                raise DetectionsError(f"{path}: {line.filename} occurs twice")
-            found[line.filename] = line
+    with _without_collection():
+        for path in paths:
+            for line in read_lines(path):
+                if line.filename in found:
+                    raise DetectionsError(f"{path}: {line.filename} occurs twice")
+                found[line.filename] = line
     return found
 
 
@@ -96,6 +99,18 @@ def parse_line(text: str, where: str) -> ImageDetections:
     if not isinstance(detector, dict) or not isinstance(sha256, str):
         raise DetectionsError(f"{where}: 'detector' must be an object and 'sha256' a string")
     return ImageDetections(filename, size, detections, colors, detector, sha256)
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """No garbage collection: parsing makes a million lists and no cycle, and scanning them takes half the time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _refuse(name: str) -> None:

@@ -51,9 +51,10 @@ class Detector:
 
         folder = detector_folder(folder)
         identity = detector_identity(folder)
-        model, info = Mask2FormerForUniversalSegmentation.from_pretrained(
+        loaded: Any = Mask2FormerForUniversalSegmentation.from_pretrained(
             folder, output_loading_info=True, use_safetensors=True
         )
+        model, info = loaded
         missing = set(info["missing_keys"]) - {"criterion.empty_weight"}
         # Index tables that older files carry are computed, not learned.
         foreign = [name for name in info["unexpected_keys"] if not name.endswith("relative_position_index")]

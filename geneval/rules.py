@@ -61,7 +61,7 @@ def check(
     for clause in metadata.get("include", ()):
         name, count = clause["class"], clause["count"]
         found = kept.get(name, [])[:count]
-        boxes = [_float32_row(detections[name][i]) for i in found]
+        boxes: list[Box] = [_float32_row(detections[name][i]) for i in found]
         reason = _presence(name, count, len(found))
         if not reason and "color" in clause:
             queries.append((name, found))
@@ -98,7 +98,7 @@ def grade(
     for clause in metadata.get("include", ()):
         name, count = clause["class"], clause["count"]
         found = verdict.kept.get(name, [])[:count]
-        boxes = [_float32_row(detections[name][i]) for i in found]
+        boxes: list[Box] = [_float32_row(detections[name][i]) for i in found]
         steps = [len(found) / count if count else 1.0]
         if "color" in clause:
             is_complete = len(found) >= count
