@@ -84,7 +84,7 @@ def convert(
 def read_checkpoint(path: str | Path, weights: str = "model") -> dict[str, Tensor]:
     """The state dict `weights` of a released checkpoint, memory-mapped; only tensors, plain values and the argparse
     Namespace are unpickled, anything else is refused before it runs."""
-    if torch.__version__ < (2, 10):
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
         raise ValueError(
             f"torch {torch.__version__} is too old to read untrusted checkpoints safely; use torch >= 2.10"
         )

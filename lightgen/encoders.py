@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5EncoderModel
@@ -40,12 +40,12 @@ class ImageTokenizer:
     @property
     def channels(self) -> int:
         """Channels of a latent."""
-        return self.vae.config.latent_channels
+        return self.vae.config["latent_channels"]
 
     @property
     def stride(self) -> int:
         """Pixels per side of one latent position."""
-        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     @property
     def device(self) -> torch.device:
@@ -73,12 +73,12 @@ class ImageTokenizer:
     @property
     def shift(self) -> float:
         """Subtracted from a VAE latent before scaling."""
-        return self.vae.config.shift_factor or 0.0
+        return self.vae.config["shift_factor"] or 0.0
 
     @property
     def scale(self) -> float:
         """Multiplies a shifted VAE latent."""
-        return self.vae.config.scaling_factor
+        return self.vae.config["scaling_factor"]
 
     def decode(self, latents: Tensor) -> list[Image.Image]:
         """The images of model latents (B, C, h, w)."""

@@ -5,6 +5,7 @@ D token channels, K noise copies.
 Structure as released (XianfengWu01/LightGen, models/fluid_arbitrary.py); text enters in the cross stack only.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, NamedTuple
 
@@ -104,7 +105,8 @@ class Layout(NamedTuple):
 class MAR(ModelMixin, ConfigMixin):
     """The trainable part of LightGen. `MAR(**asdict(MARConfig(...)))`; saved and loaded as any diffusers model."""
 
-    config_name = "config.json"
+    config_name = "config.json"  # type: ignore[assignment]
+    cross_blocks: Sequence[CrossBlock]  # an nn.ModuleList, whose items torch types as bare modules
 
     @register_to_config
     def __init__(
@@ -163,7 +165,7 @@ class MAR(ModelMixin, ConfigMixin):
 
         self.cross_embed = nn.Linear(width, width)
         self.cross_positions = nn.Parameter(torch.empty(1, entries, width))
-        self.cross_blocks = nn.ModuleList(
+        self.cross_blocks = nn.ModuleList(  # type: ignore[assignment]
             [CrossBlock(width, heads, mlp_ratio, dropout, normalized_residual) for _ in range(cross_depth)]
         )
         self.cross_norm = nn.LayerNorm(width, eps=EPSILON)

@@ -1,12 +1,14 @@
 """`LightGenPipeline`: prompts to images with the diffusers interface."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
@@ -31,7 +33,7 @@ class LightGenPipeline(DiffusionPipeline):
     `sampling` holds the defaults of a call; they are saved with the pipeline.
     """
 
-    model_cpu_offload_seq = "text_encoder->transformer->vae"
+    model_cpu_offload_seq = "text_encoder->transformer->vae"  # type: ignore[assignment]
     _callback_tensor_inputs = ("tokens",)
 
     def __init__(
@@ -74,7 +76,7 @@ class LightGenPipeline(DiffusionPipeline):
         if "tokenizer" not in parts:
             parts["tokenizer"] = load_tokenizer(folder / "tokenizer")
         if "sampling" not in parts:
-            parts["sampling"] = cls.load_config(folder).get("sampling")
+            parts["sampling"] = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("sampling")
         return cls(**parts)
 
     @property

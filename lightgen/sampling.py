@@ -114,14 +114,17 @@ def generate_from_draws(
 ) -> Tensor:
     """As `generate_latents`, with the orders and every normal number from `draws`."""
     _refuse_wrong_solver(model, config)
+    if path not in ("fast", "reference"):
+        raise ValueError(f"path is {path!r}; valid: fast, reference")
     num_tokens = grid[0] * grid[1]
     counts = masked_counts(num_tokens, config.num_steps)
     was_training = model.training
     model.eval()  # dropout would make the two guidance halves disagree
     try:
-        trunk = {"fast": FastTrunk, "reference": ReferenceTrunk}[path](model, text, text_lengths, grid, config)
+        trunk_type = FastTrunk if path == "fast" else ReferenceTrunk
+        trunk = trunk_type(model, text, text_lengths, grid, config)
         solver = _solver(model, config)
-        predict_type = {"fast": FastPrediction, "reference": ReferencePrediction}[path]
+        predict_type = FastPrediction if path == "fast" else ReferencePrediction
         times = torch.tensor(solver.times, dtype=torch.float32).to(text.device, non_blocking=True)
         table = model.head.embed_times(times) if path == "fast" else times
         order = draws.orders(num_tokens)

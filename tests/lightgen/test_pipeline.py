@@ -54,13 +54,13 @@ def generators(*seeds):
 
 
 @pytest.mark.parametrize("attends", [True, False])
-def test_each_image_equals_the_one_made_alone(vae_folder, text_folder, attends):
+def test_each_image_equals_the_one_made_alone(vae_folder, text_folder, attends, relative_error):
     pipeline = make_pipeline(vae_folder, text_folder, attend_to_padding=attends)
     prompts = ["a red bench", "a photo of two dogs on the left", "a red bench"]
     together = pipeline(prompts, generator=generators(1, 2, 3), output_type="latent").images
     for image, prompt in enumerate(prompts):
         alone = pipeline(prompt, generator=generators(image + 1), output_type="latent").images
-        torch.testing.assert_close(alone[0], together[image], rtol=1e-4, atol=1e-5)
+        assert relative_error(alone[0], together[image]) < 2e-5
     assert not torch.allclose(together[0], together[2])
 
 
@@ -87,14 +87,15 @@ def test_other_sizes_and_shapes(pipeline, height, width):
     assert images[0].size == (width, height)
 
 
-def test_a_saved_pipeline_is_the_same_pipeline(pipeline, tmp_path):
+def test_a_saved_pipeline_is_the_same_pipeline(pipeline, tmp_path, relative_error):
     pipeline.save_pretrained(tmp_path / "out")
     again = LightGenPipeline.from_pretrained(tmp_path / "out")
     again.set_progress_bar_config(disable=True)
     assert again.sampling == SAMPLING
     arguments = {"generator": generators(3), "output_type": "latent"}
     expected = pipeline("a dog", **arguments).images
-    assert torch.equal(again("a dog", generator=generators(3), output_type="latent").images, expected)
+    found = again("a dog", generator=generators(3), output_type="latent").images
+    assert relative_error(found, expected) < 2e-5, "where the weights lie in memory may change the last digits"
 
 
 def test_a_callback_sees_every_step(pipeline):
