@@ -50,7 +50,7 @@ def distill(
         drawer = DiffusersTeacher.from_pretrained(teacher, device=_device(device), call=_json_pairs(call))
     else:
         drawer = ShardTeacher(teacher)
-    options = {"copies": copies, "seed": seed, "batch_size": batch_size, "shard_size": shard_size}
+    options: dict[str, Any] = {"copies": copies, "seed": seed, "batch_size": batch_size, "shard_size": shard_size}
     manifest = run(drawer, texts, out, **options, progress=_progress("images"))
     print(f"{manifest['num_samples']} images in {out}")
 
@@ -87,7 +87,12 @@ def prepare(
     tokenizer, text = ImageTokenizer.from_pretrained(vae), TextEncoder.from_pretrained(text_encoder, max_length)
     tokenizer.vae.to(_device(device))
     text.model.to(_device(device))
-    options = {"flips": flips, "keep_padding": keep_padding, "skip_bad": skip_bad, "batch_size": batch_size}
+    options: dict[str, Any] = {
+        "flips": flips,
+        "keep_padding": keep_padding,
+        "skip_bad": skip_bad,
+        "batch_size": batch_size,
+    }
     index = encode_dataset(dataset, out, tokenizer=tokenizer, text=text, **options, progress=_progress("shards"))
     facts = ", ".join(f"{index[name]} {name}" for name in ("num_samples", "num_captions", "truncated", "rejected"))
     print(f"{facts} in {out}")
@@ -121,8 +126,8 @@ def train(
 
     chosen = override(named(preset), _json_pairs(values))
     stop = _stop_on_signals()
-    components = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling}
-    options = {"weights": weights, "start": start, "stop": stop, "on_step": _rows(chosen.train.steps)}
+    components: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling}
+    options: dict[str, Any] = {"weights": weights, "start": start, "stop": stop, "on_step": _rows(chosen.train.steps)}
     _finish(run(chosen.train, chosen.model, latents, out, **components, **options), out)
 
 
@@ -170,7 +175,12 @@ def pairs(
 
         model = _needed("model", model)
         own = DiffusersTeacher.from_pretrained(model, device=_device(device), call=_json_pairs(call))
-        options = {"limit": limit, "batch_size": batch_size, "seed": seed, "identity": folder_identity(model)}
+        options: dict[str, Any] = {
+            "limit": limit,
+            "batch_size": batch_size,
+            "seed": seed,
+            "identity": folder_identity(model),
+        }
         path = made.teacher_pairs(_needed("dataset", dataset), own, out, **options, progress=_progress("pairs"))
     elif source == "ranked":
         results = _needed("results", results)
@@ -279,7 +289,7 @@ def convert(
     """
     from lightgen.convert import convert as run
 
-    sizes = {"heads": heads, "max_text_length": max_text_length, "patch_size": patch_size}
+    sizes: dict[str, Any] = {"heads": heads, "max_text_length": max_text_length, "patch_size": patch_size}
     config = run(checkpoint, out, weights=weights, **sizes)
     print(f"width {config.width}, depths {config.encoder_depth}/{config.decoder_depth}/{config.cross_depth} in {out}")
 
@@ -301,7 +311,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _device(name: str | None) -> str:
+def _device(name: str | None) -> Any:
     import torch
 
     return name or ("cuda" if torch.cuda.is_available() else "cpu")

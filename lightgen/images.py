@@ -21,7 +21,9 @@ def read_image(source: Path | bytes, where: str = "") -> Image.Image:
         # Pillow warns, then raises, above its own limit while it opens: both are our error.
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)
+            image: Image.Image = Image.open(
+                io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
+            )
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()

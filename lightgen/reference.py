@@ -51,7 +51,8 @@ class EncodedPairs:
 def encode_pairs(pairs: Sequence[Pair], pipeline: LightGenPipeline, *, batch_size: int = 64) -> EncodedPairs:
     """The pairs' images and prompts, encoded by the pipeline's own VAE and text encoder."""
     tokenizer = ImageTokenizer(pipeline.vae)
-    chosen, rejected = [], []
+    chosen: list[Tensor] = []
+    rejected: list[Tensor] = []
     stream = pair_images(pairs)
     while batch := list(itertools.islice(stream, batch_size)):
         _refuse_size(batch[0][0].size, pipeline.transformer.mar_config)

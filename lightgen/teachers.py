@@ -9,7 +9,7 @@ import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from PIL import Image
 
@@ -17,9 +17,6 @@ from lightgen.atomic import read_json
 from lightgen.images import read_image
 from lightgen.seeds import derive_seed
 from lightgen.shards import Sample, shard_paths, write_shards
-
-if TYPE_CHECKING:
-    from diffusers import DiffusionPipeline
 
 
 class Teacher(Protocol):
@@ -75,7 +72,7 @@ def distill(
 class DiffusersTeacher:
     """Any diffusers text-to-image pipeline folder; each image has its own CPU generator."""
 
-    def __init__(self, pipeline: DiffusionPipeline, name: str, call: Mapping[str, Any] | None = None):
+    def __init__(self, pipeline: Any, name: str, call: Mapping[str, Any] | None = None):
         self.pipeline, self.name, self.call = pipeline, name, dict(call or {})
 
     @classmethod
@@ -92,7 +89,7 @@ class DiffusersTeacher:
         return self.pipeline(prompt=list(captions), generator=generators, **self.call).images
 
 
-def load_pipeline(folder: Path) -> DiffusionPipeline:
+def load_pipeline(folder: Path) -> Any:
     """The pipeline in a local diffusers folder, ours or a diffusers one, in evaluation mode; nothing is fetched."""
     index = Path(folder) / "model_index.json"
     if not index.is_file():
