@@ -1,6 +1,7 @@
 """`python -m geneval VERB`: from prompts to a score, each verb one stage that can be run alone and again."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -251,6 +252,7 @@ VERBS: dict[str, Callable[..., None]] = {
 
 def main() -> None:
     """Run one verb; a user's mistake is one line on stderr and exit code 2."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the libraries' own bars would bury ours
     try:
         tyro.extras.subcommand_cli_from_dict(VERBS, prog="python -m geneval", description=__doc__)
     except (ValueError, OSError) as error:

@@ -68,10 +68,14 @@ def image_seed(seed: int, prompt: str, copy: int) -> int:
 
 def load_pipeline(name: str, device: str | None = None, dtype: str | None = None) -> Any:
     """A diffusers pipeline folder or name; a folder of another package's class is loaded with that class."""
+    import diffusers
     import torch
 
     kwargs: dict[str, Any] = {} if dtype is None else {"torch_dtype": getattr(torch, dtype)}
-    pipeline = _pipeline_class(Path(name)).from_pretrained(name, use_safetensors=True, **kwargs)
+    kind = _pipeline_class(Path(name))
+    if kind is diffusers.DiffusionPipeline:
+        kwargs["use_safetensors"] = True
+    pipeline = kind.from_pretrained(name, **kwargs)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device) if device else pipeline
 
