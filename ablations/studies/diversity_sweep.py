@@ -110,17 +110,17 @@ def _contrasts() -> list[Contrast]:
 # --- recipes: each section in full; at every scale all variants see the same number of samples -----------------------
 
 _MODEL: Mapping[str, Any] = {
-    "width": 96, "encoder_depth": 2, "decoder_depth": 2, "cross_depth": 2, "heads": 4, "mlp_ratio": 4.0,
+    "width": 96, "encoder_depth": 1, "decoder_depth": 2, "cross_depth": 2, "heads": 4, "mlp_ratio": 4.0,
     "text_depth": 1, "text_channels": 64, "max_text_length": 32,
     "vae_channels": 4, "vae_stride": 8, "patch_size": 2, "position_grid": 2,
-    "dropout": 0.0, "text_drop": 0.1, "head_depth": 3, "head_width": 192, "head_objective": "ddpm",
+    "dropout": 0.0, "text_drop": 0.1, "head_depth": 4, "head_width": 160, "head_objective": "flow",
     "diffusion_steps": 1000, "noise_copies": 4, "mask_mean": 1.0, "mask_std": 0.5, "mask_minimum": 0.25,
     "normalized_residual": False, "attend_to_padding": False,
 }  # fmt: skip
 _TRAIN: Mapping[str, Any] = {
-    "samples_seen": 130_000, "batch_size": 128, "learning_rate": 1e-3, "warmup_steps": 100, "schedule": "cosine",
+    "samples_seen": 120_000, "batch_size": 64, "learning_rate": 1e-3, "warmup_steps": 100, "schedule": "cosine",
     "weight_decay": 0.02, "beta1": 0.9, "beta2": 0.95, "clip_norm": 3.0, "ema_decay": 0.999, "ema_warmup": True,
-    "per_image_ratio": True, "log_every": 25, "save_every_seconds": 30.0, "precision": "fp32", "compile": False,
+    "per_image_ratio": False, "log_every": 25, "save_every_seconds": 30.0, "precision": "fp32", "compile": False,
 }  # fmt: skip
 _DPO: Mapping[str, Any] = {
     "beta": 500.0, "learning_rate": 5e-5, "warmup_steps": 10, "batch_size": 48, "steps": 100, "noise_draws": 4,
@@ -129,8 +129,8 @@ _DPO: Mapping[str, Any] = {
     "save_every_seconds": 30.0, "precision": "fp32",
 }  # fmt: skip
 _SAMPLING: Mapping[str, Any] = {
-    "num_steps": 4, "num_head_steps": 25, "guidance_scale": 3.0, "guidance_schedule": "constant",
-    "temperature": 1.0, "solver": "ddpm",
+    "num_steps": 4, "num_head_steps": 20, "guidance_scale": 3.0, "guidance_schedule": "constant",
+    "temperature": 1.0, "solver": "euler",
 }  # fmt: skip
 
 _CPU: Recipe = {
@@ -183,7 +183,8 @@ PAPER = override(
         "model.heads": 16, "model.text_depth": 6, "model.text_channels": 4096, "model.max_text_length": 128,
         "model.vae_channels": 16, "model.position_grid": 16, "model.dropout": 0.1, "model.head_depth": 8,
         "model.head_width": 1536, "model.mask_std": 0.25, "model.mask_minimum": 0.7, "model.normalized_residual": True,
-        "model.attend_to_padding": True, "train.samples_seen": 80_000_000, "train.batch_size": 2048,
+        "model.attend_to_padding": True, "model.head_objective": "ddpm", "sampling.solver": "ddpm",
+        "train.samples_seen": 80_000_000, "train.batch_size": 2048,
         "train.warmup_steps": 2000, "train.schedule": "constant", "train.ema_decay": 0.9999, "train.ema_warmup": False,
         "train.per_image_ratio": False, "train.learning_rate": 8e-4, "train.precision": "bf16",
         "preference.source": "teacher", "preference.prompts": 10_000, "dpo.steps": 2000,
