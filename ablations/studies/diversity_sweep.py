@@ -114,7 +114,7 @@ _MODEL: Mapping[str, Any] = {
     "text_depth": 1, "text_channels": 64, "max_text_length": 32,
     "vae_channels": 4, "vae_stride": 8, "patch_size": 2, "position_grid": 2,
     "dropout": 0.0, "text_drop": 0.1, "head_depth": 4, "head_width": 160, "head_objective": "flow",
-    "diffusion_steps": 1000, "noise_copies": 4, "mask_mean": 1.0, "mask_std": 0.5, "mask_minimum": 0.25,
+    "diffusion_steps": 1000, "noise_copies": 4, "mask_mean": 1.0, "mask_std": 5.0, "mask_minimum": 0.01,
     "normalized_residual": False, "attend_to_padding": False,
 }  # fmt: skip
 _TRAIN: Mapping[str, Any] = {
