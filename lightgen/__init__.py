@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from lightgen.mar import MAR, MARConfig, MARLoss
     from lightgen.masking import Draws, draw
     from lightgen.pipeline import LightGenPipeline
+    from lightgen.preference import PreferenceConfig, dpo_loss, train_dpo
     from lightgen.sampling import SamplingConfig, generate_latents
+    from lightgen.training import TrainConfig, train
 
 _MODULES = {
     "MAR": "mar",
@@ -20,10 +22,15 @@ _MODULES = {
     "LightGenPipeline": "pipeline",
     "MARConfig": "mar",
     "MARLoss": "mar",
+    "PreferenceConfig": "preference",
     "SamplingConfig": "sampling",
     "TextEncoder": "encoders",
+    "TrainConfig": "training",
+    "dpo_loss": "preference",
     "draw": "masking",
     "generate_latents": "sampling",
+    "train": "training",
+    "train_dpo": "preference",
 }
 
 __all__ = [
@@ -33,10 +40,15 @@ __all__ = [
     "LightGenPipeline",
     "MARConfig",
     "MARLoss",
+    "PreferenceConfig",
     "SamplingConfig",
     "TextEncoder",
+    "TrainConfig",
+    "dpo_loss",
     "draw",
     "generate_latents",
+    "train",
+    "train_dpo",
 ]
 
 

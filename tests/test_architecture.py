@@ -29,15 +29,16 @@ WITHOUT_TORCH = (
 )
 # Inside lightgen each file may import those of its own row and of the rows before it.
 LAYERS = (
-    ("config", "checkpoint"),
+    ("config", "checkpoint", "atomic", "seeds", "images"),
     ("blocks", "diffusion", "masking"),
     ("head",),
     ("mar",),
     ("sampling",),
     ("encoders", "pipeline"),
+    ("optimization", "processes", "resume"),
     ("shards", "latents"),
     ("teachers", "captions"),
-    ("pairs", "training", "preference"),
+    ("pairs", "training", "reference", "preference"),
     ("presets", "convert"),
     ("__main__",),
 )
@@ -48,14 +49,22 @@ def sources() -> list[str]:
 
 
 def imports(source: str) -> Iterator[str]:
-    """Every module that a file imports, anywhere in it; `from a import b` yields `a` and `a.b`."""
-    for node in ast.walk(ast.parse((ROOT / source).read_text())):
+    """Every module that a file imports when it runs, anywhere in it; `from a import b` yields `a` and `a.b`."""
+    for node in _running(ast.parse((ROOT / source).read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{source}:{node.lineno}: relative import"
             yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _running(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING`, which exist for the type checker alone."""
+    for node in ast.iter_child_nodes(tree):
+        if not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            yield node
+            yield from _running(node)
 
 
 @pytest.mark.parametrize("source", sources())
