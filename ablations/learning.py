@@ -76,7 +76,7 @@ def encode(work: Work) -> Facts:
 
 
 def _vendi(captions: Sequence[str], text: Any, limit: int = 2000) -> float:
-    """The Vendi score of the mean text features of up to `limit` captions, as often as the data set shows them."""
+    """The Vendi score of the centered mean text features of up to `limit` captions, as often as the data set shows them."""
     import numpy as np
 
     from benchmarks.quality.manifold import vendi
@@ -86,6 +86,7 @@ def _vendi(captions: Sequence[str], text: Any, limit: int = 2000) -> float:
     features, lengths = text(unique)
     kept = (np.arange(features.shape[1]) < lengths.numpy()[:, None])[..., None]
     means = (features.float().cpu().numpy() * kept).sum(1) / kept.sum(1)
+    means = means - means.mean(0)  # what all captions share ("a photo of") would make every pair look alike
     return float(vendi(means[[unique.index(prompt) for prompt in prompts]]))
 
 

@@ -36,6 +36,7 @@ def test_one_sample_goes_through_all_stages(study) -> None:
     from lightgen.pairs import read_pairs
     from lightgen.pipeline import LightGenPipeline
     from lightgen.shards import read_shards
+    from reports import read_record
 
     # 1 teach: a picture with its caption, which the world's grammar reads back
     first = next(iter(read_shards(stage(study, "teach") / "dataset")))
@@ -63,5 +64,6 @@ def test_one_sample_goes_through_all_stages(study) -> None:
     record = json.loads((study / "cells" / CELL / "result.json").read_text())
     assert record["status"] == "complete"
     assert any(name.startswith("fid[icon-clip") for name in record["metrics"])
+    assert read_record(study / "cells" / CELL / "result.json").status == "complete"
     # 8 report: the picture's prompt is in the page
     assert row["prompt"] in (study / "report" / "index.html").read_text()

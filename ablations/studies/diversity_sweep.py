@@ -123,7 +123,7 @@ _TRAIN: Mapping[str, Any] = {
     "per_image_ratio": False, "log_every": 25, "save_every_seconds": 30.0, "precision": "fp32", "compile": False,
 }  # fmt: skip
 _DPO: Mapping[str, Any] = {
-    "beta": 500.0, "learning_rate": 5e-5, "warmup_steps": 10, "batch_size": 48, "steps": 100, "noise_draws": 4,
+    "beta": 200.0, "learning_rate": 5e-5, "warmup_steps": 10, "batch_size": 48, "steps": 160, "noise_draws": 4,
     "draws_per_pair": 16, "kind": "sigmoid", "dpop": 0.0, "sft": 0.0, "train": "all", "reference": "precomputed",
     "max_winner_drift": 0.2, "weight_decay": 0.0, "beta1": 0.9, "beta2": 0.95, "clip_norm": 1.0, "log_every": 5,
     "save_every_seconds": 30.0, "precision": "fp32",
@@ -143,7 +143,7 @@ _CPU: Recipe = {
     "model": _MODEL,
     "train": _TRAIN,
     "preference": {
-        "enabled": False, "source": "own", "prompts": 120, "copies": 8, "per_prompt": 2, "min_gap": 0.1,
+        "enabled": False, "source": "own", "prompts": 240, "copies": 8, "per_prompt": 3, "min_gap": 0.1,
     },
     "dpo": _DPO,
     "sampling": _SAMPLING,
