@@ -87,12 +87,19 @@ def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor, num_steps: int = 
 
 
 def learned_range_loss(
-    prediction: Tensor, clean: Tensor, noise: Tensor, timesteps: Tensor, num_steps: int = 1000
+    prediction: Tensor,
+    clean: Tensor,
+    noise: Tensor,
+    timesteps: Tensor,
+    num_steps: int = 1000,
+    *,
+    likelihood_everywhere: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Squared error of epsilon, and the variational-bound term in bits; both averaged over channels, shape (...,).
 
     `prediction` (..., 2D): epsilon, then the variance's position between its bounds in [-1, 1]. The bound trains the
     variance alone: epsilon is detached in it (Nichol and Dhariwal 2021, section 3.1, L_hybrid without its 0.001).
+    `likelihood_everywhere` computes the last step's likelihood at every step, as the release does, before choosing.
     """
     channels = clean.shape[-1]
     epsilon, position = prediction.float().split(channels, dim=-1)
@@ -106,6 +113,9 @@ def learned_range_loss(
     divergence = low - log_variance
     bound = 0.5 * (divergence.exp() - divergence - 1 + mean_difference.square() * torch.exp(-log_variance))
     variational = bound.mean(-1) / math.log(2)
+    if likelihood_everywhere:
+        likelihood = _discretized_log_likelihood(clean, -mean_difference, log_variance / 2).mean(-1) / math.log(2)
+        return squared, torch.where(timesteps == 0, -likelihood, variational)
     first = (timesteps == 0).nonzero(as_tuple=True)  # the last denoising step is scored by its likelihood
     if first[0].numel():
         likelihood = _discretized_log_likelihood(clean[first], -mean_difference[first], log_variance[first] / 2)

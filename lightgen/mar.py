@@ -195,6 +195,32 @@ class MAR(ModelMixin, ConfigMixin):
         z = self.cross(x, self.positions(self.cross_positions, grid), aligned, key_mask, layout.masked)
         return self.head_loss(tokens, z, draws, layout)
 
+    def reference_loss(self, latents: Tensor, text: Tensor, text_lengths: Tensor, draws: Draws) -> MARLoss:
+        """What `forward` gives without dropout, computed as the release does (models/fluid_arbitrary.py:299-305): every
+        token through the last decoder block, the cross stack and the head, each noise copy on its own, masked last."""
+        tokens = self.patchify(latents)
+        grid = self.token_grid(latents)
+        aligned, key_mask = self.align_text(text, text_lengths)
+        aligned = torch.where(draws.text_dropped[:, None, None], self.null_text, aligned)
+        layout = mask_layout(draws)
+        encoded = self.encode(tokens, self.positions(self.encoder_positions, grid), layout)
+        x = self.decode(encoded, self.positions(self.decoder_positions, grid), layout)
+        z = self.cross(x, self.positions(self.cross_positions, grid), aligned, key_mask, None)
+        config, copies = self.mar_config, len(draws.noise)
+        clean, z = tokens.float().expand_as(draws.noise), z.expand(copies, *z.shape)
+        variational = None
+        if config.head_objective == "flow":
+            noisy = flow_noised(clean, draws.noise, draws.timesteps)
+            prediction = self.head(noisy, draws.timesteps * FLOW_TIME_SCALE, z)
+            squared = (prediction.float() - (draws.noise - clean)).square().mean(-1)
+        else:
+            noisy = add_noise(clean, draws.noise, draws.timesteps, config.diffusion_steps)
+            prediction = self.head(noisy, draws.timesteps, z)
+            squared, variational = learned_range_loss(
+                prediction, clean, draws.noise, draws.timesteps, config.diffusion_steps, likelihood_everywhere=True
+            )
+        return _reduce(squared, variational, draws.mask)
+
     def patchify(self, latents: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, N, D): tokens row by row, channels slowest within a token."""
         patch = self.mar_config.patch_size

@@ -62,14 +62,16 @@ def test_every_tensor_of_the_trunk_equals_the_recording(golden, relative_error):
             assert relative_error(value, tensors[name]) < 2e-5, (case, name)
 
 
-def test_loss_and_every_gradient_equal_the_recording(golden, relative_error):
+@pytest.mark.parametrize("path", ["fast", "reference"])
+def test_loss_and_every_gradient_equal_the_recording(golden, relative_error, path):
     model = golden.model()
+    loss = model if path == "fast" else model.reference_loss
     parameters = dict(model.named_parameters())
     for case in golden.cases:
         tensors = {name.removeprefix(f"{case}."): value for name, value in golden.tensors.items()}
         lengths = torch.full((len(tensors["text"]),), tensors["text"].shape[1])
         model.zero_grad()
-        result = model(tensors["latents"], tensors["text"], lengths, golden.draws(case))
+        result = loss(tensors["latents"], tensors["text"], lengths, golden.draws(case))
         result.loss.backward()
         assert relative_error(result.loss.detach(), tensors["loss"]) < 2e-5
         assert relative_error(result.mse.detach(), tensors["mse"]) < 2e-5
@@ -123,6 +125,27 @@ def test_ragged_masks_give_what_each_image_gives_alone():
         torch.testing.assert_close(alone.errors[0], whole.errors[image])
     whole.loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("objective", ["ddpm", "flow"])
+@pytest.mark.parametrize("quirks", [True, False])
+@pytest.mark.parametrize("per_image_ratio", [True, False])
+def test_the_fast_loss_and_gradients_are_the_reference_path_s(objective, quirks, per_image_ratio):
+    model = make_model(head_objective=objective, normalized_residual=quirks, attend_to_padding=quirks, text_drop=0.5)
+    latents, text, lengths, draws = make_batch(model, batch=4, per_image_ratio=per_image_ratio)
+    if objective == "ddpm":
+        draws.timesteps[0, :, :3] = 0  # scored by their likelihood
+    results, gradients = [], []
+    for loss in (model, model.reference_loss):
+        model.zero_grad()
+        results.append(loss(latents, text, lengths, draws))
+        results[-1].loss.backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    for fast, reference in zip(*results):
+        torch.testing.assert_close(fast, reference, rtol=2e-5, atol=1e-6)
+    assert gradients[0].keys() == gradients[1].keys()
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-5)
 
 
 def test_policy_and_reference_with_equal_weights_have_equal_errors():
