@@ -125,8 +125,10 @@ def keep(detections: Mapping[str, Rows], options: Options, tag: str) -> dict[str
     threshold = float(np.float32(options.score_threshold(tag)))
     kept: dict[str, list[int]] = {}
     for name, rows in detections.items():
-        scores = array("f", [row[4] for row in rows]).tolist()
+        scores = [row[4] for row in rows]
+        # Rounding keeps order and the threshold is a float32: what is not above it now is not afterwards either.
         if scores and max(scores) > threshold:
+            scores = array("f", scores).tolist()
             order = [i for i in confidence_order(scores) if scores[i] > threshold][: options.max_objects]
             if options.max_overlap != 1:
                 order = _without_overlaps(order, [_float32_row(row) for row in rows], options.max_overlap)
