@@ -41,7 +41,9 @@ def reference(work: Work) -> Facts:
 
     shards = work.recipe["data"]["shards"]
     facts = {} if shards else _draw(work, work.recipe["evaluation"]["seed"] + 1)
-    images = Path(shards) / "reference" if shards else work.out / "images"
+    images = work.out / "images"
+    if shards and not images.exists():
+        images.symlink_to((Path(shards) / "reference").resolve(), target_is_directory=True)
     network = load_extractor(component(work, "clip"), name=work.recipe["quality"]["extractor"])
     extract(images, network, work.out / "features.safetensors")
     return facts
@@ -83,7 +85,7 @@ def judge(work: Work) -> Facts:
 
 
 def quality(work: Work) -> Facts:
-    """quality.json: FID and its kin against the reference, and the CLIP score."""
+    """quality.json: FID and its kin against the reference, the CLIP score, and detail."""
     from benchmarks.quality.measure import measure
 
     clip = component(work, "clip")

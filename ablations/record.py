@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ablations.cells import Cell
-from ablations.store import Store, write_json
+from ablations.store import Store, read_json, write_json
 from ablations.suite import evaluation_prompts, shown_prompts, split_by_prompt
 from geneval.scores import format_results, read_results
 from geneval.statistics import summarize
@@ -36,7 +36,9 @@ def write_record(folder: Path, cell: Cell, store: Store, plan: Mapping[str, Any]
     if "judge" in facts:
         judged, found = _verdicts(folder, cell, store, facts)
         metrics, items = metrics | judged, items | found
-    metrics |= facts["quality"]["facts"]["metrics"] if "quality" in facts else {}
+    if "quality" in facts:
+        measured, found = _quality(folder, cell, store, facts)
+        metrics, items = metrics | measured, items | found
     status, reason = _status(cell, facts)
     result = {
         "schema": SCHEMA,
@@ -94,6 +96,18 @@ def _verdicts(
     metrics = _geneval_metrics(rows, splits, _version(step.recipe, facts["judge"]))
     names = {"geneval": "results.jsonl", "prompts": "prompts.json", "samples": "samples.json"}
     return metrics, names
+
+
+def _quality(
+    folder: Path, cell: Cell, store: Store, facts: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The quality metrics; quality.json with what their plots need: FID by N with its limit, and power spectra."""
+    step = cell.step("quality")
+    assert step is not None
+    measured = read_json(store.folder(step) / "quality.json")
+    curves = {name: measured[name] for name in ("fid_by_n", "fid_infinity", "spectrum") if measured.get(name)}
+    write_json(folder / "quality.json", curves)
+    return facts["quality"]["facts"]["metrics"], {"quality": "quality.json"}
 
 
 def _inside(filename: str) -> str:

@@ -92,7 +92,7 @@ STAGES: Mapping[str, Stage] = {
     ),
     "reference": Stage(
         function=judging.reference,
-        version=1,
+        version=2,
         sections=(*_ASKED, "data.shards", "quality.extractor"),
         components=("clip",),
     ),
@@ -105,7 +105,7 @@ STAGES: Mapping[str, Stage] = {
     ),
     "quality": Stage(
         function=judging.quality,
-        version=1,
+        version=2,
         sections=("quality.extractor",),
         components=("clip",),
     ),

@@ -83,18 +83,20 @@ def extract_statistics(
     batch_size: int = 64,
     device: str | None = None,
     limit: int | None = None,
+    skip_corrupt: bool = False,
 ) -> Statistics:
     """Mean and covariance alone; memory does not grow with the number of images."""
     entries, network = list_images(images, limit), _loaded(extractor, name, weights, device)
-    moments, digest, containers = Moments(), hashlib.sha256(), set()
+    moments, digest, containers, skipped = Moments(), hashlib.sha256(), set(), 0
     for start in range(0, len(entries), _PART):
         part = _extract_part(entries[start : start + _PART], network, batch_size)
-        _refuse_corrupt([part], len(entries), images, skip_corrupt=False)
+        _refuse_corrupt([part], len(entries), images, skip_corrupt)
+        skipped += len(part.corrupt)
         moments.update(part.values)
         digest.update("".join(part.digests).encode())
         containers.update(part.containers)
-    meta = {"extractor": network.identity, "images": digest.hexdigest(), "containers": sorted(containers), "skipped": 0}
-    return moments.statistics(meta)
+    described = {"images": digest.hexdigest(), "containers": sorted(containers), "skipped": skipped}
+    return moments.statistics({"extractor": network.identity, **described})
 
 
 def save_features(features: Features, path: Path) -> Path:

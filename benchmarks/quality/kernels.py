@@ -1,10 +1,12 @@
 """Kernel distances between feature sets: KID (Binkowski et al. 2018) and CMMD (Jayasumana et al. 2024), in float64."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 _ROWS = 2048  # rows of a kernel matrix held at a time
+_NONE = np.zeros(0, dtype=int)
 
 
 class Estimate(NamedTuple):
@@ -25,23 +27,71 @@ class _Sums(NamedTuple):
     diagonal_b: np.ndarray
 
 
-def kid(a: np.ndarray, b: np.ndarray) -> Estimate:
+def kid(
+    a: np.ndarray, b: np.ndarray, *, clusters_a: Sequence | None = None, clusters_b: Sequence | None = None
+) -> Estimate:
     """Unbiased squared MMD of all samples under the cubic kernel (x.y/D + 1)^3, with its jackknife standard error.
 
-    It may be negative: two samples of one distribution give 0 on average.
+    It may be negative: two samples of one distribution give 0 on average. Images that share a prompt are not
+    independent: `clusters_a` and `clusters_b` name each image's prompt, and whole prompts are left out then, from both
+    sides at once where these hold the same prompts. A bootstrap would compare an image drawn twice with itself.
     """
     a, b = _checked(a, b)
     sums = _kernel_sums(a, b, _polynomial(a.shape[1]))
     m, n = len(a), len(b)
     total_a, total_b, total_across = sums.within_a.sum(), sums.within_b.sum(), sums.across_a.sum()
     value = _unbiased(total_a, total_b, total_across, m, n)
-    if min(m, n) < 3:
-        return Estimate(value, float("nan"))
-    # Each leave-one-out value follows from the row sums alone.
-    without_a = _unbiased(total_a - 2 * sums.within_a, total_b, total_across - sums.across_a, m - 1, n)
-    without_b = _unbiased(total_a, total_b - 2 * sums.within_b, total_across - sums.across_b, m, n - 1)
-    variance = (m - 1) * np.var(without_a) + (n - 1) * np.var(without_b)
-    return Estimate(float(value), float(np.sqrt(variance)))
+    if clusters_a is None and clusters_b is None:
+        if min(m, n) < 3:
+            return Estimate(float(value), float("nan"))
+        # Each leave-one-out value follows from the row sums alone.
+        without_a = _unbiased(total_a - 2 * sums.within_a, total_b, total_across - sums.across_a, m - 1, n)
+        without_b = _unbiased(total_a, total_b - 2 * sums.within_b, total_across - sums.across_b, m, n - 1)
+        variance = (m - 1) * np.var(without_a) + (n - 1) * np.var(without_b)
+        return Estimate(float(value), float(np.sqrt(variance)))
+    groups_a, groups_b = _groups(clusters_a, m), _groups(clusters_b, n)
+    if clusters_a is not None and clusters_b is not None and groups_a.keys() == groups_b.keys():
+        left_out = [[(groups_a[name], groups_b[name]) for name in groups_a]]
+    else:
+        left_out = [[(rows, _NONE) for rows in groups_a.values()], [(_NONE, rows) for rows in groups_b.values()]]
+    return Estimate(float(value), _jackknife(a, b, sums, left_out))
+
+
+def _groups(clusters: Sequence | None, count: int) -> dict[object, np.ndarray]:
+    """Rows of each cluster; every row is its own where none are given."""
+    names = list(range(count)) if clusters is None else list(clusters)
+    if len(names) != count:
+        raise ValueError(f"{len(names)} prompts were given for {count} images; give one an image")
+    rows: dict[object, list[int]] = {}
+    for row, name in enumerate(names):
+        rows.setdefault(name, []).append(row)
+    return {name: np.array(found) for name, found in rows.items()}
+
+
+def _jackknife(a: np.ndarray, b: np.ndarray, sums: _Sums, left_out: list[list[tuple[np.ndarray, np.ndarray]]]) -> float:
+    """Standard error of KID from leaving out clusters; the lists' variances add up. NaN where too few are left."""
+    kernel = _polynomial(a.shape[1])
+    m, n = len(a), len(b)
+    total_a, total_b, total_across = sums.within_a.sum(), sums.within_b.sum(), sums.across_a.sum()
+    variance = 0.0
+    for clusters in left_out:
+        values = []
+        for i, j in clusters:
+            if m - len(i) < 2 or n - len(j) < 2:
+                return float("nan")
+            # Sums over pairs of which at least one is left out: pairs with both in the cluster are counted twice.
+            within_a = 2 * sums.within_a[i].sum() - _off_diagonal(a[i], kernel)
+            within_b = 2 * sums.within_b[j].sum() - _off_diagonal(b[j], kernel)
+            across = sums.across_a[i].sum() + sums.across_b[j].sum() - kernel(a[i], b[j]).sum()
+            totals = total_a - within_a, total_b - within_b, total_across - across
+            values.append(_unbiased(*totals, m - len(i), n - len(j)))
+        variance += (len(values) - 1) * float(np.var(values))
+    return float(np.sqrt(variance))
+
+
+def _off_diagonal(values: np.ndarray, kernel) -> float:
+    block = kernel(values, values)
+    return float(block.sum() - np.trace(block))
 
 
 def kid_subsets(a, b, *, num_subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> Estimate:

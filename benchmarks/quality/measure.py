@@ -1,6 +1,8 @@
 """All quality metrics of one set of images against a reference, in the record form that reports read."""
 
+import hashlib
 import json
+import re
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -15,10 +17,12 @@ from benchmarks.quality.clip_model import ClipModel, load_clip
 from benchmarks.quality.clip_score import clip_scores_from_features, score_entry
 from benchmarks.quality.extractors import Extractor, clip_extractor, default_device, load_extractor
 from benchmarks.quality.features import Features, extract, load_features, require_same_extractor
-from benchmarks.quality.images import list_images, prompts_of
+from benchmarks.quality.images import ImageEntry, list_images, prompts_of
 from benchmarks.quality.moments import write_atomically
+from benchmarks.quality.spectrum import compare_details, detail_of
 
 _NORMAL_95 = 1.959964
+_GENEVAL_ID = re.compile(r"(\d{5,})/samples/[^/]+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +31,11 @@ class _Subject:
 
     generated: Features
     reference: Features
-    label: str | None
+    label: str
 
     def name(self, metric: str) -> str:
-        """Metric, extractor and N, as in fid[icon-clip,n=1000]; named references and skipped images are added."""
-        parts = [self.generated.meta["extractor"]["name"], f"n={len(self.generated.values)}"]
-        parts += [f"ref={self.label}"] if self.label else []
+        """Metric, extractor, N and reference, as in fid[icon-clip,n=1000,ref=523a1194]; and how many were left out."""
+        parts = [self.generated.meta["extractor"]["name"], f"n={len(self.generated.values)}", f"ref={self.label}"]
         skipped = self.generated.meta["skipped"] + self.reference.meta["skipped"]
         return f"{metric}[{','.join(parts + ([f'skipped={skipped}'] if skipped else []))}]"
 
@@ -62,10 +65,12 @@ def measure(
     limit: int | None = None,
     skip_corrupt: bool = False,
 ) -> dict[str, Any]:
-    """{"metrics": {name: {value, ci, n, clusters?, higher_is_better, version}}, "warnings", "fid_by_n", "clip_scores"}.
+    """{"metrics": {name: {value, ci, n, clusters?, higher_is_better, version}}, "warnings", "fid_by_n", ...}.
 
     Either side may be images or a features file. `clip` adds the CLIP score where every image has a prompt (a GenEval
-    folder, shards, or `captions`). `out` keeps the features and quality.json; without it nothing is written.
+    folder, shards, or `captions`). Detail is compared where both sides' images are there: a features file's lie in
+    images/ beside it. `reference_name` replaces the hash of the reference's images in the names. `out` keeps the
+    features and quality.json; without it nothing is written.
     """
     network, model = _load(extractor, name, clip, weights, device)
     settings = {"batch_size": batch_size, "limit": limit, "skip_corrupt": skip_corrupt}
@@ -79,6 +84,7 @@ def measure(
             same = network.implementation == "open_clip" and model.weights == network.weights
             images = ours if same else _clip_features(generated, model, folder, settings)
             result["metrics"] |= _clip_metric(result, images, _prompts(generated, captions, images.ids), model)
+    _add_detail(result, (generated, ours), (reference, theirs))
     result["warnings"] += [str(item.message) for item in caught]
     if out:
         write_atomically(Path(out) / "quality.json", (json.dumps(result, indent=1) + "\n").encode())
@@ -88,25 +94,75 @@ def measure(
 def compare(generated: Features, reference: Features, *, reference_name: str | None = None) -> dict[str, Any]:
     """The metrics that need features alone."""
     require_same_extractor(generated.meta, reference.meta)
-    subject = _Subject(generated=generated, reference=reference, label=reference_name)
+    label = reference_name or reference.meta["images"][:8]
+    subject = _Subject(generated=generated, reference=reference, label=label)
     a, b = generated.values, reference.values
     metrics = {subject.name("fid"): _entry(frechet.fid(a, b), len(a), False, subject.version("frechet float64"))}
-    by_n = []
+    by_n, infinity = [], None
     if len(a) >= 20:
         limit = frechet.fid_infinity(a, b)
         by_n = [[size, distance] for size, distance in zip(limit.sizes, limit.distances)]
+        infinity = {"value": limit.value, "stderr": limit.stderr}
         metrics[subject.name("fid_infinity")] = _entry(
             limit.value, len(a), False, subject.version("line in 1/N, 8 sizes from N/5, seed 0"), stderr=limit.stderr
         )
-    estimate = kernels.kid(a, b)
-    metrics[subject.name("kid")] = _entry(
-        estimate.value, len(a), False, subject.version("cubic, unbiased, all samples"), stderr=estimate.stderr
-    )
+    metrics[subject.name("kid")] = _kid(subject)
     metrics[subject.name("cmmd")] = _entry(
         kernels.cmmd(a, b), len(a), False, subject.version("sigma 10, biased, x1000")
     )
     metrics |= _manifold_metrics(subject, a, b)
-    return {"metrics": metrics, "warnings": _container_warning(generated, reference), "fid_by_n": by_n}
+    found = {"metrics": metrics, "warnings": _container_warning(generated, reference)}
+    return found | {"fid_by_n": by_n, "fid_infinity": infinity}
+
+
+def _kid(subject: _Subject) -> dict[str, Any]:
+    """KID with an interval over prompts where the ids tell which images share one, else over images."""
+    ours, theirs = subject.generated, subject.reference
+    prompts = [_prompt_folders(side.ids) for side in (ours, theirs)]
+    estimate = kernels.kid(ours.values, theirs.values, clusters_a=prompts[0], clusters_b=prompts[1])
+    over = "images" if prompts == [None, None] else "prompts"
+    version = subject.version(f"cubic, unbiased, all samples; interval=jackknife over {over}")
+    entry = _entry(estimate.value, len(ours.values), False, version, stderr=estimate.stderr)
+    return entry | ({"clusters": len(set(prompts[0]))} if prompts[0] else {})
+
+
+def _prompt_folders(ids: Sequence[str]) -> list[str] | None:
+    """Each image's prompt folder in GenEval's layout; None in others, whose ids do not tell the prompt."""
+    found = [_GENEVAL_ID.fullmatch(image) for image in ids]
+    return [match[1] for match in found if match] if all(found) else None
+
+
+def _add_detail(result: dict[str, Any], *sides: tuple[Path, Features]) -> None:
+    """The detail metrics and spectra, where both sides' images are there and of one size; else a warning."""
+    entries = [found for source, features in sides if (found := _measured_images(Path(source), features))]
+    if len(entries) < len(sides):
+        result["warnings"].append("detail was not measured: it needs the images themselves on both sides")
+        return
+    try:
+        found = compare_details(*map(detail_of, entries))
+    except ValueError as error:
+        result["warnings"].append(f"detail was not measured: {error}")
+        return
+    result["metrics"] |= found["metrics"]
+    result["spectrum"] = found["spectrum"]
+
+
+def _measured_images(source: Path, features: Features) -> list[ImageEntry] | None:
+    """The images behind the features; for a features file those in images/ beside it, if they are the very same."""
+    is_file = source.suffix == ".safetensors"
+    folder = source.with_name("images") if is_file else source
+    if not folder.exists():
+        return None
+    ids = set(features.ids)
+    entries = [entry for entry in list_images(folder) if entry.id in ids]
+    if is_file and _digest(entries) != features.meta["images"]:
+        return None
+    return entries
+
+
+def _digest(entries: Sequence[ImageEntry]) -> str:
+    """The hash that a features file keeps of its images."""
+    return hashlib.sha256("".join(hashlib.sha256(entry.read()).hexdigest() for entry in entries).encode()).hexdigest()
 
 
 def _manifold_metrics(subject: _Subject, a: np.ndarray, b: np.ndarray) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Fine detail of images: radial power spectrum and Laplacian variance, against a reference."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.images import decode_image, list_images
+from benchmarks.quality.images import ImageEntry, decode_image, list_images
 from benchmarks.quality.moments import write_atomically
 
 
@@ -70,29 +70,37 @@ def laplacian_variance(luminance: np.ndarray) -> float:
 def compare_detail(
     generated: Path, reference: Path, *, limit: int | None = None, plot: Path | None = None
 ) -> dict[str, Any]:
-    """{"metrics": spectrum_gap and laplacian_gap in the record form, "spectrum": the curves}.
+    """What compare_details says of two folders of images or shards; `plot` draws the spectra."""
+    ours, theirs = (detail_of(list_images(source, limit)) for source in (generated, reference))
+    result = compare_details(ours, theirs)
+    if plot:
+        _plot(ours, theirs, plot)
+    return result
+
+
+def detail_of(entries: Sequence[ImageEntry]) -> Detail:
+    return detail(decode_image(entry.read(), entry.id) for entry in entries)
+
+
+def compare_details(ours: Detail, theirs: Detail) -> dict[str, Any]:
+    """{"metrics": detail/spectrum_gap and detail/laplacian_gap in the record form, "spectrum": the curves}.
 
     A gap is the size of a log2 ratio to the reference: 0 is equal detail, 1 is twice or half of it. The spectrum's is
     averaged over the upper half of the frequencies.
     """
-    ours, theirs = (_detail_of(source, limit) for source in (generated, reference))
     if ours.size != theirs.size:
         raise ValueError(f"images of {ours.size} and {theirs.size} px have different spectra; resize one set first")
     upper = ours.frequencies >= 0.25
     # The floor, far below one grey level's rounding noise, keeps flat images finite.
     ratio = np.log2((ours.power + 1e-6) / (theirs.power + 1e-6))
     sharpness = np.log2((ours.laplacian.mean() + 1e-6) / (theirs.laplacian.mean() + 1e-6))
-    count, version = (
-        len(ours.laplacian),
-        f"luminance, log2; ref n={len(theirs.laplacian)}; {ours.size[0]}x{ours.size[1]}",
-    )
-    if plot:
-        _plot(ours, theirs, plot)
+    count = len(ours.laplacian)
+    version = f"luminance, log2; ref n={len(theirs.laplacian)}; {ours.size[0]}x{ours.size[1]}"
     entry = {"ci": None, "n": count, "higher_is_better": False, "version": version}
     return {
         "metrics": {
-            f"spectrum_gap[n={count}]": {"value": float(np.abs(ratio[upper]).mean()), **entry},
-            f"laplacian_gap[n={count}]": {"value": float(abs(sharpness)), **entry},
+            f"detail/spectrum_gap[n={count}]": {"value": float(np.abs(ratio[upper]).mean()), **entry},
+            f"detail/laplacian_gap[n={count}]": {"value": float(abs(sharpness)), **entry},
         },
         "spectrum": {
             "frequencies": ours.frequencies.tolist(),
@@ -101,10 +109,6 @@ def compare_detail(
             "laplacian": [float(ours.laplacian.mean()), float(theirs.laplacian.mean())],
         },
     }
-
-
-def _detail_of(source: Path, limit: int | None) -> Detail:
-    return detail(decode_image(entry.read(), entry.id) for entry in list_images(source, limit))
 
 
 def _hann(length: int) -> np.ndarray:

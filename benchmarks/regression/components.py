@@ -1,6 +1,7 @@
 """A VAE and a T5 whose weights follow from this file: exact pooling, and seeded random features."""
 
 from pathlib import Path
+from typing import Any
 
 TEXT_CHANNELS = 32
 VAE_STRIDE = 4
@@ -20,7 +21,7 @@ def write_vae(folder: Path) -> Path:
     import torch
     from diffusers import AutoencoderKL
 
-    vae = AutoencoderKL(
+    vae: Any = AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 3,
         up_block_types=("UpDecoderBlock2D",) * 3,
         block_out_channels=(8, 8, 8),

@@ -130,7 +130,8 @@ def _generate(root: Path, pipeline: LightGenPipeline) -> list:
         (folder / "samples").mkdir(parents=True)
         (folder / "metadata.jsonl").write_text(json.dumps(metadata) + "\n", encoding="utf-8")
         generators = [torch.Generator().manual_seed(100 * index + copy) for copy in range(COPIES)]
-        for copy, image in enumerate(pipeline([metadata["prompt"]] * COPIES, generator=generators).images):
+        output: Any = pipeline([metadata["prompt"]] * COPIES, generator=generators)
+        for copy, image in enumerate(output.images):
             name = f"{index:05d}/samples/{copy:05d}.png"
             image.save(root / name)
             images.append(image)

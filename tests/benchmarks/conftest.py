@@ -44,7 +44,7 @@ def write_clip(folder, seed):
     return folder
 
 
-def picture(seed: int, size: int = 32) -> Image.Image:
+def draw_picture(seed: int, size: int = 32) -> Image.Image:
     """A colored square on a grey ground with a little noise."""
     generator = np.random.default_rng(seed)
     pixels = np.full((size, size, 3), 128) + generator.normal(0, 8, (size, size, 3))
@@ -54,11 +54,17 @@ def picture(seed: int, size: int = 32) -> Image.Image:
 
 
 @pytest.fixture(scope="session")
+def picture():
+    """The drawing function: tests are imported by path and cannot import this file."""
+    return draw_picture
+
+
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory):
     """A flat folder of 40 PNG files."""
     folder = tmp_path_factory.mktemp("pictures")
     for index in range(40):
-        picture(index).save(folder / f"{index:03d}.png")
+        draw_picture(index).save(folder / f"{index:03d}.png")
     return folder
 
 
@@ -72,5 +78,5 @@ def geneval_folder(tmp_path_factory):
         prompt = {"tag": "single_object", "prompt": f"a photo of {index} squares"}
         (samples.parent / "metadata.jsonl").write_text(json.dumps(prompt) + "\n")
         for copy in range(2):
-            picture(100 + 2 * index + copy).save(samples / f"{copy:05d}.png")
+            draw_picture(100 + 2 * index + copy).save(samples / f"{copy:05d}.png")
     return root

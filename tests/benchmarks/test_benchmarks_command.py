@@ -8,6 +8,7 @@ import time
 import pytest
 
 from benchmarks.__main__ import PARTS, QUALITY, main
+from benchmarks.quality.features import load_features
 
 
 def test_verbs_are_frozen():
@@ -31,9 +32,11 @@ def test_features_then_fid_then_measure(pictures, clip_folder, tmp_path, capsys)
     assert main(["quality", "features", str(pictures), *common, "--out", str(out)]) == 0
     assert main(["quality", "features", str(pictures), *common, "--out", str(statistics), "--statistics"]) == 0
     assert main(["quality", "fid", str(out), str(statistics)]) == 0
-    assert "fid[icon-clip,n=40,ref_n=40] = 0.000000" in capsys.readouterr().out.replace("-0.0", "0.0")
+    label = load_features(out).meta["images"][:8]
+    printed = capsys.readouterr().out.replace("-0.0", "0.0")
+    assert f"fid[icon-clip,n=40,ref={label},ref_n=40] = 0.000000" in printed
     assert main(["quality", "measure", str(pictures), str(out), *common, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["metrics"]["kid[icon-clip,n=40]"]["n"] == 40
+    assert json.loads(capsys.readouterr().out)["metrics"][f"kid[icon-clip,n=40,ref={label}]"]["n"] == 40
 
 
 def test_clip_score_keeps_a_row_an_image(geneval_folder, clip_folder, tmp_path, capsys):

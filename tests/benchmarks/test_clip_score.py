@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import picture
 
 from benchmarks.quality.clip_model import load_clip
 from benchmarks.quality.clip_score import bootstrap_mean, clip_scores, is_truncated, score_images
@@ -13,7 +12,7 @@ def clip(clip_folder):
     return load_clip(clip_folder)
 
 
-def test_is_the_cosine_of_the_two_embeddings(clip):
+def test_is_the_cosine_of_the_two_embeddings(clip, picture):
     import torch
 
     images, prompts = [picture(0), picture(1)], ["a red square", "a blue square"]
@@ -25,14 +24,14 @@ def test_is_the_cosine_of_the_two_embeddings(clip):
     np.testing.assert_allclose(clip_scores(images, prompts, clip).values, expected, atol=1e-4)
 
 
-def test_conventions_differ_by_scale_and_clamp(clip):
+def test_conventions_differ_by_scale_and_clamp(clip, picture):
     images, prompts = [picture(index) for index in range(12)], [f"{index} squares" for index in range(12)]
     usual = clip_scores(images, prompts, clip)
     clip_s = clip_scores(images, prompts, clip, weight=2.5, clamp=True)
     np.testing.assert_allclose(clip_s.values, (usual.values / 40).clip(0), rtol=1e-9)
 
 
-def test_batches_and_repeated_prompts_change_nothing(clip):
+def test_batches_and_repeated_prompts_change_nothing(clip, picture):
     images, prompts = [picture(index) for index in range(6)], ["a", "b", "a", "b", "a", "c"]
     whole = clip_scores(images, prompts, clip).values
     np.testing.assert_allclose(clip_scores(images, prompts, clip, batch_size=4).values, whole, atol=1e-4)
@@ -40,7 +39,7 @@ def test_batches_and_repeated_prompts_change_nothing(clip):
     np.testing.assert_allclose(alone, whole, atol=1e-4)
 
 
-def test_long_prompts_are_counted_once_each(clip):
+def test_long_prompts_are_counted_once_each(clip, picture):
     long = "square " * 40
     assert is_truncated(long, clip) and not is_truncated("a square", clip) and not is_truncated("", clip)
     # Start, 14 words and end fill the context of 16 exactly.
@@ -49,7 +48,7 @@ def test_long_prompts_are_counted_once_each(clip):
     assert scores.truncated == 1
 
 
-def test_torchmetrics_gives_the_same_score(clip):
+def test_torchmetrics_gives_the_same_score(clip, picture):
     """Its own adapter fails with transformers 5, so it is given ours; it returns 100 x the mean cosine."""
     import torch
     from torchmetrics.functional.multimodal.clip_score import _clip_score_update
@@ -95,7 +94,7 @@ def test_a_folder_is_scored_with_its_prompts(geneval_folder, clip_folder):
     assert rows[2]["file"] == "00001/samples/00000.png" and rows[2]["prompt"] == "a photo of 1 squares"
 
 
-def test_mismatched_counts_are_refused(clip):
+def test_mismatched_counts_are_refused(clip, picture):
     with pytest.raises(ValueError, match="1 images and 2 prompts"):
         clip_scores([picture(0)], ["a", "b"], clip)
     with pytest.raises(ValueError, match="at least one image"):

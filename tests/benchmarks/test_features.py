@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from conftest import picture
 
 from benchmarks.quality.extractors import load_extractor
 from benchmarks.quality.features import extract, extract_statistics, load_features, load_moments
@@ -31,7 +30,7 @@ def inception_weights(tmp_path_factory):
     return path
 
 
-def test_inception_features_and_fid_equal_torch_fidelity(inception_weights, pictures, tmp_path):
+def test_inception_features_and_fid_equal_torch_fidelity(inception_weights, pictures, tmp_path, picture):
     import torch_fidelity
 
     second = tmp_path / "second"
@@ -62,7 +61,7 @@ def test_inception_features_and_fid_equal_torch_fidelity(inception_weights, pict
     assert ours[0].meta["extractor"]["resize"] == "tensorflow1-bilinear-299"
 
 
-def test_clean_inception_feeds_unrounded_pixels_through_the_same_network(inception_weights):
+def test_clean_inception_feeds_unrounded_pixels_through_the_same_network(inception_weights, picture):
     """At 299 px no resize is left, so both ways must agree; below they differ by the resize alone."""
     clean = load_extractor("inception-v3-compat-clean", weights=inception_weights)
     plain = load_extractor("inception-v3-compat", weights=inception_weights)
@@ -117,7 +116,7 @@ def test_processes_share_the_work_and_a_killed_run_continues(pictures, clip_fold
     assert not list(tmp_path.glob(".*parts"))
 
 
-def test_corrupt_images_are_counted_refused_and_skipped_on_request(clip_folder, tmp_path):
+def test_corrupt_images_are_counted_refused_and_skipped_on_request(clip_folder, tmp_path, picture):
     folder = tmp_path / "images"
     folder.mkdir()
     for index in range(10):

@@ -8,7 +8,6 @@ import zlib
 
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import Image
 
 from benchmarks.quality.images import ImageError, decode_image, list_images, prompts_of
@@ -20,7 +19,7 @@ def encoded(image, kind="PNG", **options):
     return buffer.getvalue()
 
 
-def write_shard(path, count):
+def write_shard(path, count, picture):
     with tarfile.open(path, "w") as tar:
         for index in range(count):
             record = json.dumps({"prompt": f"caption {index}"}).encode()
@@ -30,16 +29,16 @@ def write_shard(path, count):
                 tar.addfile(member, io.BytesIO(data))
 
 
-def test_shards_give_images_and_prompts_by_offset(tmp_path):
-    write_shard(tmp_path / "data_000000.tar", 3)
-    write_shard(tmp_path / "data_000001.tar", 2)
+def test_shards_give_images_and_prompts_by_offset(tmp_path, picture):
+    write_shard(tmp_path / "data_000000.tar", 3, picture)
+    write_shard(tmp_path / "data_000001.tar", 2, picture)
     entries = list_images(tmp_path)
     assert [entry.id for entry in entries][-1] == "data_000001.tar/000001.png"
     assert entries[1].prompt == "caption 1"
     np.testing.assert_array_equal(decode_image(entries[1].read()), picture(1))
 
 
-def test_geneval_folder_gives_samples_with_prompts(geneval_folder):
+def test_geneval_folder_gives_samples_with_prompts(geneval_folder, picture):
     (geneval_folder / "00000" / "grid.png").write_bytes(encoded(picture(0)))
     entries = list_images(geneval_folder)
     assert len(entries) == 24 and entries[0].id == "00000/samples/00000.png"
@@ -71,11 +70,11 @@ def test_transparency_is_laid_over_white():
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
-def test_other_containers_are_read(kind):
+def test_other_containers_are_read(kind, picture):
     assert decode_image(encoded(picture(0), kind)).size == (32, 32)
 
 
-def test_unreadable_images_are_named():
+def test_unreadable_images_are_named(picture):
     for data in (b"", b"GIF89a" + bytes(20), encoded(picture(0))[:80], encoded(picture(0), "BMP")):
         with pytest.raises(ImageError, match=r"x\.png"):
             decode_image(data, "x.png")
@@ -92,12 +91,12 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_decoded(side):
         decode_image(data, "huge.png")
 
 
-def test_empty_missing_and_torn_sources_are_refused(tmp_path):
+def test_empty_missing_and_torn_sources_are_refused(tmp_path, picture):
     with pytest.raises(ImageError, match="no images in"):
         list_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         list_images(tmp_path / "missing")
-    write_shard(tmp_path / "data_000000.tar", 3)
+    write_shard(tmp_path / "data_000000.tar", 3, picture)
     shard = tmp_path / "data_000000.tar"
     shard.write_bytes(shard.read_bytes()[:2000])
     with pytest.raises(ImageError, match=r"data_000000\.tar is not a complete"):

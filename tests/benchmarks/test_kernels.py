@@ -30,6 +30,41 @@ def test_value_and_error_equal_the_direct_sums():
     assert stderr == pytest.approx(np.sqrt(29 * np.var(without_a) + 19 * np.var(without_b)), rel=1e-10)
 
 
+def test_whole_prompts_are_left_out_where_images_share_them():
+    a, b = features(30), features(20, seed=1, shift=0.3)
+    clusters_a, clusters_b = [i // 3 for i in range(30)], [i // 2 for i in range(20)]
+    whole, other = np.array(clusters_a), np.array(clusters_b)
+    together = [direct_kid(a[whole != c], b[other != c]) for c in range(10)]
+    same = kid(a, b, clusters_a=clusters_a, clusters_b=clusters_b)
+    assert same.value == kid(a, b).value
+    assert same.stderr == pytest.approx(np.sqrt(9 * np.var(together)), rel=1e-10)
+    apart = kid(a, b, clusters_a=clusters_a)
+    expected = 9 * np.var([direct_kid(a[whole != c], b) for c in range(10)])
+    expected += 19 * np.var([direct_kid(a, np.delete(b, j, 0)) for j in range(20)])
+    assert apart.stderr == pytest.approx(np.sqrt(expected), rel=1e-10)
+
+
+def test_clusters_of_one_image_change_nothing():
+    a, b = features(15), features(12, seed=1)
+    assert kid(a, b, clusters_a=range(15)).stderr == pytest.approx(kid(a, b).stderr, rel=1e-10)
+    with pytest.raises(ValueError, match="3 prompts were given for 15"):
+        kid(a, b, clusters_a=["x", "y", "z"])
+
+
+def test_images_of_one_prompt_widen_the_error_as_repeats_show():
+    def repeat(seed):
+        prompts = np.repeat(features(20, seed=seed), 4, axis=0)
+        return kid(
+            prompts + 0.1 * features(80, seed=seed + 10_000),
+            features(80, seed=seed + 20_000, shift=0.4),
+            clusters_a=np.repeat(range(20), 4),
+        )
+
+    repeats = [repeat(seed) for seed in range(100)]
+    spread = np.std([value for value, _ in repeats])
+    assert np.mean([stderr for _, stderr in repeats]) == pytest.approx(spread, rel=0.3)
+
+
 def test_blocks_of_rows_do_not_change_it(monkeypatch):
     a, b = features(100), features(70, seed=1)
     whole = kid(a, b), cmmd(a, b)

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 
@@ -10,16 +11,53 @@ def test_measure_names_carry_extractor_and_count(geneval_folder, pictures, clip_
     result = measure(geneval_folder, pictures, extractor=clip_folder, clip=clip_folder, name="icon-clip", out=tmp_path)
     metrics = result["metrics"]
     assert {name.split("[")[0] for name in metrics} == {
-        *("fid", "fid_infinity", "kid", "cmmd", "precision", "recall", "density", "coverage", "vendi", "clip_score")
+        *("fid", "fid_infinity", "kid", "cmmd", "precision", "recall", "density", "coverage", "vendi", "clip_score"),
+        *("detail/spectrum_gap", "detail/laplacian_gap"),
     }
-    assert metrics["fid[icon-clip,n=24]"]["n"] == 24
-    assert not metrics["fid[icon-clip,n=24]"]["higher_is_better"]
+    label = load_features(tmp_path / "reference.safetensors").meta["images"][:8]
+    assert metrics[f"fid[icon-clip,n=24,ref={label}]"]["n"] == 24
+    assert not metrics[f"fid[icon-clip,n=24,ref={label}]"]["higher_is_better"]
+    assert metrics["detail/spectrum_gap[n=24]"]["n"] == 24
+    assert [size for size, _ in result["fid_by_n"]][-1] == 24
+    assert result["fid_infinity"]["value"] == metrics[f"fid_infinity[icon-clip,n=24,ref={label}]"]["value"]
+    assert len(result["spectrum"]["generated"]) == len(result["spectrum"]["frequencies"])
     assert metrics["clip_score[icon-clip,w=100]"]["clusters"] == 12
     low, high = metrics["clip_score[icon-clip,w=100]"]["ci"]
     assert low <= metrics["clip_score[icon-clip,w=100]"]["value"] <= high
     assert any("N = 24" in line for line in result["warnings"])
     assert len(result["clip_scores"]) == 24
     assert json.loads((tmp_path / "quality.json").read_text()) == result
+
+
+def test_images_of_one_prompt_are_left_out_together(geneval_folder, pictures, clip_folder):
+    def kid(generated, reference):
+        metrics = measure(generated, reference, extractor=clip_folder)["metrics"]
+        return next(entry for name, entry in metrics.items() if name.startswith("kid["))
+
+    by_prompt = kid(geneval_folder, pictures)
+    assert by_prompt["clusters"] == 12 and "jackknife over prompts" in by_prompt["version"]
+    by_image = kid(pictures, geneval_folder / "00000" / "samples")
+    assert "clusters" not in by_image and "jackknife over images" in by_image["version"]
+
+
+def test_detail_needs_the_images_that_the_features_are_of(geneval_folder, pictures, clip_folder, tmp_path):
+    def detail(reference):
+        result = measure(pictures, reference, extractor=clip_folder)
+        return {name for name in result["metrics"] if name.startswith("detail/")}, " ".join(result["warnings"])
+
+    shutil.copytree(pictures, tmp_path / "images")
+    features = extract(tmp_path / "images", clip_folder, tmp_path / "features.safetensors")
+    assert detail(features)[0] == {"detail/spectrum_gap[n=40]", "detail/laplacian_gap[n=40]"}
+    shutil.copyfile(tmp_path / "images" / "000.png", tmp_path / "images" / "001.png")
+    found, warnings = detail(features)
+    assert not found and "detail was not measured" in warnings
+
+
+def test_detail_of_unequal_sizes_is_a_warning(pictures, clip_folder, tmp_path, picture):
+    for index in range(8):
+        picture(index, size=32 + index).save(tmp_path / f"{index}.png")
+    result = measure(tmp_path, pictures, extractor=clip_folder)
+    assert any("images of one size" in line for line in result["warnings"])
 
 
 def test_a_set_against_itself_is_at_distance_zero(pictures, clip_folder, tmp_path):

@@ -40,7 +40,7 @@ def test_blur_widens_both_gaps(tmp_path):
     blurred = write(tmp_path / "blurred", [image.filter(ImageFilter.GaussianBlur(1)) for image in sharp[6:]])
     near = compare_detail(same, reference)["metrics"]
     far = compare_detail(blurred, reference, plot=tmp_path / "spectrum.png")["metrics"]
-    for name in ("spectrum_gap[n=6]", "laplacian_gap[n=6]"):
+    for name in ("detail/spectrum_gap[n=6]", "detail/laplacian_gap[n=6]"):
         assert near[name]["value"] < 0.2 and far[name]["value"] > 2
     with Image.open(tmp_path / "spectrum.png") as plot:
         assert plot.size[0] > 500
