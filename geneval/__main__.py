@@ -86,6 +86,7 @@ def generate(
         call=arguments,
         seeding=seeding,
         shard=_parse_shard(shard),
+        source=str(Path(pipeline).resolve()) if Path(pipeline).is_dir() else pipeline,
         progress=_progress("images"),
     )
     print(f"{len(wanted)} prompts x {copies} images in {out} (shard {shard})")

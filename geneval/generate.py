@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 import random
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from geneval.layout import sample_path, write_prompt_folder
+from geneval.layout import sample_path, write_prompt_folder, write_text
 from geneval.prompts import Prompt
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -28,14 +29,16 @@ def generate_images(
     call: Mapping[str, Any] = {},
     seeding: Literal["original", "image"] = "original",
     shard: tuple[int, int] = (0, 1),
+    source: str = "",
     progress: Progress | None = None,
 ) -> Path:
     """Write OUT/INDEX/samples/COPY.png for every prompt; complete images that are there are kept.
 
+    OUT/generation.json says how they are made; a folder begun in another way is refused.
     seeding="original": the global seed is set before each prompt and its images are drawn one after another,
     `batch_size` of them a call. seeding="image": each image has its own generator from (seed, prompt text, copy), so it
     does not depend on the batch, and a batch spans prompts. `call`: further arguments of the pipeline's call.
-    `shard` = (i, n) takes every n-th prompt from the i-th.
+    `shard` = (i, n) takes every n-th prompt from the i-th. `source`: where the pipeline comes from, for the record.
     """
     if seeding not in ("original", "image"):
         raise ValueError(f"seeding must be 'original' or 'image', not {seeding!r}")
@@ -44,6 +47,7 @@ def generate_images(
             f"copies and batch_size must be at least 1 and shard (i, n) with i < n; got {copies}, {batch_size}, {shard}"
         )
     work = [(i, prompt) for i, prompt in enumerate(prompts) if i % shard[1] == shard[0]]
+    _same_run(out, _settings(pipeline, source, seed, seeding, batch_size, call))
     for index, prompt in work:
         write_prompt_folder(out, index, prompt)
     todo = [
@@ -102,6 +106,44 @@ def _pipeline_class(folder: Path) -> Any:
     return diffusers.DiffusionPipeline
 
 
+def _settings(
+    pipeline: Any, source: str, seed: int, seeding: str, batch_size: int, call: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What decides the images, as JSON: with a generator an image the batch size does not."""
+    record = {
+        "pipeline": source or type(pipeline).__name__,
+        "seed": seed,
+        "seeding": seeding,
+        "batch_size": batch_size if seeding == "original" else None,
+        "call": {name: value if _is_json(value) else type(value).__name__ for name, value in sorted(call.items())},
+    }
+    return json.loads(json.dumps(record))
+
+
+def _is_json(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | list | dict | None)
+
+
+def _same_run(out: Path, settings: Mapping[str, Any]) -> None:
+    """Record how a folder's images are made, or refuse to mix them with images made otherwise."""
+    path = out / "generation.json"
+    if path.is_file():
+        try:
+            begun = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path}: not JSON ({error}); delete it if the images are to be completed") from None
+        differing = [name for name in settings if not isinstance(begun, dict) or begun.get(name) != settings[name]]
+        if differing:
+            name = differing[0]
+            was = begun.get(name) if isinstance(begun, dict) else begun
+            raise ValueError(
+                f"{out}: begun with {name} {was!r}, now {settings[name]!r}; use an empty folder, or the same settings"
+            )
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(settings, indent=1) + "\n")
+
+
 def _one_generator_each(
     pipeline: Any,
     todo: Sequence[tuple[int, Prompt, int]],
@@ -143,10 +185,15 @@ def _one_seed_a_prompt(
 
 
 def _images(pipeline: Any, count: int, **call: Any) -> list[Any]:
-    images = pipeline(**call).images
-    if len(images) != count:
-        raise ValueError(f"the pipeline returned {len(images)} images where {count} were asked for")
-    return list(images)
+    output = pipeline(**call)
+    if len(output.images) != count:
+        raise ValueError(f"the pipeline returned {len(output.images)} images where {count} were asked for")
+    if num_blacked := sum(map(bool, getattr(output, "nsfw_content_detected", None) or ())):
+        warnings.warn(
+            f"{call['prompt']!r}: the safety checker replaced {num_blacked} images by black ones",
+            stacklevel=2,
+        )
+    return list(output.images)
 
 
 @contextmanager

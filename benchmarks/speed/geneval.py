@@ -1,7 +1,7 @@
 """How fast `python -m geneval score` is: the whole command on a folder of 2,212 images, and the rules alone.
 
-The folder holds GenEval's own 553 prompts, four samples each, with made-up detections as dense as the detector's (100 an image
-over 80 classes). Everything runs as a user would run it, in processes of their own; the last line is JSON.
+The folder holds GenEval's own 553 prompts, four samples each, with made-up detections as dense as the detector's: 100
+an image over 80 classes. Everything runs as a user would run it, in processes of its own; the last line is JSON.
 """
 
 import json
