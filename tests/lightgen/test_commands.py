@@ -4,7 +4,6 @@ import signal
 import sys
 
 import pytest
-import squares
 import torch
 from PIL import Image
 
@@ -12,6 +11,7 @@ from lightgen.__main__ import main
 from lightgen.mar import MAR
 from lightgen.pipeline import LightGenPipeline
 from lightgen.presets import PREFERENCES, PRESETS, preset
+from tests.lightgen import squares
 
 SMALL = [
     *(f"model.{name}={json.dumps(value)}" for name, value in dataclasses.asdict(squares.MODEL).items()),

@@ -2,13 +2,13 @@ import json
 import shutil
 
 import pytest
-import squares
 import torch
 from PIL import Image
 
 from lightgen.encoders import ImageTokenizer, TextEncoder
 from lightgen.latents import LatentDataset, encode_dataset
 from lightgen.shards import Sample, read_shards, write_shards
+from tests.lightgen import squares
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@ import json
 import math
 
 import pytest
-import squares
 import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
@@ -16,6 +15,7 @@ from lightgen.reference import encode_pairs, pair_draws, pair_errors
 from lightgen.resume import read_journal
 from lightgen.shards import read_shards
 from lightgen.training import TrainConfig, train
+from tests.lightgen import squares
 
 CONFIG = PreferenceConfig(
     steps=12, batch_size=6, learning_rate=1e-3, beta=50.0, log_every=3, noise_draws=2, save_every_seconds=0.0

@@ -4,7 +4,6 @@ import subprocess
 import sys
 
 import pytest
-import squares
 import torch
 from safetensors.torch import load_file
 
@@ -13,6 +12,7 @@ from lightgen.optimization import Average, learning_rate_at, make_optimizer
 from lightgen.pipeline import LightGenPipeline
 from lightgen.resume import Journal, load_state, read_journal, save_state
 from lightgen.training import TrainConfig, order, train
+from tests.lightgen import squares
 
 
 @pytest.fixture(scope="module")
