@@ -150,6 +150,24 @@ def ddpm_step(
     return torch.addcmul(mean, deviation, noise, value=temperature)
 
 
+def released_tables(schedule: Schedule) -> dict[str, Tensor]:
+    """The eight float64 tables that the released sampler reads in every step; it uses six of them."""
+    alpha_bar = schedule.alpha_bar
+    previous = np.append(1.0, alpha_bar[:-1])
+    betas = 1 - alpha_bar / previous
+    tables = {
+        "log_variance_low": schedule.log_variance_low,
+        "log_variance_high": schedule.log_variance_high,
+        "clean_from_noisy": np.sqrt(1 / alpha_bar),
+        "clean_from_noise": np.sqrt(1 / alpha_bar - 1),
+        "mean_from_clean": betas * np.sqrt(previous) / (1 - alpha_bar),
+        "mean_from_noisy": (1 - previous) * np.sqrt(1 - betas) / (1 - alpha_bar),
+        "variance": betas * (1 - previous) / (1 - alpha_bar),
+        "log_variance": schedule.log_variance_low,
+    }
+    return {name: torch.from_numpy(table) for name, table in tables.items()}
+
+
 def ddim_step(x: Tensor, epsilon: Tensor, schedule: Schedule, step: int) -> Tensor:
     """x_{t-1} by deterministic DDIM (eta 0)."""
     now = float(schedule.alpha_bar[step])

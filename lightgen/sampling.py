@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lightgen.blocks import take
-from lightgen.diffusion import Schedule, cosine_schedule, ddim_step, ddpm_step, flow_times
+from lightgen.diffusion import Schedule, cosine_schedule, ddim_step, ddpm_step, flow_times, released_tables
 from lightgen.mar import FLOW_TIME_SCALE, MAR, Layout
 from lightgen.masking import masked_counts
 
@@ -123,7 +123,7 @@ def generate_from_draws(
     try:
         trunk_type = FastTrunk if path == "fast" else ReferenceTrunk
         trunk = trunk_type(model, text, text_lengths, grid, config)
-        solver = _solver(model, config)
+        solver = _solver(model, config, path)
         predict_type = FastPrediction if path == "fast" else ReferencePrediction
         times = torch.tensor(solver.times, dtype=torch.float32).to(text.device, non_blocking=True)
         table = model.head.embed_times(times) if path == "fast" else times
@@ -258,7 +258,7 @@ class Solver(NamedTuple):
         return self.run(predict, noise)
 
 
-def _solver(model: MAR, config: SamplingConfig) -> Solver:
+def _solver(model: MAR, config: SamplingConfig, path: str) -> Solver:
     steps, temperature = config.num_head_steps, config.temperature
     if config.solver in SOLVERS["flow"]:
         times = flow_times(steps)
@@ -268,6 +268,13 @@ def _solver(model: MAR, config: SamplingConfig) -> Solver:
     schedule = cosine_schedule(model.mar_config.diffusion_steps, steps)
     if config.solver == "ddim":
         return Solver(schedule.timesteps, 1, lambda predict, noise: _ddim(predict, noise[0] * temperature, schedule))
+    if path == "reference":
+        halves, tables = 2 if config.guidance_scale != 1 else 1, released_tables(schedule)
+        return Solver(
+            schedule.timesteps,
+            steps + 1,
+            lambda predict, noise: _ddpm_as_released(predict, noise, tables, temperature, halves),
+        )
     return Solver(schedule.timesteps, steps + 1, lambda predict, noise: _ddpm(predict, noise, schedule, temperature))
 
 
@@ -278,6 +285,29 @@ def _ddpm(predict: Callable, noise: Tensor, schedule: Schedule, temperature: flo
         epsilon, position = predict(x, step).chunk(2, dim=-1)
         x = ddpm_step(x, epsilon, position, draw, schedule, step, temperature)
     return x
+
+
+def _ddpm_as_released(
+    predict: Callable, noise: Tensor, tables: dict[str, Tensor], temperature: float, halves: int
+) -> Tensor:
+    """`_ddpm` with the release's own work: a state for each guidance half, of which the first alone counts, the clean
+    tokens estimated first, and every constant looked up for every row (diffusion/gaussian_diffusion.py:865-877)."""
+    x = noise[0].expand(halves, *noise[0].shape).contiguous()
+    for draw, step in zip(noise[1:], reversed(range(len(noise) - 1)), strict=True):
+        timesteps = torch.full(x.shape[:-1], step, device=x.device)
+        now = {name: _for_rows(table, timesteps, x) for name, table in tables.items()}
+        epsilon, position = torch.cat([predict(x[0], step)[None]] * halves).chunk(2, dim=-1)
+        fraction = (position + 1) / 2
+        log_variance = fraction * now["log_variance_high"] + (1 - fraction) * now["log_variance_low"]
+        clean = now["clean_from_noisy"] * x - now["clean_from_noise"] * epsilon
+        mean = now["mean_from_clean"] * clean + now["mean_from_noisy"] * x
+        is_not_last = (timesteps != 0).float().unsqueeze(-1)
+        x = mean + is_not_last * torch.exp(0.5 * log_variance) * draw.expand_as(x).contiguous() * temperature
+    return x[0]
+
+
+def _for_rows(table: Tensor, timesteps: Tensor, x: Tensor) -> Tensor:
+    return table.to(x.device)[timesteps].float().unsqueeze(-1) + torch.zeros_like(x)
 
 
 def _ddim(predict: Callable, x: Tensor, schedule: Schedule) -> Tensor:

@@ -1,0 +1,116 @@
+"""What cannot be beaten: the arithmetic and the weight traffic of the exact method, over a machine's own rates.
+
+Operations are counted as twice the multiply-accumulates of linear layers and attention; everything else is free.
+D token channels, W trunk width, H head width, L text positions, N tokens.
+"""
+
+import itertools
+import time
+from dataclasses import dataclass
+
+import torch
+
+from lightgen.mar import MARConfig
+from lightgen.masking import masked_counts
+from lightgen.sampling import SamplingConfig
+
+MEAN_MASK_RATIO = 0.867  # of the released truncated normal
+USABLE = 0.8  # of the peak: the most that dense matrix products reach
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Published peaks of an accelerator."""
+
+    flops: float  # dense bf16 operations a second
+    bandwidth: float  # bytes a second
+
+
+MACHINES = {
+    "NVIDIA H200": Machine(flops=989e12, bandwidth=4.8e12),
+    "NVIDIA H100": Machine(flops=989e12, bandwidth=3.35e12),
+}
+
+
+def head_flops(config: MARConfig) -> float:
+    """Operations of the head for one token, the condition embedded once and times taken from a table."""
+    width = config.head_width
+    modulation = config.head_depth * 3 * width**2 + 2 * width**2
+    body = config.head_depth * 2 * width**2 + width * (config.token_dim + config.head_channels)
+    return 2.0 * (modulation + body)
+
+
+def sampling_flops(config: MARConfig, sampling: SamplingConfig, num_tokens: int, text_length: int) -> dict[str, float]:
+    """Operations of one image by the fast path, part by part."""
+    halves = 2 if sampling.guidance_scale != 1 else 1
+    counts = masked_counts(num_tokens, sampling.num_steps)
+    parts = dict.fromkeys(("encoder", "decoder"), 0.0)
+    for now, after in itertools.pairwise(counts):
+        parts["encoder"] += config.encoder_depth * block_flops(config, num_tokens - now)
+        parts["decoder"] += (config.decoder_depth - 1) * block_flops(config, num_tokens)
+        parts["decoder"] += block_flops(config, num_tokens, queries=now - after)
+    parts["cross"] = config.cross_depth * cross_flops(config, num_tokens, text_length, halves)
+    parts["text"] = text_flops(config, text_length)
+    condition = 2.0 * halves * num_tokens * config.width * config.head_width
+    parts["head"] = condition + sampling.num_head_steps * halves * num_tokens * head_flops(config)
+    return parts
+
+
+def training_flops(config: MARConfig, num_tokens: int, text_length: int) -> dict[str, float]:
+    """Operations of one image's forward and backward pass (three forwards) by the fast path, part by part."""
+    masked = MEAN_MASK_RATIO * num_tokens
+    condition = 2.0 * masked * config.width * config.head_width
+    forward = {
+        "encoder": config.encoder_depth * block_flops(config, num_tokens - masked),
+        "decoder": (config.decoder_depth - 1) * block_flops(config, num_tokens)
+        + block_flops(config, num_tokens, queries=masked),
+        "cross": config.cross_depth * cross_flops(config, masked, text_length, 1),
+        "text": text_flops(config, text_length) * (1 - config.text_drop),
+        "head": condition + config.noise_copies * masked * head_flops(config),
+    }
+    return {name: 3 * value for name, value in forward.items()}
+
+
+def block_flops(config: MARConfig, tokens: float, queries: float | None = None) -> float:
+    """Operations of a self-attention block over `tokens`, of which the output of `queries` is wanted."""
+    queries = tokens if queries is None else queries
+    width, mlp = config.width, config.mlp_ratio
+    linear = width**2 * (2 * tokens + (2 + 2 * mlp) * queries)
+    return 2.0 * (linear + 2 * width * tokens * queries)
+
+
+def cross_flops(config: MARConfig, tokens: float, text_length: int, halves: int) -> float:
+    """Operations of a cross block over `tokens`; the null half's attention is a constant."""
+    width, mlp = config.width, config.mlp_ratio
+    attention = 2 * width**2 * tokens + 2 * width * tokens * text_length + 2 * width**2 * text_length
+    return 2.0 * (attention + halves * 2 * mlp * width**2 * tokens)
+
+
+def text_flops(config: MARConfig, text_length: int) -> float:
+    projection = 2.0 * text_length * (config.text_channels * config.width + config.width**2)
+    return projection + config.text_depth * block_flops(config, text_length)
+
+
+def latency_floor(config: MARConfig, sampling: SamplingConfig, bandwidth: float, bytes_per_weight: int = 2) -> float:
+    """Seconds of one image if every pass only read the weights it needs, once."""
+    head = (config.head_depth * 5 + 2) * config.head_width**2
+    head += config.head_width * (config.token_dim + config.head_channels + config.width)
+    blocks = config.encoder_depth + config.decoder_depth + config.cross_depth
+    trunk = blocks * config.width**2 * (4 + 2 * config.mlp_ratio)
+    steps = sampling.num_steps
+    return bytes_per_weight * (steps * sampling.num_head_steps * head + steps * trunk) / bandwidth
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, seconds: float = 0.5) -> float:
+    """Operations a second of dense matrix products here and now: the limit that a CPU's times are held against."""
+    size = 1024 if device.type == "cpu" else 8192
+    x = torch.randn(size, size, device=device, dtype=dtype)
+    x @ x
+    clock = time.process_time if device.type == "cpu" else time.perf_counter
+    begun, products = clock(), 0
+    while clock() - begun < seconds:
+        x @ x
+        products += 1
+        if device.type != "cpu":
+            torch.accelerator.synchronize(device)
+    return 2.0 * size**3 * products / (clock() - begun)
