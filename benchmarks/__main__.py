@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -143,6 +143,46 @@ def regression(*, record: bool = False, out: Path | None = None) -> None:
     sys.exit(run(write=record, out=out))
 
 
+def speed(
+    what: tyro.conf.Positional[Literal["sampling", "training", "memory"]],
+    *,
+    sizes: tuple[str, ...] = (),
+    repetitions: int = 3,
+    threads: int = 1,
+    device: str = "cpu",
+    precision: Literal["fp32", "bf16"] = "fp32",
+    batch_size: int = 0,
+    fast_only: bool = False,
+    out: Path | None = None,
+) -> None:
+    """Time the fast paths against the reference paths in one run (or take sampling's memory); the last line is JSON.
+
+    Args:
+        what: sampling (64 x 100 steps with and without guidance), training (a step) or memory (of sampling)
+        sizes: golden, 10m, released (default: the first two; memory: released)
+        repetitions: of each path, in turn, after one unmeasured
+        threads: of the CPU
+        device: cpu, cuda, ...
+        precision: fp32, or bf16 where a GPU has it
+        batch_size: images at once (default: the size's own; training 4)
+        fast_only: leave the reference path out
+        out: file for the JSON as well
+    """
+    from benchmarks.speed.report import run
+
+    run(
+        what,
+        sizes=sizes,
+        repetitions=repetitions,
+        threads=threads,
+        device=device,
+        precision=precision,
+        batch_size=batch_size,
+        fast_only=fast_only,
+        out=out,
+    )
+
+
 QUALITY: dict[str, Any] = {
     "features": features,
     "fid": fid,
@@ -151,7 +191,7 @@ QUALITY: dict[str, Any] = {
     "detail": detail,
     "doctor": doctor,
 }
-PARTS = ("quality", "regression")
+PARTS = ("quality", "regression", "speed")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -162,6 +202,8 @@ def main(arguments: list[str] | None = None) -> int:
             tyro.extras.subcommand_cli_from_dict(QUALITY, prog="python -m benchmarks quality", args=rest)
         elif part == "regression":
             tyro.cli(regression, prog="python -m benchmarks regression", args=rest)
+        elif part == "speed":
+            tyro.cli(speed, prog="python -m benchmarks speed", args=rest)
         else:
             print(f"usage: python -m benchmarks {{{','.join(PARTS)}}} ... [--help]")
             return 0 if part in ("-h", "--help") else 2
