@@ -98,9 +98,7 @@ def _verdicts(
     return metrics, names
 
 
-def _quality(
-    folder: Path, cell: Cell, store: Store, facts: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, str]]:
+def _quality(folder: Path, cell: Cell, store: Store, facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
     """The quality metrics; quality.json with what their plots need: FID by N with its limit, and power spectra."""
     step = cell.step("quality")
     assert step is not None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reports import contrasts, curves, figures, tables
+from reports import contrasts, curves, figures, quality, tables
 from reports.contrasts import OVERALL, Answer, Scores
 from reports.figures import CARD, GRID, INK, MUTED, PALETTE, Figure
 from reports.formats import Table, interval, markdown_text, number, to_markdown, write
@@ -118,7 +118,9 @@ def _sections(study: Study, scores: Scores, answers: Sequence[Answer]) -> list[S
         "splits": figures.splits(study, main) if has_splits else None,
         "effects": figures.effects(study, answers),
         "interaction": figures.interaction(study, main) if main else None,
-        "quality": figures.quality(study),
+        "quality": quality.measures(study),
+        "fid_by_n": quality.fid_by_size(study),
+        "detail": quality.detail(study),
         "training": curves.training(study),
         "preference": curves.preference(study),
     }
@@ -152,9 +154,11 @@ def _sections(study: Study, scores: Scores, answers: Sequence[Answer]) -> list[S
         Section(
             anchor="quality",
             title="FID, KID, CLIP score and other measures",
-            text="FID is biased by the number of images, so N stands in each name; numbers of another version never "
-            "share a column.",
-            figures=have["quality"],
+            text="Features are those of the extractor in each name, and so are the numbers: only equal names and "
+            "versions compare. FID is biased by the number of images, so N stands in its name, and the second plot "
+            "shows it falling with N towards the line's end. The last plot and the gaps compare fine detail with the "
+            "reference pictures: 0 is equal, 1 twice or half of it. Intervals of KID and CLIP score are over prompts.",
+            figures=have["quality"] + have["fid_by_n"] + have["detail"],
             tables=tables.measured(study),
         ),
         Section(

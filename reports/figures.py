@@ -17,7 +17,7 @@ from typing import Any
 from reports.contrasts import OVERALL, Answer, Estimate, Scores
 from reports.formats import to_csv
 from reports.records import Study, Variant
-from reports.tables import in_order, is_geneval, part_label, pretty
+from reports.tables import in_order, part_label, pretty
 
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 INK, MUTED, GRID, CARD = "#24292f", "#6e7781", "#d8dee4", "#fefefe"
@@ -144,7 +144,7 @@ def _intervals(
         for ax, (heading, split, task) in zip(axes, panels):
             for y, variant in enumerate(variants):
                 if estimate := scores.get((variant.name, split, task)):
-                    _dot(ax, estimate.value, y, estimate.ci, look[variant.name])
+                    draw_dot(ax, estimate.value, y, estimate.ci, look[variant.name])
             _score_axis(ax, heading)
         for ax in axes[len(panels) :]:
             ax.set_axis_off()
@@ -185,7 +185,7 @@ def _key(ax, study: Study) -> None:
         ax.legend([handles[name] for name in names], names, loc="center left")
 
 
-def _dot(ax, value: float, y: float, ci: tuple[float, float] | None, look: Look) -> None:
+def draw_dot(ax, value: float, y: float, ci: tuple[float, float] | None, look: Look) -> None:
     error = None if ci is None else [[max(value - ci[0], 0)], [max(ci[1] - value, 0)]]
     ax.errorbar([value], [y], xerr=error, linestyle="none", **look.errorbar())
 
@@ -228,7 +228,7 @@ def effects(study: Study, answers: Sequence[Answer]) -> Figure | None:
             for y, key in enumerate(parts):
                 if part := answer.parts.get(key):
                     is_whole = key == ("", OVERALL)
-                    _dot(
+                    draw_dot(
                         ax,
                         part.effect,
                         y,
@@ -311,53 +311,6 @@ def _crossing(ax, found: Mapping[str, Mapping[int, Estimate]], rows: list[str]) 
         ax.errorbar(shifted, values, yerr=error, label=level, linestyle=look.line, linewidth=1.6, **look.errorbar())
     ax.grid(axis="y")
     ax.tick_params(length=0)
-
-
-def quality(study: Study) -> Figure | None:
-    """The other metrics: a panel a metric and version, a dot a variant and seed."""
-    keys: dict[tuple[str, str], bool] = {}
-    for cell in study.cells:
-        if cell.is_complete and cell.record:
-            named = {n: m for n, m in cell.record.metrics.items() if not is_geneval(n) and "/" not in n}
-            keys.update({(n, m.version): m.higher_is_better for n, m in named.items() if m.value is not None})
-    if not keys:
-        return None
-    points = [
-        (variant, cell, key, cell.record.metrics[key[0]])
-        for variant in in_order(study) for cell in study.complete(variant.name) for key in keys
-        if cell.record and key[0] in cell.record.metrics and cell.record.metrics[key[0]].version == key[1]
-        and cell.record.metrics[key[0]].value is not None
-    ]  # fmt: skip
-    variants = list(dict.fromkeys(variant.name for variant, *_ in points))
-    labels = {variant.name: variant.label for variant in study.variants}
-    look = looks(study)
-    columns = min(4, len(keys))
-    rows = -(-len(keys) // columns)
-
-    def draw(figure) -> None:
-        axes = figure.subplots(rows, columns, sharey=True, squeeze=False).flatten()
-        for ax, (key, higher_is_better) in zip(axes, keys.items()):
-            for variant, cell, _, metric in (point for point in points if point[2] == key):
-                offset = 0.12 * (study.seeds.index(cell.seed) - (len(study.complete(variant.name)) - 1) / 2)
-                _dot(ax, metric.value or 0.0, variants.index(variant.name) + offset, metric.ci, look[variant.name])
-            ax.set_title(f"{key[0]}\n{'higher' if higher_is_better else 'lower'} is better", fontsize=9.5)
-            ax.margins(x=0.08)
-            ax.grid(axis="x")
-            ax.tick_params(length=0)
-            ax.locator_params(axis="x", nbins=4)
-        for ax in axes[len(keys) :]:
-            ax.set_axis_off()
-        axes[0].set_yticks(range(len(variants)), [labels[name] for name in variants])
-        axes[0].set_ylim(len(variants) - 0.4, -0.6)
-
-    data = [
-        {"variant": variant.name, "seed": cell.seed, "metric": key[0], "value": metric.value,
-         "low": metric.ci[0] if metric.ci else None, "high": metric.ci[1] if metric.ci else None,
-         "n": metric.n, "version": key[1]} for variant, cell, key, metric in points
-    ]  # fmt: skip
-    alt = "Panels: " + ", ".join(name for name, _ in keys)
-    return render("quality", "Image quality and alignment", alt, draw, data, width=11,
-                   height=rows * (0.27 * len(variants) + 0.9))  # fmt: skip
 
 
 def wrapped(text: str, width: int) -> str:

@@ -6,6 +6,7 @@
         results.jsonl                    GenEval verdicts, one image a line
         prompts.json                     {metadata string: {"split": name}}, which split a prompt belongs to
         training.jsonl preference.jsonl  curves, one logged step a line
+        quality.json                     FID by number of images with its limit, and power spectra (below)
         samples.json  samples/*.png      the pictures to show, the same prompts in the same order in every cell
 
 `result.json`, schema 1 (every field is required unless marked optional; other fields are ignored):
@@ -20,8 +21,15 @@
     reason    str (optional): why it is not complete
 
 Metric names: "geneval/overall", "geneval/<task>", "geneval@<split>/overall", "geneval@<split>/<task>", and the
-image-quality metrics, which carry their extractor and N, such as "fid[icon-clip,n=1000]". A metric's version names
-everything that would change its value. NaN and infinity are refused everywhere: no number is better than a wrong one.
+image-quality metrics, which carry their extractor, N and reference, such as "fid[icon-clip,n=1000,ref=5c1e07aa]". A
+metric's version names everything that would change its value.
+
+`quality.json` (every part optional):
+
+    fid_by_n      [[images, FID], ...]      fid_infinity  {value, stderr}: the line through them over 1/N, at 0
+    spectrum      frequencies (cycles per pixel), generated, reference: as many powers as frequencies
+
+NaN and infinity are refused everywhere: no number is better than a wrong one.
 """
 
 from __future__ import annotations
@@ -139,6 +147,7 @@ class Cell:
     training: list[dict] = field(default_factory=list)
     preference: list[dict] = field(default_factory=list)
     samples: list[dict] = field(default_factory=list)
+    quality: dict = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -337,7 +346,7 @@ def _read_cell(study: Study, variant: str, seed: int) -> Cell:
 
 def _read_items(folder: Path, record: Record) -> dict[str, Any]:
     """The per-item files of a complete cell, checked against the record's counts."""
-    items: dict[str, list[dict]] = {}
+    items: dict[str, Any] = {}
     rows = _item(folder, record, "geneval", "results.jsonl")
     if rows is not None:
         splits = _splits(folder, record)
@@ -350,7 +359,26 @@ def _read_items(folder: Path, record: Record) -> dict[str, Any]:
         if not isinstance(samples, list):
             raise RecordError(f"{path}: expected a list, found {type(samples).__name__}")
         items["samples"] = [_check(sample, SAMPLE_FIELDS, f"{path}: [{i}]") for i, sample in enumerate(samples)]
+    if (path := _item(folder, record, "quality", "quality.json")) is not None:
+        return {**items, "quality": _quality(path)}
     return items
+
+
+def _quality(path: Path) -> dict:
+    """quality.json, every part of it optional but whole."""
+    data = _check(read_json(path), {}, str(path))
+    for place, pair in enumerate(data.get("fid_by_n") or ()):
+        if not (isinstance(pair, list) and len(pair) == 2 and all(type(x) in NUMBER for x in pair) and pair[0] > 0):
+            raise RecordError(f"{path}: fid_by_n[{place}]: expected [images, FID], found {pair}")
+    if limit := data.get("fid_infinity"):
+        _check(limit, {"value": NUMBER, "stderr": NUMBER}, f"{path}: fid_infinity")
+    if spectrum := data.get("spectrum"):
+        fields = ("frequencies", "generated", "reference")
+        _check(spectrum, dict.fromkeys(fields, list), f"{path}: spectrum")
+        lists = [spectrum[name] for name in fields]
+        if len({len(values) for values in lists}) != 1 or not all(type(x) in NUMBER for v in lists for x in v):
+            raise RecordError(f"{path}: spectrum: expected as many numbers in each of {', '.join(fields)}")
+    return data
 
 
 def _item(folder: Path, record: Record, name: str, default: str) -> Path | None:

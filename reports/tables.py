@@ -14,6 +14,12 @@ from reports.contrasts import OVERALL, Answer, Estimate, Scores
 from reports.formats import Entry, Table, interval, number
 from reports.records import Cell, Metric, Study, Variant
 
+DISTANCES = ("fid", "fid_infinity", "kid", "cmmd")
+TITLES = {
+    "quality": "Distance to the reference pictures",
+    "fidelity": "Fidelity, coverage, diversity and alignment with the prompt",
+}
+
 
 def geneval(study: Study, scores: Scores) -> Table:
     """GenEval by variant (rows) and task (columns), with 95 % intervals."""
@@ -141,19 +147,38 @@ def effects(given: Sequence[Answer]) -> Table:
 
 
 def measured(study: Study) -> list[Table]:
-    """The other metrics, a table for each group of names ("data/captions" is of the group "data")."""
+    """The other metrics, a table for each group of names ("data/captions" is of the group "data").
+
+    A metric that was measured in several ways (another N, reference, extractor or version) has a table for each: in one
+    table they would be compared.
+    """
     columns: dict[tuple[str, str], None] = {}
     for cell in study.cells:
         if cell.is_complete and cell.record:
             columns.update({(name, m.version): None for name, m in cell.record.metrics.items() if not is_geneval(name)})
-    groups: dict[str, list[tuple[str, str]]] = {}
+    groups: dict[tuple[str, int], list[tuple[str, str]]] = {}
+    ways: dict[str, int] = {}
     for name, version in columns:
-        groups.setdefault(name.split("/")[0] if "/" in name else "quality", []).append((name, version))
-    return [_measured(study, group, keys) for group, keys in groups.items()]
+        base = name.partition("[")[0]
+        ways[base] = ways.get(base, 0) + 1
+        groups.setdefault((_group(name), ways[base]), []).append((name, version))
+    order = sorted(groups, key=lambda key: [*TITLES, key[0]].index(key[0]))
+    return [_measured(study, *key, groups[key]) for key in order]
 
 
-def _measured(study: Study, group: str, keys: list[tuple[str, str]]) -> Table:
-    names = [name for name, _ in keys]
+def is_quality(name: str) -> bool:
+    """Whether a metric is of images alone: named without a group, or of the group "detail"."""
+    return not is_geneval(name) and ("/" not in name.partition("[")[0] or name.startswith("detail/"))
+
+
+def _group(name: str) -> str:
+    base = name.partition("[")[0]
+    if not is_quality(name):
+        return base.partition("/")[0]
+    return "quality" if base in DISTANCES or base.startswith("detail/") else "fidelity"
+
+
+def _measured(study: Study, group: str, way: int, keys: list[tuple[str, str]]) -> Table:
     header, rows, data = [], [], []
     arrows: dict[tuple[str, str], str] = {}
     variants = []
@@ -168,15 +193,15 @@ def _measured(study: Study, group: str, keys: list[tuple[str, str]]) -> Table:
         if any(entry.text != "–" for entry in line):
             variants.append(variant)
             rows.append([Entry(variant.label), *line])
-    for i, (name, _) in enumerate(keys):
-        # The same name in two versions is two columns, numbered; the versions table spells them out.
-        twin = f" (version {names[: i + 1].count(name)})" if names.count(name) > 1 else ""
-        header.append(f"{name.removeprefix(f'{group}/')}{twin} {arrows.get(keys[i], '')}".strip())
-    quality = group == "quality"
+    for key in keys:
+        base, bracket, rest = key[0].partition("[")
+        header.append(f"{base.rpartition('/')[2]}{bracket}{rest} {arrows.get(key, '')}".strip())
+    another = f" (measured in another way, {way}: not comparable with the table before)" if way > 1 else ""
     return Table(
-        name=group,
-        title="Image quality and alignment" if quality else f"Measured: {group}",
-        note="N is part of each name; ↑ higher is better, ↓ lower is better. With several seeds: mean and range",
+        name=group if way == 1 else f"{group}-{way}",
+        title=TITLES.get(group, f"Measured: {group}") + another,
+        note="Extractor, N and reference are part of each name; ↑ higher is better, ↓ lower is better. "
+        "With several seeds: mean and range",
         header=["variant", *header],
         rows=rows,
         data=data,

@@ -85,7 +85,7 @@ def measure(
             images = ours if same else _clip_features(generated, model, folder, settings)
             result["metrics"] |= _clip_metric(result, images, _prompts(generated, captions, images.ids), model)
     _add_detail(result, (generated, ours), (reference, theirs))
-    result["warnings"] += [str(item.message) for item in caught]
+    result["warnings"] += list(dict.fromkeys(str(item.message) for item in caught))
     if out:
         write_atomically(Path(out) / "quality.json", (json.dumps(result, indent=1) + "\n").encode())
     return result

@@ -110,6 +110,8 @@ def write_cell(root: Path, study: dict, variant: dict, seed: int, *, per_task: i
     cell = root / "cells" / f"{variant['name']}-s{seed}"
     (cell / "samples").mkdir(parents=True)
     items = {"geneval": "results.jsonl", "samples": "samples.json", "prompts": "prompts.json"}
+    items["quality"] = "quality.json"
+    _write_quality(cell)
     rows = _write_verdicts(cell, variant["factors"], rng, per_task, copies)
     if "control" not in variant["factors"]:
         items["training"] = "training.jsonl"
@@ -182,6 +184,20 @@ def _write_preference(cell: Path, rng: random.Random) -> None:
     )
 
 
+def _write_quality(cell: Path) -> None:
+    limit = random.Random(cell.name).uniform(20, 60)
+    quality = {
+        "fid_by_n": [[n, limit + 400 / n] for n in (200, 280, 400, 1000)],
+        "fid_infinity": {"value": limit, "stderr": 0.5},
+        "spectrum": {
+            "frequencies": [(i + 1) / 32 for i in range(16)],
+            "generated": [900 / (i + 1) ** 2.2 for i in range(16)],
+            "reference": [900 / (i + 1) ** 2 for i in range(16)],
+        },
+    }
+    (cell / "quality.json").write_text(json.dumps(quality))
+
+
 def _metrics(rows: list[dict]) -> dict[str, dict]:
     tasks = {task: [row["correct"] for row in rows if row["tag"] == task] for task in TASKS}
     means = {task: sum(hits) / len(hits) for task, hits in tasks.items()}
@@ -199,6 +215,7 @@ def _metrics(rows: list[dict]) -> dict[str, dict]:
         "fid[icon-clip,n=1000]": metric(60 - 50 * overall, None, 1000, features, False),
         "kid[icon-clip,n=1000]": metric(0.1 - 0.1 * overall, 0.01, 1000, features, False),
         "clip_score[icon-clip,n=1000]": metric(20 + 10 * overall, 0.2, 1000, features),
+        "detail/spectrum_gap[n=1000]": metric(1 - overall, None, 1000, "log2", False),
     }
 
 

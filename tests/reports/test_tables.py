@@ -27,20 +27,30 @@ def test_controls_are_set_apart(finished):
     assert len(found.rows) == 10 and found.header[1:3] == ["overall", "single object"]
 
 
-def test_versions_of_a_metric_never_share_a_column(make_study):
+def test_versions_of_a_metric_never_share_a_table(make_study):
     root = make_study()
     path = root / "cells" / "large-diverse-none-s0" / "result.json"
     data = json.loads(path.read_text())
     data["metrics"]["fid[icon-clip,n=1000]"]["version"] = "other weights"
     path.write_text(json.dumps(data))
-    (found,) = tables.measured(read_study(root))
-    twins = [i for i, name in enumerate(found.header) if name.startswith("fid")]
-    assert [found.header[i] for i in twins] == [
-        "fid[icon-clip,n=1000] (version 1) ↓",
-        "fid[icon-clip,n=1000] (version 2) ↓",
+    found = {table.name: table for table in tables.measured(read_study(root))}
+    first, second = found["quality"], found["quality-2"]
+    assert first.header.count("fid[icon-clip,n=1000] ↓") == second.header.count("fid[icon-clip,n=1000] ↓") == 1
+    assert [row[0].text for row in second.rows] == ["large, diverse"] and "not comparable" in second.title
+    assert {row["variant"] for row in first.data if row["metric"].startswith("fid")} == {
+        variant.name for variant in read_study(root).variants if variant.name != "large-diverse-none"
+    }
+
+
+def test_quality_falls_into_distances_and_the_rest(finished):
+    found = {table.name: table for table in tables.measured(read_study(finished))}
+    assert found["quality"].header == [
+        "variant",
+        "fid[icon-clip,n=1000] ↓",
+        "kid[icon-clip,n=1000] ↓",
+        "spectrum_gap[n=1000] ↓",
     ]
-    for row in found.rows:
-        assert [row[i].text == "–" for i in twins].count(True) == 1
+    assert found["fidelity"].header == ["variant", "clip_score[icon-clip,n=1000] ↑"]
 
 
 def test_metrics_of_a_group_get_their_own_table(make_study):
