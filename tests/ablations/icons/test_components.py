@@ -29,9 +29,11 @@ def test_every_component_names_its_script_seed_and_quality(part: str) -> None:
 def test_the_judge_accepts_what_the_teacher_drew_and_nothing_else(asked) -> None:
     requests, pixels = asked
     right = verdicts(requests, pixels, COMPONENTS)
-    wrong = verdicts(requests[len(TASKS) :] + requests[: len(TASKS)], pixels, COMPONENTS)
+    others = requests[len(TASKS) :] + requests[: len(TASKS)]
+    different = [one["prompt"] != other["prompt"] for one, other in zip(requests, others)]
+    wrong = np.array(verdicts(others, pixels, COMPONENTS))[different]
     assert np.mean(right) >= 0.98
-    assert np.mean(wrong) <= 0.03
+    assert np.mean(wrong) <= 0.02
     assert np.mean(np.array(verdicts(requests, restored(pixels, COMPONENTS), COMPONENTS)) == np.array(right)) >= 0.97
 
 
