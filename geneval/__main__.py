@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -107,7 +107,7 @@ def detect(
     Args:
         images: folder of images in GenEval's layout
         detector: folder written by `convert` (GenEval's own), or any transformers Mask2Former folder or cached name
-        clip: open_clip folder, MODEL:FILE, or cached name; GenEval's is ViT-L-14-quickgelu
+        clip: open_clip folder, MODEL:FILE, or cached name (default: GenEval's, ViT-L-14-quickgelu)
         batch_size: images of one size that go through the detector together
         device: torch device (default: the accelerator, else the CPU)
         shard: this process's part of the prompt folders
@@ -127,6 +127,7 @@ def detect(
         options=_pairs(options),
         allow_partial=allow_partial,
         progress=_progress("images"),
+        left_out=lambda problem: print(f"left out: {problem}", file=sys.stderr),
     )
     print(out)
     _note_comparability(next(read_lines(out)).detector)
@@ -167,16 +168,18 @@ def summary(results: Positional[Path], json: bool = False) -> None:
         results: a results.jsonl, ours or the original's
         json: print JSON with intervals instead
     """
-    from geneval.scores import read_results
+    from geneval.scores import comparability, read_provenance, read_results
     from geneval.statistics import summarize
     from geneval.summary import summary_text
 
-    rows = read_results(results)
+    rows, made = read_results(results), read_provenance(results)
     if json:
-        is_partial = any(row.get("partial") for row in rows)
-        _print_json({"status": "partial" if is_partial else "complete", **summarize(rows)})
-    else:
-        print(summary_text(rows), end="")
+        said = comparability(made["detector"]) if "detector" in made else {}
+        _print_json({"status": _status(rows), **said, **summarize(rows)})
+        return
+    print(summary_text(rows), end="")
+    if "detector" in made:
+        _note_comparability(made["detector"])
 
 
 def compare(a: Positional[Path], b: Positional[Path], json: bool = False) -> None:
@@ -187,12 +190,15 @@ def compare(a: Positional[Path], b: Positional[Path], json: bool = False) -> Non
         b: another, of the same prompts
         json: print JSON instead of the table
     """
-    from geneval.scores import read_results
+    from geneval.scores import read_provenance, read_results
     from geneval.statistics import compare as compared
 
-    result = compared(read_results(a), read_results(b))
+    rows = read_results(a), read_results(b)
+    made = read_provenance(a), read_provenance(b)
+    differing = [name for name in ("options", "detector") if all(made) and made[0].get(name) != made[1].get(name)]
+    result = compared(*rows)
     if json:
-        _print_json(result)
+        _print_json({"status": [_status(side) for side in rows], "scored_differently": differing, **result})
         return
     print(f"{'task':<16} {'A - B':>8} {'95 % interval':>20} {'p':>8} {'resolves':>9}  prompts")
     for tag, found in {**result["tasks"], "overall": result["overall"]}.items():
@@ -200,6 +206,15 @@ def compare(a: Positional[Path], b: Positional[Path], json: bool = False) -> Non
         interval = f"[{low:+.4f}, {high:+.4f}]"
         resolves, clusters = found["detectable"], found["clusters"]
         print(f"{tag:<16} {found['value']:>+8.4f} {interval:>20} {found['p']:>8.4f} {resolves:>9.4f}  {clusters}")
+    for path, side in zip((a, b), rows):
+        if _status(side) == "partial":
+            print(f"PARTIAL: {path} was scored with --allow-partial on an incomplete folder")
+    if differing:
+        print(f"note: A and B were scored with different {' and '.join(differing)}; see {a}.json and {b}.json")
+    for side in made:
+        if "detector" in side:
+            _note_comparability(side["detector"])
+            break
 
 
 def convert(checkpoint: Positional[Path], out: Path) -> None:
@@ -256,6 +271,10 @@ def main() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the libraries' own bars would bury ours
     try:
         tyro.extras.subcommand_cli_from_dict(VERBS, prog="python -m geneval", description=__doc__)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader, as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -308,10 +327,16 @@ def _progress(unit: str) -> Callable[[int, int], None]:
     return show
 
 
+def _status(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "partial" if any(row.get("partial") for row in rows) else "complete"
+
+
 def _note_comparability(identity: Mapping[str, Any]) -> None:
+    from geneval.scores import NOT_COMPARABLE
+
     if not identity.get("comparable"):
         print(
-            "not comparable with published GenEval: another detector, resize or color classifier than the original's",
+            f"{NOT_COMPARABLE}: another detector, resize or color classifier than the original's",
             file=sys.stderr,
         )
 

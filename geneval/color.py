@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 _TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}", "a photo of a {color} object")
+# The Hub's repositories of the weights that GenEval needs: known here, so that looking for them loads no open_clip.
+_REPOSITORIES = {"ViT-L-14-quickgelu:openai": "timm/vit_large_patch14_clip_224.openai"}
 _WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -37,15 +39,15 @@ class ColorClassifier:
 
         identity = color_identity(name)
         model_name, pretrained = _source(name)
-        model, _, transform = open_clip.create_model_and_transforms(
-            model_name,
-            pretrained=pretrained,
-            require_pretrained=True,
-            precision="fp32",
-            device=device or default_device(),
-            weights_only=True,
-        )
-        return cls(model.eval(), transform, open_clip.get_tokenizer(model_name), identity)
+        try:
+            model, _, transform = open_clip.create_model_and_transforms(
+                model_name, pretrained=pretrained, require_pretrained=True, precision="fp32", weights_only=True
+            )
+            tokenizer = open_clip.get_tokenizer(model_name)
+        except Exception as error:  # damaged weights and settings raise anything from KeyError to RuntimeError
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{name}: open_clip cannot load this ({type(error).__name__}: {reason})") from None
+        return cls(model.eval().to(device or default_device()), transform, tokenizer, identity)
 
     def classify(self, crops: Sequence[Image.Image], names: Sequence[str]) -> list[str]:
         """The color of each crop, an object of class `names[i]`."""
@@ -153,19 +155,25 @@ def _split(name: str) -> tuple[str, str]:
 
 def _downloaded(model: str, tag: str) -> Path:
     """The weights of an open_clip tag in the Hub's cache; nothing is downloaded."""
-    import open_clip
     from huggingface_hub import try_to_load_from_cache
+
+    repository = _REPOSITORIES.get(f"{model}:{tag}") or _repository(model, tag)
+    for file in _WEIGHT_FILES:
+        path = try_to_load_from_cache(repository, file)
+        if isinstance(path, str):
+            return Path(path)
+    raise FileNotFoundError(
+        f"{model}:{tag}: weights not on this machine. Download open_clip_model.safetensors of {repository} on the Hub "
+        f"(ViT-L-14: about 1.7 GB) and give --clip {model}:FILE, or `hf download {repository}` into its cache"
+    )
+
+
+def _repository(model: str, tag: str) -> str:
+    import open_clip
 
     if model not in open_clip.list_models():
         raise ValueError(f"{model!r} is neither a folder nor an open_clip model; GenEval's is ViT-L-14-quickgelu")
     repository = (open_clip.get_pretrained_cfg(model, tag) or {}).get("hf_hub", "").rstrip("/")
     if not repository:
         raise ValueError(f"open_clip knows no weights {tag!r} for {model}; give MODEL:FILE or a folder")
-    for file in _WEIGHT_FILES:
-        path = try_to_load_from_cache(repository, file)
-        if isinstance(path, str):
-            return Path(path)
-    raise FileNotFoundError(
-        f"{model}:{tag}: weights not on this machine. Download open_clip_model.safetensors of {repository} "
-        f"(ViT-L-14: about 1.7 GB) and give {model}:FILE, or fetch it into the Hub's cache"
-    )
+    return repository

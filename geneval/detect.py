@@ -33,13 +33,14 @@ def detect_images(
     color_floor: float = 0.1,
     allow_partial: bool = False,
     progress: Progress | None = None,
+    left_out: Callable[[str], None] | None = None,
 ) -> Path:
     """Detect every sample of a folder and write IMAGES/detections.jsonl (a shard: detections-I-of-N.jsonl).
 
     Finished images are kept in a `.partial` file as the run goes, so a killed run goes on where it was; the file gets
     its name when it is complete. Colors are asked for the objects that the prompts' color clauses can reach with any
-    threshold above `color_floor`. A damaged picture is one line in `IncompleteFolder`; with `allow_partial` the rest
-    is finished without it.
+    threshold above `color_floor`; without `clip` they go to the classifier that the options name. A damaged picture
+    is one line in `IncompleteFolder`; with `allow_partial` the rest is finished without it, and `left_out` hears of it.
     """
     images = Path(images)
     options = options if isinstance(options, Options) else Options.parse(options)
@@ -50,8 +51,11 @@ def detect_images(
         raise IncompleteFolder(images, problems)
     folder_of = {sample: folder for folder in folders[shard[0] :: shard[1]] for sample in folder.samples}
     if not folder_of:
-        raise IncompleteFolder(images, [*problems, "no samples in this folder (or shard)"])
-    identity = _identity(detector, clip, options, folders)
+        layout = "INDEX/metadata.jsonl with INDEX/samples/COPY.png, as 00000/samples/00000.png"
+        raise IncompleteFolder(images, [*problems, f"no samples in this folder (or shard); it must hold {layout}"])
+    if clip is None and _asks_color(folders):
+        clip = options.clip_model
+    identity = _identity(detector, clip, options)
     out = images / (FILE_NAME if shard[1] == 1 else f"detections-{shard[0]}-of-{shard[1]}.jsonl")
     partial = out.with_name(f"{out.name}.partial")
     done = _resume(out, partial, identity, images, folder_of)
@@ -72,6 +76,9 @@ def detect_images(
                     progress(len(done), len(folder_of))
     if problems and not allow_partial:
         raise IncompleteFolder(images, problems)
+    if left_out is not None:
+        for problem in problems:
+            left_out(problem)
     write_text(out, "".join(f"{done[sample]}\n" for sample in folder_of if sample in done))
     partial.unlink(missing_ok=True)
     return out
@@ -87,16 +94,15 @@ def is_comparable(identity: Mapping[str, Any]) -> bool:
     )
 
 
-def _identity(
-    detector: Path | str, clip: Path | str | None, options: Options, folders: Sequence[PromptFolder]
-) -> dict[str, Any]:
-    """What every line says of its making; refuses a missing classifier before any work."""
+def _asks_color(folders: Sequence[PromptFolder]) -> bool:
+    return any("color" in clause for folder in folders for clause in folder.metadata.get("include", ()))
+
+
+def _identity(detector: Path | str, clip: Path | str | None, options: Options) -> dict[str, Any]:
+    """What every line says of its making; refuses missing weights before any work."""
     from geneval.color import color_identity
     from geneval.detector import detector_folder, detector_identity
 
-    asks_color = any("color" in clause for folder in folders for clause in folder.metadata.get("include", ()))
-    if clip is None and asks_color:
-        raise ValueError("the prompts ask for colors: give the color classifier (--clip NAME_OR_DIR)")
     identity = detector_identity(detector_folder(detector))
     identity["clip"] = None if clip is None else color_identity(clip)
     identity["crop"] = {"bgcolor": options.bgcolor, "crop": options.crop}

@@ -51,9 +51,13 @@ class Detector:
 
         folder = detector_folder(folder)
         identity = detector_identity(folder)
-        loaded: Any = Mask2FormerForUniversalSegmentation.from_pretrained(
-            folder, output_loading_info=True, use_safetensors=True
-        )
+        try:
+            loaded: Any = Mask2FormerForUniversalSegmentation.from_pretrained(
+                folder, output_loading_info=True, use_safetensors=True
+            )
+        except Exception as error:  # damaged weights and settings raise anything from KeyError to SafetensorError
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{folder}: not a Mask2Former folder ({type(error).__name__}: {reason})") from None
         model, info = loaded
         missing = set(info["missing_keys"]) - {"criterion.empty_weight"}
         # Index tables that older files carry are computed, not learned.
@@ -195,15 +199,27 @@ def detector_folder(name: str | Path) -> Path:
 def detector_identity(folder: Path) -> dict[str, Any]:
     """What decides the detections: weights, preprocessing, versions; read without torch."""
     settings = Preprocessing.from_folder(folder)
-    source = folder / "conversion.json"
-    converted_from = json.loads(source.read_text(encoding="utf-8"))["sha256"] if source.is_file() else None
+    converted_from = _converted_from(folder / "conversion.json")
     return {
         "weights": safetensors_sha256(folder),
         "converted_from": converted_from,
-        "is_original": bool(converted_from) and str(converted_from).startswith(ORIGINAL_SHA256),
+        "is_original": converted_from is not None and converted_from.startswith(ORIGINAL_SHA256),
         "preprocessing": {**settings.record(), "resize": resize_method()},
         "versions": {name: version(name) for name in ("torch", "transformers")},
     }
+
+
+def _converted_from(path: Path) -> str | None:
+    """The sha256 of the checkpoint that `convert` read, or None for a folder of another origin."""
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record["sha256"], str):
+            raise TypeError("'sha256' is no string")
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: not written by `convert` ({type(error).__name__}: {error})") from None
+    return record["sha256"]
 
 
 def class_names(id2label: dict[int, str], folder: Path) -> list[str]:

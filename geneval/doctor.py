@@ -6,52 +6,71 @@ from pathlib import Path
 
 from geneval.color import color_identity
 from geneval.detector import detector_folder, detector_identity
+from geneval.scores import NOT_COMPARABLE
 
-# package -> what to know about it; the versions are those in which the trap was seen
+_CHECKPOINT = (
+    "https://download.openmmlab.com/mmdetection/v2.0/mask2former/mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco/"
+    "mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth"
+)
+
+# package (or several that hold the same module) -> what to know about it
 _TRAPS = {
     "torch": "",
     "transformers": "",
     "open-clip-torch": "from 2.29 on `ViT-L-14` is built with plain GELU: the name here is ViT-L-14-quickgelu",
-    "opencv-python-headless": "without it the detector's resize is torch's, within one gray level of the original's",
+    "opencv-python-headless opencv-python": "without it the resize is torch's, within one gray level of the original's",
     "numpy": "equal scores are ordered as numpy 1.23 did, whatever the version",
-    "pillow": "",
+    "pillow": "the original's crop fails from 13 on; this one does not",
     "diffusers": "only `generate` needs it",
 }
 
 
 def report(detector: str | Path | None, clip: str | Path) -> tuple[str, bool]:
-    """The report and whether a score comparable with published ones can be made here."""
+    """The report, and whether there is all that a score needs."""
     lines = ["Versions", "========", *_versions(), "", "Weights", "======="]
     detector_lines, has_detector = _detector(detector)
     clip_lines, has_clip = _clip(clip)
+    text = [*lines, *detector_lines, *clip_lines]
     is_ready = has_detector and has_clip
-    verdict = "ready for a GenEval score" if is_ready else "not ready: see MISSING above"
-    return "".join(f"{line}\n" for line in [*lines, *detector_lines, *clip_lines, "", verdict]), is_ready
+    if not is_ready:
+        verdict = "not ready: see MISSING above"
+    elif any(NOT_COMPARABLE in line for line in text):
+        verdict = f"ready, but the score is {NOT_COMPARABLE}"
+    else:
+        verdict = "ready for a GenEval score"
+    return "".join(f"{line}\n" for line in [*text, "", verdict]), is_ready
 
 
 def _versions() -> Iterator[str]:
-    for package, note in _TRAPS.items():
-        try:
-            found = version(package)
-        except PackageNotFoundError:
-            found = "not installed"
-        yield f"{package:<24} {found:<16} {note}".rstrip()
+    for packages, note in _TRAPS.items():
+        names = packages.split()
+        found = next((f"{name:<24} {v:<16}" for name in names if (v := _version(name))), None)
+        yield f"{found or f'{names[0]:<24} not installed   '} {note}".rstrip()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _detector(name: str | Path | None) -> tuple[list[str], bool]:
     if name is None:
         return [
-            "detector   MISSING  give --detector DIR; `python -m geneval convert --help` says how to make it"
+            f"detector   MISSING  download {_CHECKPOINT}",
+            "           (about 275 MB), run `python -m geneval convert FILE --out DIR`, then give --detector DIR",
         ], False
     try:
         identity = detector_identity(detector_folder(name))
     except (ValueError, OSError) as error:
         return [f"detector   MISSING  {error}"], False
-    kind = "GenEval's own checkpoint" if identity["is_original"] else "not comparable with published GenEval"
     resize = identity["preprocessing"]["resize"]
-    return [f"detector   found    {name}: sha256 {identity['weights']}, resize {resize}, {kind}"], identity[
-        "is_original"
-    ]
+    if not identity["is_original"]:
+        kind = NOT_COMPARABLE
+    else:
+        kind = "GenEval's own checkpoint" + ("" if resize == "cv2" else f"; {NOT_COMPARABLE} without opencv")
+    return [f"detector   found    {name}: sha256 {identity['weights']}, resize {resize}, {kind}"], True
 
 
 def _clip(name: str | Path) -> tuple[list[str], bool]:
@@ -59,4 +78,5 @@ def _clip(name: str | Path) -> tuple[list[str], bool]:
         identity = color_identity(name)
     except (ValueError, OSError) as error:
         return [f"colors     MISSING  {error}"], False
-    return [f"colors     found    {identity['name']}: sha256 {identity['weights']}"], True
+    kind = "" if identity["name"].startswith("ViT-L-14-quickgelu") else f", {NOT_COMPARABLE}"
+    return [f"colors     found    {identity['name']}: sha256 {identity['weights']}{kind}"], True

@@ -5,7 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _MAX_PIXELS = 64_000_000
@@ -25,6 +25,8 @@ def read_image(path: Path) -> tuple[Image.Image, str]:
             return rgb(image), hashlib.sha256(data).hexdigest()
     except ImageError:
         raise
+    except UnidentifiedImageError:
+        raise ImageError(f"{path}: not a readable picture (no {', '.join(_FORMATS)})") from None
     except Exception as error:  # Pillow raises anything from SyntaxError to struct.error on damaged files
         raise ImageError(f"{path}: not a readable picture ({type(error).__name__}: {error})") from None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """`--options key=value` of the original; the first three matter to `detect`, the others to `score`."""
+    """`--options key=value` of the original; the first three (DETECTING) matter to `detect`, the others to `score`."""
 
     clip_model: str = "ViT-L-14-quickgelu"  # the original's "ViT-L-14" is built with another activation today
     bgcolor: str = "#999"  # gray behind the object's mask; "original" keeps the picture
@@ -23,7 +23,8 @@ class Options:
         """Options from the command line's strings (or from values); unknown names are refused with the valid ones."""
         kinds = {field.name: type(field.default) for field in fields(cls)}
         if unknown := set(values) - set(kinds):
-            raise ValueError(f"unknown option {sorted(unknown)}; valid: {', '.join(kinds)}")
+            hint = "; the detector is given as --detector" if "model" in unknown else ""
+            raise ValueError(f"unknown option {sorted(unknown)}; valid: {', '.join(kinds)}{hint}")
         return cls(**{name: _parsed(name, value, kinds[name]) for name, value in values.items()})  # type: ignore[arg-type]
 
     def score_threshold(self, tag: str) -> float:
@@ -44,3 +45,4 @@ def _parsed(name: str, value: object, kind: type) -> object:
 
 
 DEFAULTS = Options()
+DETECTING = ("clip_model", "bgcolor", "crop")

@@ -9,10 +9,11 @@ from typing import Any
 from geneval.completeness import IncompleteFolder, expected_prompts, find_problems
 from geneval.detections import ImageDetections, read_detections
 from geneval.layout import PromptFolder, read_layout, write_text
-from geneval.options import DEFAULTS, Options
+from geneval.options import DEFAULTS, DETECTING, Options
 from geneval.prompts import Prompt, parse_json, prompts_sha256
 from geneval.rules import MissingColor, check, grade
 
+NOT_COMPARABLE = "not comparable with published GenEval"
 FIELDS = ("filename", "tag", "prompt", "correct", "reason", "metadata", "details")  # in the original's order
 
 
@@ -37,6 +38,7 @@ def score_folder(
     """
     options = options if isinstance(options, Options) else Options.parse(options)
     images, lines = Path(images), read_detections(Path(images))
+    _check_options(options, lines)
     folders, problems = read_layout(images)
     expected = expected_prompts(prompts)
     problems += find_problems(folders, lines, expected, copies or (4 if prompts is None else None))
@@ -86,6 +88,26 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def read_provenance(results: Path) -> dict[str, Any]:
+    """What `score` wrote beside a results file; empty for a file of the original."""
+    path = results.with_name(results.name + ".json")
+    if not path.is_file():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ResultsError(f"{path}: not JSON ({error}); score the folder again") from None
+    if not isinstance(record, dict):
+        raise ResultsError(f"{path}: must be a JSON object; score the folder again")
+    return record
+
+
+def comparability(detector: Mapping[str, Any]) -> dict[str, Any]:
+    """What every output says of its detections: whether the score may stand beside published ones."""
+    is_comparable = bool(detector.get("comparable"))
+    return {"comparable": True} if is_comparable else {"comparable": False, "note": NOT_COMPARABLE}
+
+
 def _scored(
     folders: Sequence[PromptFolder], lines: Mapping[str, ImageDetections]
 ) -> Iterator[tuple[PromptFolder, ImageDetections]]:
@@ -112,15 +134,28 @@ def _row(images: Path, folder: PromptFolder, line: ImageDetections, options: Opt
     }
 
 
+def _check_options(options: Options, lines: Mapping[str, ImageDetections]) -> None:
+    """Refuse options that were decided when the objects were detected: here they would change nothing."""
+    for line in lines.values():
+        made = {"clip_model": (line.detector.get("clip") or {}).get("name", ""), **line.detector.get("crop", {})}
+        for name in DETECTING:
+            value = getattr(options, name)
+            if value != getattr(DEFAULTS, name) and not str(made.get(name, value)).startswith(value):
+                raise ValueError(f"option {name}={value} belongs to `detect`; these detections have {made[name]!r}")
+        return
+
+
 def _provenance(
     expected: Sequence[Prompt], options: Options, lines: Mapping[str, ImageDetections], problems: Sequence[str]
 ) -> dict[str, Any]:
     """What a score depends on, for OUT.json: a score of one provenance is never compared with another's."""
+    detector = dict(next(iter(lines.values())).detector)
     return {
         "schema": 1,
         "prompts_sha256": prompts_sha256(expected),
-        "options": {name: getattr(options, name) for name in Options.__dataclass_fields__},
-        "detector": dict(next(iter(lines.values())).detector),
+        "options": {n: getattr(options, n) for n in Options.__dataclass_fields__ if n not in DETECTING},
+        "detector": detector,
+        **comparability(detector),
         "status": "partial" if problems else "complete",
         "problems": list(problems),
     }

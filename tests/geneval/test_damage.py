@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from geneval.detections import DetectionsError, parse_line
 from geneval.images import ImageError, read_image
-from geneval.layout import read_layout
+from geneval.layout import read_layout, sample_path, write_prompt_folder
 from geneval.options import Options
-from geneval.prompts import MetadataError, Prompt
+from geneval.prompts import MetadataError, Prompt, write_prompts
 from geneval.rules import MissingColor, check, grade
-from geneval.scores import read_results
+from geneval.scores import read_results, score_folder
 from geneval.summary import summary_text
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -147,6 +147,32 @@ def test_results_of_any_json(tmp_path, value):
     path.write_text(json.dumps(row) + "\n" + json.dumps(value) + "\n")
     with pytest.raises(ValueError, match=r"results\.jsonl"):
         summary_text(read_results(path))
+
+
+@QUICK
+@given(
+    st.sampled_from(["00000/metadata.jsonl", "detections.jsonl", "evaluation_metadata.jsonl"]),
+    st.integers(0, 400),
+    st.binary(min_size=1, max_size=3),
+    st.booleans(),
+)
+def test_a_folder_with_damaged_bytes_is_refused_or_scored(tmp_path_factory, name, place, data, is_cut):
+    """Bytes written over, or the file cut there: an error that names the folder, or the same number of verdicts."""
+    root = tmp_path_factory.mktemp("damaged")
+    prompt = Prompt.from_metadata(METADATA)
+    write_prompt_folder(root, 0, prompt)
+    sample_path(root, 0, 0).touch()
+    write_prompts([prompt], root)
+    (root / "detections.jsonl").write_text(json.dumps(LINE | {"colors": {"cat": ["red"]}}) + "\n")
+    content = (root / name).read_bytes()
+    place = min(place, len(content) - 1)
+    (root / name).write_bytes(content[:place] + (b"" if is_cut else data + content[place + len(data) :]))
+    try:
+        rows = score_folder(root, prompts=root)
+    except ValueError as error:
+        assert str(root) in str(error)
+    else:
+        assert len(rows) == 1 and not rows[0]["correct"]
 
 
 def test_hostile_names_in_a_folder(tmp_path):

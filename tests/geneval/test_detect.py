@@ -59,6 +59,13 @@ def test_a_folder_is_detected_and_scored(detected, tmp_path):
         score_folder(detected, options={"threshold": threshold, "counting_threshold": threshold}, prompts=PROMPTS)
 
 
+def test_options_that_were_decided_by_detect_are_not_taken_by_score(detected):
+    score_folder(detected, options={"crop": "1", "bgcolor": "#999"}, prompts=PROMPTS)
+    for option in ({"crop": "0"}, {"bgcolor": "original"}, {"clip_model": "ViT-B-32-quickgelu"}):
+        with pytest.raises(ValueError, match="belongs to `detect`"):
+            score_folder(detected, options=option, prompts=PROMPTS)
+
+
 def test_results_do_not_depend_on_the_batch(detected, images, detector_folder, clip_folder):
     detect_images(images, detector_folder, clip_folder, device="cpu", batch_size=1)
     one, five = read_detections(images), read_detections(detected)
@@ -112,7 +119,9 @@ def test_damaged_pictures_are_listed_and_the_rest_is_kept(images, detector_folde
     with pytest.raises(IncompleteFolder) as caught:
         detect_images(images, detector_folder, clip_folder, device="cpu")
     assert len(caught.value.problems) == 2 and "00000/samples/00000.png" in str(caught.value)
-    detect_images(images, detector_folder, clip_folder, device="cpu", allow_partial=True)
+    left_out = []
+    detect_images(images, detector_folder, clip_folder, device="cpu", allow_partial=True, left_out=left_out.append)
+    assert left_out == caught.value.problems
     with pytest.raises(IncompleteFolder, match=r"not in detections\.jsonl"):
         score_folder(images, prompts=PROMPTS)
     rows = score_folder(images, prompts=PROMPTS, allow_partial=True)
@@ -120,7 +129,7 @@ def test_damaged_pictures_are_listed_and_the_rest_is_kept(images, detector_folde
 
 
 def test_what_would_score_zero_in_silence_is_refused(images, detector_folder, clip_folder):
-    with pytest.raises(ValueError, match="give the color classifier"):
+    with pytest.raises(FileNotFoundError, match="ViT-L-14-quickgelu:openai: weights not on this machine"):
         detect_images(images, detector_folder, None)
     write_prompt_folder(images, 99, Prompt("single_object", "a photo of a cow", (Clause("cow", 1),)))
     Image.new("RGB", (32, 32)).save(sample_path(images, 99, 0))
@@ -132,8 +141,19 @@ def test_weights_of_another_shape_or_missing_ones_are_refused(images, detector_f
     folder = shutil.copytree(detector_folder, tmp_path / "broken")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"num_queries": 7, "decoder_layers": 3}))
-    with pytest.raises((ValueError, RuntimeError)):
+    with pytest.raises(ValueError, match="not a Mask2Former folder"):
         detect_images(images, folder, clip_folder, device="cpu")
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:1000])
+    with pytest.raises(ValueError, match="not a Mask2Former folder"):
+        detect_images(images, folder, clip_folder, device="cpu")
+    (folder / "conversion.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"conversion\.json: not written by `convert`"):
+        detect_images(images, folder, clip_folder, device="cpu")
+    (folder / "conversion.json").unlink()
+    clip = shutil.copytree(clip_folder, tmp_path / "clip")
+    (clip / "open_clip_model.safetensors").write_bytes(b"torn")
+    with pytest.raises(ValueError, match="open_clip cannot load this"):
+        detect_images(images, detector_folder, clip, device="cpu")
     (folder / "model.safetensors").unlink()
     with pytest.raises(FileNotFoundError, match="safetensors"):
         detect_images(images, folder, clip_folder, device="cpu")
