@@ -31,10 +31,13 @@ def features(
     from benchmarks.quality.moments import save_statistics
 
     network: dict[str, Any] = {"name": name, "weights": weights, "batch_size": batch_size, "device": device}
+    network |= {"limit": limit, "skip_corrupt": skip_corrupt}
+    if statistics and shard != (0, 1):
+        raise ValueError("--statistics is written by one process; share the work with features, without --statistics")
     if statistics:
-        save_statistics(extract_statistics(images, extractor, limit=limit, **network), out)
+        save_statistics(extract_statistics(images, extractor, **network), out)
     else:
-        extract(images, extractor, out, limit=limit, skip_corrupt=skip_corrupt, shard=shard, **network)
+        extract(images, extractor, out, shard=shard, **network)
     print(out if out.is_file() else f"shard {shard[0]} of {shard[1]} is done; the last one writes {out}")
 
 
@@ -46,7 +49,10 @@ def fid(generated: tyro.conf.Positional[Path], reference: tyro.conf.Positional[P
     ours, theirs = load_moments(generated), load_moments(reference)
     require_same_extractor(ours.meta, theirs.meta)
     extractor = (ours.meta.get("extractor") or theirs.meta.get("extractor") or {"name": "unknown"})["name"]
-    print(f"fid[{extractor},n={ours.num_samples},ref_n={theirs.num_samples}] = {distance(ours, theirs):.6f}")
+    label = theirs.meta.get("images", reference.stem)[:8]
+    skipped = sum(side.meta.get("skipped", 0) for side in (ours, theirs))
+    name = f"fid[{extractor},n={ours.num_samples},ref={label},ref_n={theirs.num_samples}"
+    print(f"{name}{f',skipped={skipped}' if skipped else ''}] = {distance(ours, theirs):.6f}")
 
 
 def measure(
