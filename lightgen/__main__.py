@@ -60,9 +60,11 @@ def prepare(
     out: Path,
     vae: Path,
     text_encoder: Path,
-    max_length: int = 128,
+    preset: str | None = None,
+    max_length: int = 0,
     flips: bool = False,
     keep_padding: bool = False,
+    bf16: bool = False,
     skip_bad: bool = False,
     batch_size: int = 64,
     device: str | None = None,
@@ -74,9 +76,11 @@ def prepare(
         out: folder of the cache
         vae: diffusers AutoencoderKL folder
         text_encoder: transformers T5 encoder folder with its tokenizer
-        max_length: text positions; longer captions are cut and counted
+        preset: give the next three the values that training by this preset needs
+        max_length: text positions; longer captions are cut and counted (default: the preset's, or 128)
         flips: also store mirrored images, with unchanged captions as released
         keep_padding: store padded text positions, for models that attend to them (the released ones)
+        bf16: store moments and features in half the space, rounded to bfloat16
         skip_bad: leave unreadable samples out and count them
         batch_size: images a pass
         device: cpu, cuda, ... (default: a GPU where there is one)
@@ -84,12 +88,19 @@ def prepare(
     from lightgen.encoders import ImageTokenizer, TextEncoder
     from lightgen.latents import encode_dataset
 
-    tokenizer, text = ImageTokenizer.from_pretrained(vae), TextEncoder.from_pretrained(text_encoder, max_length)
+    if preset is not None:
+        from lightgen.presets import preset as named
+
+        row = named(preset)
+        flips, keep_padding = flips or row.flips, keep_padding or row.model.attend_to_padding
+        max_length = max_length or row.model.max_text_length
+    tokenizer, text = ImageTokenizer.from_pretrained(vae), TextEncoder.from_pretrained(text_encoder, max_length or 128)
     tokenizer.vae.to(_device(device))
     text.model.to(_device(device))
     options: dict[str, Any] = {
         "flips": flips,
         "keep_padding": keep_padding,
+        "dtype": "bfloat16" if bf16 else "float32",
         "skip_bad": skip_bad,
         "batch_size": batch_size,
     }
@@ -104,8 +115,9 @@ def train(
     vae: Path,
     text_encoder: Path,
     preset: str = "tiny",
+    switches: Literal["released", "corrected"] | None = None,
     values: _Set = (),
-    weights: Literal["ema", "raw"] = "ema",
+    weights: Literal["ema", "raw"] | None = None,
     start: Path | None = None,
 ) -> None:
     """Train a model; run again to resume. Ctrl-C saves first.
@@ -115,20 +127,25 @@ def train(
         out: folder of the run; OUT/model is the pipeline
         vae: the folder the latents were encoded with
         text_encoder: the folder the latents were encoded with
-        preset: tiny, small, released-256, released-1024, released-base, released-huge, paper-256 or paper-512
+        preset: tiny, small, released, corrected, released-1024, released-base, released-huge, paper-256 or paper-512
+        switches: set every quirk of the release on (released) or off (corrected), before --set (default: the preset's)
         values: changes of the preset, as train.learning_rate=1e-4 model.width=128 sampling.guidance_scale=3
-        weights: averaged or last weights in OUT/model
+        weights: averaged or last weights in OUT/model (default: the preset's)
         start: pipeline folder to start from (default: fresh weights)
     """
     from lightgen.config import override
     from lightgen.presets import preset as named
+    from lightgen.presets import switched
     from lightgen.training import train as run
 
-    chosen = override(named(preset), _json_pairs(values))
+    row = named(preset) if switches is None else switched(named(preset), switches)
+    chosen = override(row, _json_pairs(values))
+    _refuse_other_flips(latents, chosen.flips)
     stop = _stop_on_signals()
     components: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling}
-    options: dict[str, Any] = {"weights": weights, "start": start, "stop": stop, "on_step": _rows(chosen.train.steps)}
-    _finish(run(chosen.train, chosen.model, latents, out, **components, **options), out)
+    options: dict[str, Any] = {"start": start, "stop": stop, "on_step": _rows(chosen.train.steps)}
+    options["weights"] = weights or chosen.weights
+    _finish(run(chosen.training, chosen.model, latents, out, **components, **options), out)
 
 
 def pairs(
@@ -315,6 +332,18 @@ def _device(name: str | None) -> Any:
     import torch
 
     return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _refuse_other_flips(latents: Path, wanted: bool) -> None:
+    from lightgen.atomic import read_json
+
+    index = latents / "index.json"
+    if index.is_file() and (found := read_json(index).get("flips", wanted)) != wanted:
+        ways = ("has none", "--set flips=false") if wanted else ("has them", "--set flips=true")
+        raise ValueError(
+            f"the preset trains {'with' if wanted else 'without'} flips, {latents} {ways[0]} (flips: {found});"
+            f" prepare again, or give {ways[1]}"
+        )
 
 
 def _needed(name: str, path: Path | None) -> Path:

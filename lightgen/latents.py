@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from PIL import ImageOps
@@ -46,6 +46,7 @@ def encode_dataset(
     text: TextEncoder,
     flips: bool = False,
     keep_padding: bool = False,
+    dtype: Literal["float32", "bfloat16"] = "float32",
     batch_size: int = 64,
     skip_bad: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -54,7 +55,8 @@ def encode_dataset(
 
     `flips` stores the mirrored images' moments too, one of which training then picks (the release does; captions stay
     as they are). `keep_padding` stores what the text encoder gives at padded positions, for models that attend to
-    them; without it features end at their true length. `skip_bad` leaves unreadable samples out and counts them.
+    them; without it features end at their true length. `dtype` is that of stored moments and features.
+    `skip_bad` leaves unreadable samples out and counts them.
     `progress(done, total)` counts shards.
     """
     out = Path(out)
@@ -67,6 +69,8 @@ def encode_dataset(
         "keep_padding": keep_padding,
         "source": _source(shards, paths),
     }
+    if dtype != "float32":
+        settings["dtype"] = dtype
     if (out / "index.json").is_file():
         return _finished(out, settings)
     done = _progress(out, settings)
@@ -74,7 +78,7 @@ def encode_dataset(
     for entry in done:
         for caption in read_json(out / entry["captions"]):
             captions[caption] = len(captions)
-    encoders = _Encoders(tokenizer, text, flips, keep_padding, batch_size)
+    encoders = _Encoders(tokenizer, text, flips, keep_padding, batch_size, getattr(torch, dtype))
     for number in range(len(done), len(paths)):
         done.append(_encode_shard(out, number, paths[number], encoders, captions, skip_bad))
         if done[-1]["grid"] != done[0]["grid"]:
@@ -191,6 +195,7 @@ class _Encoders:
     flips: bool
     keep_padding: bool
     batch_size: int
+    dtype: torch.dtype
 
 
 def _encode_shard(
@@ -218,13 +223,13 @@ def _encode_shard(
     before = encoders.text.num_truncated
     features, lengths = encode_captions(encoders.text, fresh, encoders.batch_size, keep_padding=encoders.keep_padding)
     tensors = {
-        "moments": torch.cat(moments),
+        "moments": torch.cat(moments).to(encoders.dtype),
         "caption": torch.tensor(numbers),
-        "features": features,
+        "features": features.to(encoders.dtype),
         "lengths": lengths,
     }
     if encoders.flips:
-        tensors["mirrored"] = torch.cat(mirrored)
+        tensors["mirrored"] = torch.cat(mirrored).to(encoders.dtype)
     return _write_shard(out, number, tensors, fresh, rejected or [], encoders.text.num_truncated - before)
 
 
@@ -286,7 +291,7 @@ def _source(folder: Path, paths: list[Path]) -> str:
 
 def _finished(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     index = _read_index(out)
-    _refuse_other(out, {key: index[key] for key in settings}, settings)
+    _refuse_other(out, index, settings)
     return index
 
 
@@ -299,7 +304,8 @@ def _progress(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _refuse_other(out: Path, have: dict[str, Any], want: dict[str, Any]) -> None:
-    changed = [name for name in want if have.get(name) != want[name]]
+    # The type is stored only where it is not float32.
+    changed = [name for name in (*want, "dtype") if have.get(name) != want.get(name)]
     if changed:
         raise ValueError(f"{out} is a cache made with another {', '.join(changed)}; choose another folder or remove it")
 

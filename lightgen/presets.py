@@ -4,8 +4,10 @@
 An epoch is 2,282,665 images (the data set's captions as counted by others); the rows count images, not epochs.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
+from lightgen.config import override
 from lightgen.mar import MARConfig
 from lightgen.preference import PreferenceConfig
 from lightgen.sampling import SamplingConfig
@@ -21,6 +23,31 @@ class Preset:
     model: MARConfig
     train: TrainConfig
     sampling: SamplingConfig
+    flips: bool = False  # whether the cached latents hold mirrored images, which their captions do not tell
+    weights: Literal["ema", "raw"] = "ema"  # what generation uses
+    scale_learning_rate: bool = False  # train.learning_rate is that of 256 images a step
+
+    @property
+    def training(self) -> TrainConfig:
+        """`train` with the learning rate that its batch size gives."""
+        factor = self.train.batch_size / 256 if self.scale_learning_rate else 1.0
+        return replace(self.train, learning_rate=self.train.learning_rate * factor)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch:
+    """One thing that the release does and its authors hardly meant: `entry` of a preset, both ways."""
+
+    entry: str
+    released: Any
+    corrected: Any
+    effect: str  # of the released value
+    place: str  # in the released code
+
+
+def switched(row: Preset, way: Literal["released", "corrected"]) -> Preset:
+    """The preset with every switch set one way."""
+    return override(row, {switch.entry: getattr(switch, way) for switch in SWITCHES})
 
 
 def preset(name: str) -> Preset:
@@ -38,6 +65,39 @@ def preference_preset(name: str) -> PreferenceConfig:
 
 
 # fmt: off
+SWITCHES = (
+    Switch(
+        entry="model.normalized_residual", released=True, corrected=False,
+        effect="cross blocks' skip carries the normalized query: the scale of their input is lost in every block",
+        place="models/utils.py:172-178",
+    ),
+    Switch(
+        entry="model.attend_to_padding", released=True, corrected=False,
+        effect="captions are padded to 128 positions, which aligner and cross-attention attend to like words",
+        place="models/utils.py:89-131, engine_fluid.py:138-146",
+    ),
+    Switch(
+        entry="flips", released=True, corrected=False,
+        effect="half of the images are mirrored under an unchanged caption: left and right cannot be learned",
+        place="engine_fluid.py:134-143, util/loader.py:293-299",
+    ),
+    Switch(
+        entry="weights", released="raw", corrected="ema",
+        effect="images are generated with the last weights; their moving average is kept and never used",
+        place="scripts/geneval.py:117-118, scripts/sample.py:138, scripts/dpo_sample.py:115, pipeline_image.py:45",
+    ),
+    Switch(
+        entry="scale_learning_rate", released=True, corrected=False,
+        effect="the learning rate is multiplied by batch / 256: 1e-4 becomes 8e-4; the paper trains at 1e-4",
+        place="main_fluid.py:243-248",
+    ),
+    Switch(
+        entry="train.beta2", released=0.95, corrected=0.99,
+        effect="AdamW forgets squared gradients five times as fast as the paper's 0.99",
+        place="main_fluid.py:255-256",
+    ),
+)
+
 # fluid_large with `--diffloss_d 8 --diffloss_w 1536`, flan-t5-xxl features, SD3.5's VAE: 792 M parameters [S].
 _RELEASED = MARConfig(
     width=1024, encoder_depth=16, decoder_depth=16, cross_depth=16, heads=16,  # fluid_arbitrary.py, fluid_large
@@ -67,7 +127,7 @@ _SMALL = MARConfig(
 _RELEASED_TRAIN = TrainConfig(
     samples_seen=1000 * EPOCH,  # --epochs 1000 [S run.sh]
     batch_size=2048,  # 8 x 256 [S], [P]
-    learning_rate=8e-4,  # blr 1e-4 * 2048 / 256 [S main_fluid.py:243-248]
+    learning_rate=1e-4,  # for 256 images, so 8e-4 [S run.sh --blr; main_fluid.py:243-248]
     warmup_steps=100 * EPOCH // 2048,  # --warmup_epochs 100 [S]
     schedule="constant",  # [S], [P]
     weight_decay=0.02, beta1=0.9, beta2=0.95,  # [S main_fluid.py:255-256]
@@ -104,15 +164,20 @@ _RELEASED_SAMPLING = SamplingConfig(num_steps=64, num_head_steps=100, guidance_s
 _TINY_SAMPLING = SamplingConfig(num_steps=4, num_head_steps=25, guidance_scale=3.0)
 _SMALL_SAMPLING = SamplingConfig(num_steps=16, num_head_steps=50, guidance_scale=3.0)
 
+# [S] and, for flips, [P section 4.2].
+_AS_RELEASED: dict[str, Any] = {"sampling": _RELEASED_SAMPLING, "flips": True, "weights": "raw"}
+_RELEASED_256 = Preset(model=_RELEASED, train=_RELEASED_TRAIN, scale_learning_rate=True, **_AS_RELEASED)
+
 PRESETS = {
-    "tiny":          Preset(model=_TINY,          train=_TINY_TRAIN,     sampling=_TINY_SAMPLING),
-    "small":         Preset(model=_SMALL,         train=_SMALL_TRAIN,    sampling=_SMALL_SAMPLING),
-    "released-256":  Preset(model=_RELEASED,      train=_RELEASED_TRAIN, sampling=_RELEASED_SAMPLING),
-    "released-1024": Preset(model=_RELEASED,      train=_RELEASED_1024,  sampling=_RELEASED_SAMPLING),
-    "released-base": Preset(model=_RELEASED_BASE, train=_RELEASED_TRAIN, sampling=_RELEASED_SAMPLING),
-    "released-huge": Preset(model=_RELEASED_HUGE, train=_RELEASED_TRAIN, sampling=_RELEASED_SAMPLING),
-    "paper-256":     Preset(model=_RELEASED,      train=_PAPER_256,      sampling=_RELEASED_SAMPLING),
-    "paper-512":     Preset(model=_RELEASED,      train=_PAPER_512,      sampling=_RELEASED_SAMPLING),
+    "tiny":          Preset(model=_TINY, train=_TINY_TRAIN, sampling=_TINY_SAMPLING),
+    "small":         Preset(model=_SMALL, train=_SMALL_TRAIN, sampling=_SMALL_SAMPLING),
+    "released":      switched(_RELEASED_256, "released"),
+    "corrected":     switched(_RELEASED_256, "corrected"),
+    "released-1024": Preset(model=_RELEASED, train=_RELEASED_1024, scale_learning_rate=True, **_AS_RELEASED),
+    "released-base": replace(_RELEASED_256, model=_RELEASED_BASE),
+    "released-huge": replace(_RELEASED_256, model=_RELEASED_HUGE),
+    "paper-256":     Preset(model=_RELEASED, train=_PAPER_256, **_AS_RELEASED),
+    "paper-512":     Preset(model=_RELEASED, train=_PAPER_512, **_AS_RELEASED),
 }
 
 PREFERENCES = {

@@ -10,7 +10,7 @@ from PIL import Image
 from lightgen.__main__ import main
 from lightgen.mar import MAR
 from lightgen.pipeline import LightGenPipeline
-from lightgen.presets import PREFERENCES, PRESETS, preset
+from lightgen.presets import PREFERENCES, PRESETS, SWITCHES, preset, switched
 from tests.lightgen import squares
 
 SMALL = [
@@ -143,12 +143,48 @@ def _interrupt_once():
     return ask
 
 
+def test_released_and_corrected_set_every_switch(tiny, run, tmp_path):
+    for way in ("released", "corrected"):
+        for switch in SWITCHES:
+            value: object = PRESETS[way]
+            for name in switch.entry.split("."):
+                value = getattr(value, name)
+            assert value == getattr(switch, way), (way, switch.entry)
+            assert switch.released != switch.corrected and switch.effect and ":" in switch.place
+    assert PRESETS["released"].training.learning_rate == pytest.approx(8e-4)
+    assert PRESETS["corrected"].training.learning_rate == pytest.approx(1e-4)
+    assert switched(PRESETS["tiny"], "released").training.learning_rate == pytest.approx(1e-3 * 128 / 256)
+    assert preset("corrected").model.width == preset("released").model.width
+
+
+def test_the_switches_run_by_name_from_preparation_to_training(tiny, run, tmp_path):
+    encoders = ["--vae", tiny.vae, "--text-encoder", tiny.text_encoder]
+    words = [*encoders, "--preset", "released", "--max-length", 12, "--device", "cpu", "--bf16"]
+    code, _, err = run("prepare", tiny.dataset, "--out", tmp_path / "latents", *words)
+    assert code == 0, err
+    index = json.loads((tmp_path / "latents/index.json").read_text())
+    assert index["flips"] and index["keep_padding"] and index["dtype"] == "bfloat16"
+    quirks = ("model.normalized_residual", "model.attend_to_padding")
+    sizes = [word for word in SMALL if not word.startswith(quirks)]
+    words = [tmp_path / "latents", *encoders, "--switches", "released", "--set", *sizes]
+    code, _, err = run("train", *words, "--out", tmp_path / "run")
+    assert code == 0, err
+    record = json.loads((tmp_path / "run/training.json").read_text())
+    assert record["weights"] == "raw" and record["train"]["beta2"] == 0.95
+    assert record["train"]["learning_rate"] == pytest.approx(1e-3 * 8 / 256)
+    assert record["model"]["normalized_residual"] and record["model"]["attend_to_padding"]
+    code, _, err = run("train", tmp_path / "latents", *encoders, "--out", tmp_path / "other", "--set", *sizes)
+    assert code == 2 and "without flips" in err
+    code, _, err = run("train", tiny.latents, *words[1:], "--out", tmp_path / "other")
+    assert code == 2 and "with flips" in err
+
+
 def test_every_preset_is_a_model_that_can_be_built():
     for name, row in PRESETS.items():
         with torch.device("meta"):
             model = MAR(**dataclasses.asdict(row.model))
         assert row.train.steps > 0, name
-        if name == "released-256":
+        if name in ("released", "corrected"):
             assert round(model.num_parameters() / 1e6, 1) == 792.2
         if name == "tiny":
             assert 0.5e6 < model.num_parameters() < 2e6

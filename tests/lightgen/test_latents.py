@@ -4,6 +4,7 @@ import shutil
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from lightgen.encoders import ImageTokenizer, TextEncoder
 from lightgen.latents import LatentDataset, encode_dataset
@@ -100,8 +101,35 @@ def test_a_cache_of_other_weights_is_refused(tiny, tokenizer, text, tmp_path):
     encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=text)
     with pytest.raises(ValueError, match="another vae"):
         encode_dataset(tiny.dataset, tmp_path, tokenizer=ImageTokenizer(tokenizer.vae), text=text)
-    with pytest.raises(ValueError, match="another flips"):
-        encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=text, flips=True)
+    for other in ({"flips": True}, {"keep_padding": True}, {"dtype": "bfloat16"}):
+        with pytest.raises(ValueError, match=f"another {next(iter(other))}"):
+            encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=text, **other)
+    with pytest.raises(ValueError, match="another text"):
+        shorter = TextEncoder.from_pretrained(tiny.text_encoder, 6)
+        encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=shorter)
+    with pytest.raises(ValueError, match="another source"):
+        other_set = squares.make_dataset(tmp_path / "other", count=8)
+        encode_dataset(other_set, tmp_path, tokenizer=tokenizer, text=text)
+
+
+def test_flips_and_padding_are_stored_only_where_they_are_on(tiny, tokenizer, text, tmp_path):
+    plain = load_file(tiny.latents / "latents_000000.safetensors")
+    assert "mirrored" not in plain and len(plain["features"]) == plain["lengths"].sum()
+    options = {"tokenizer": tokenizer, "text": text}
+    encode_dataset(tiny.dataset, tmp_path, **options, flips=True, keep_padding=True)
+    both = load_file(tmp_path / "latents_000000.safetensors")
+    assert both["mirrored"].shape == both["moments"].shape
+    assert len(both["features"]) == 12 * len(both["lengths"])
+
+
+def test_half_the_space_is_the_same_latents_rounded(tiny, tokenizer, text, tmp_path):
+    encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=text, dtype="bfloat16")
+    ids = torch.arange(40)
+    whole, half = (LatentDataset(folder).batch(ids, generator()) for folder in (tiny.latents, tmp_path))
+    assert half.latents.dtype == half.text.dtype == torch.float32
+    torch.testing.assert_close(half.latents, whole.latents, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(half.text, whole.text, rtol=0.01, atol=0.01)
+    assert torch.equal(half.text_lengths, whole.text_lengths)
 
 
 def test_a_torn_or_missing_cache_file_is_named(tiny, tmp_path):
