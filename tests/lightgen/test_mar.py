@@ -1,11 +1,15 @@
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from lightgen.convert import our_name
 from lightgen.mar import MAR, MARConfig, mask_layout
 from lightgen.masking import Draws, draw
+
+OFFICIAL = Path(__file__).parents[1] / "golden" / "lightgen_official"
 
 TINY = MARConfig(
     width=32,
@@ -60,6 +64,19 @@ def test_every_tensor_of_the_trunk_equals_the_recording(golden, relative_error):
         found = {"tokens": tokens, "aligned_text": aligned, "encoder_out": encoded, "decoder_out": decoded, "z": z}
         for name, value in found.items():
             assert relative_error(value, tensors[name]) < 2e-5, (case, name)
+
+
+def test_the_released_cross_stack_is_reproduced(relative_error):
+    tensors = load_file(OFFICIAL / "cross.safetensors")
+    decoded, aligned = tensors.pop("resized.decoder_out"), tensors.pop("resized.aligned_text")
+    none = dict.fromkeys(("encoder_depth", "decoder_depth", "text_depth", "head_depth"), 0)
+    model = MAR(**asdict(MARConfig(width=64, cross_depth=2, heads=4, **none))).eval()
+    weights = {our_name(name): value for name, value in tensors.items()}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected and not any(name.startswith("cross_") for name in missing)
+    with torch.no_grad():
+        z = model.cross(decoded, model.positions(model.cross_positions, (8, 8)), aligned, None, None)
+    assert relative_error(z, load_file(OFFICIAL / "head.safetensors")["resized.z"]) < 2e-5
 
 
 @pytest.mark.parametrize("path", ["fast", "reference"])
