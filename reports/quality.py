@@ -123,6 +123,7 @@ def detail(study: Study) -> Figure | None:
         ax.plot([row["frequency"] for row in rows], ratios, color=mine.color, linestyle=mine.line, linewidth=1.6)
         ax.axhline(1, color=MUTED, linewidth=0.8)
         ax.set_yscale("log", base=2)
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g} ×")
         ax.set_xlim(0, 0.5)
         ax.set_xticks([0, 0.25, 0.5], ["0", "¼", "½"])
 

@@ -62,7 +62,9 @@ def write_text_encoder(folder: Path, seed: int = 0) -> Path:
     from tokenizers.pre_tokenizers import Whitespace
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()  # one for each of these small files would be noise
     vocabulary = {word: index for index, word in enumerate(("<pad>", "</s>", "<unk>", *WORDS))}
     tokenizer = Tokenizer(WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
