@@ -85,8 +85,11 @@ class Cell:
 
 
 def plan_cells(study: Study, scale: str, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Cell]:
-    """All cells in running order: seed by seed, and within one the bases before the variants built on them."""
-    variants = [study.variant(name) for name in only] or list(study.variants)
+    """All cells in running order: seed by seed, and within one the bases before the variants built on them.
+
+    Without names in `only`, every variant that is not optional.
+    """
+    variants = [study.variant(name) for name in only] or [v for v in study.variants if not v.optional]
     variants = [variant for variant in variants if scale in (variant.scales or (scale,))]
     cells: list[Cell] = []
     for seed in dict.fromkeys(seeds):

@@ -61,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=0, metavar="N", help="default: one a core, or a GPU")
     parser.add_argument("--engine", default="local", help=f"{', '.join(ENGINES)} (default: local)")
     parser.add_argument("--plan", action="store_true", help="print what is there and what the rest takes")
-    parser.add_argument("--only", nargs="+", default=[], metavar="VARIANT", help="these variants alone")
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="VARIANT", help="these variants alone, optional ones too"
+    )
     return parser
 
 
@@ -81,6 +83,8 @@ def _run(args: argparse.Namespace) -> int:
         store = Store(out / "store", create=False)
         images = sum(study.num_images(cell.recipe) for cell in cells if not is_recorded(out, cell))
         print("\n".join(plan_lines(cells, store, Estimate.of(store, scale), workers, images)))
+        if left_out := optional_variants(study, scale, cells):
+            print(f"made only with --only: {', '.join(left_out)}")
         return 0
     with _alone(out):
         return _work(args, study, scale, cells, out, workers, devices)
@@ -119,6 +123,12 @@ def _work(
     for state in failed:
         print(f"failed: {state.cell.name}: {state.reason}", flush=True)
     return 1 if failed or code else 0
+
+
+def optional_variants(study: Study, scale: str, cells: Sequence[Cell]) -> list[str]:
+    """The names of optional variants that could be made at `scale` and are not among the cells."""
+    planned = {cell.variant for cell in cells}
+    return [v.name for v in study.variants if v.optional and scale in (v.scales or (scale,)) and v.name not in planned]
 
 
 def _cells_json(cells: Sequence[Cell]) -> dict[str, Any]:

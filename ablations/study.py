@@ -35,6 +35,7 @@ class Variant:
     factors: Mapping[str, str]
     overrides: Mapping[str, Any] = field(default_factory=dict)
     scales: tuple[str, ...] = ()  # where it can be made; () = at every scale
+    optional: bool = False  # made only where it is named (--only)
 
     @property
     def is_control(self) -> bool:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ablations.cells import cell_from_json, cell_to_json, component_identity, plan_cells
+from ablations.run import optional_variants
 from ablations.studies import load_study
 from ablations.study import override
 
@@ -41,6 +42,16 @@ def test_a_seed_changes_the_seeded_stages_and_what_follows_them_only():
 
 def test_controls_are_made_once_however_many_seeds_there_are():
     assert [name for name in cells_of(seeds=(0, 1, 2)) if name.startswith("alone")] == ["alone-s0"]
+
+
+def test_optional_variants_are_made_only_by_name():
+    many = dataclasses.replace(STUDY.variant("many"), optional=True)
+    study = dataclasses.replace(STUDY, variants=[many if v.name == "many" else v for v in STUDY.variants])
+    assert not [name for name in cells_of(study) if name.startswith("many")]
+    assert list(cells_of(study, only=["many", "few"])) == ["many-s0", "few-s0"]
+    assert cells_of(study, only=["many"])["many-s0"] == cells_of()["many-s0"]
+    assert optional_variants(study, "smoke", plan_cells(study, "smoke", [0])) == ["many"]
+    assert optional_variants(study, "smoke", plan_cells(study, "smoke", [0], ["many"])) == []
 
 
 def test_a_stage_version_and_its_settings_move_its_key_and_those_below():

@@ -54,3 +54,19 @@ def test_unknown_names_are_answered_with_the_valid_ones(tmp_path):
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ValueError, match="holds no STUDY"):
         load_study(str(tmp_path / "empty.py"))
+
+
+def test_the_sweep_has_the_release_s_quirks_as_one_optional_variant():
+    sweep = load_study("diversity_sweep")
+    assert [v.name for v in sweep.variants if v.optional] == ["large-diverse-released"]
+    for scale in ("smoke", "cpu", "gpu"):
+        plain, quirky = (sweep.recipe(scale, sweep.variant(f"large-diverse{end}")) for end in ("", "-released"))
+        changed = {f"{s}.{n}": v for s, values in quirky.items() for n, v in values.items() if plain[s][n] != v}
+        assert changed == {
+            "encode.flips": True,
+            "model.normalized_residual": True,
+            "model.attend_to_padding": True,
+            "train.ema_decay": 0.0,
+            "train.ema_warmup": False,
+        }
+        assert quirky["train"]["beta2"] == 0.95
