@@ -78,6 +78,7 @@ def test_doctor_says_that_other_weights_are_not_comparable(tmp_path):
     assert done.returncode == 0 and done.stdout.count("not comparable with published GenEval") == 3
 
 
+@pytest.mark.slow
 def test_three_commands_score_pictures_of_the_icon_world(tmp_path):
     """As a user would: exact pictures of a few prompts, detected, scored, compared; every output says what it is."""
     from ablations.icons.teacher import IconTeacher
