@@ -5,6 +5,7 @@ Heavy libraries are imported inside, so that a plan needs none of them.
 
 from __future__ import annotations
 
+import random
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -81,7 +82,8 @@ def _vendi(captions: Sequence[str], text: Any, limit: int = 2000) -> float:
 
     from benchmarks.quality.manifold import vendi
 
-    prompts = captions[:: max(1, len(captions) // limit)][:limit]
+    # Drawn, not taken in steps: data sets turn through the tasks, and a step could meet the same few again and again.
+    prompts = random.Random(0).sample(list(captions), min(limit, len(captions)))
     unique = sorted(set(prompts))
     features, lengths = text(unique)
     kept = (np.arange(features.shape[1]) < lengths.numpy()[:, None])[..., None]
