@@ -139,12 +139,14 @@ def _add_detail(result: dict[str, Any], *sides: tuple[Path, Features]) -> None:
         result["warnings"].append("detail was not measured: it needs the images themselves on both sides")
         return
     try:
-        found = compare_details(*map(detail_of, entries))
+        comparison = compare_details(*map(detail_of, entries))
     except ValueError as error:
         result["warnings"].append(f"detail was not measured: {error}")
         return
-    result["metrics"] |= found["metrics"]
-    result["spectrum"] = found["spectrum"]
+    for entry in comparison["metrics"].values():
+        entry["version"] += f"; ref={sides[1][1].meta['images'][:12]}"
+    result["metrics"] |= comparison["metrics"]
+    result["spectrum"] = comparison["spectrum"]
 
 
 def _measured_images(source: Path, features: Features) -> list[ImageEntry] | None:

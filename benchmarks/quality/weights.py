@@ -20,6 +20,7 @@ class WeightFile:
     repository: str = ""
     megabytes: int
     sha256_start: str = ""
+    companions: tuple[str, ...] = ()  # small files of the same repository that must lie beside it
 
     def path(self) -> Path | None:
         """The file on this machine, or None."""
@@ -47,7 +48,12 @@ INCEPTION = WeightFile(
     megabytes=96,
     sha256_start="6726825d",
 )
-DINOV2 = WeightFile(file="model.safetensors", repository="facebook/dinov2-large", megabytes=1218)
+DINOV2 = WeightFile(
+    file="model.safetensors",
+    repository="facebook/dinov2-large",
+    megabytes=1218,
+    companions=("config.json", "preprocessor_config.json"),
+)
 
 KNOWN: dict[str, WeightFile] = {
     "inception-v3-compat": INCEPTION,
@@ -64,14 +70,21 @@ KNOWN: dict[str, WeightFile] = {
 
 def require(name: str, weight: WeightFile) -> Path:
     """The weight file's path, or MissingWeights with everything needed to put it there."""
-    if path := weight.path():
+    path = weight.path()
+    if path and not (absent := _absent(path, weight)):
         return path
+    if path:
+        raise MissingWeights(f"{name} needs {', '.join(absent)} of {weight.repository} beside {path}; copy them there")
     source = weight.url or f"https://huggingface.co/{weight.repository}"
     size = f", {weight.megabytes} MB" if weight.megabytes else ""
     known = f", sha256 {weight.sha256_start}..." if weight.sha256_start else ""
     raise MissingWeights(
         f"{name} needs {weight.file} ({source}{size}{known}); put it at {weight.expected()}, or name a folder instead"
     )
+
+
+def _absent(path: Path, weight: WeightFile) -> list[str]:
+    return [name for name in weight.companions if not (path.parent / name).is_file()]
 
 
 def doctor(*, verify: bool = False) -> list[dict[str, Any]]:
@@ -88,6 +101,8 @@ def _examine(name: str, weight: WeightFile, verify: bool) -> dict[str, Any]:
         "source": weight.url or f"https://huggingface.co/{weight.repository}",
         "megabytes": round(path.stat().st_size / 1e6) if path else weight.megabytes,
     }
+    if path and (absent := _absent(path, weight)):
+        row["status"] = f"without {', '.join(absent)}"
     if path and verify:
         row["sha256"] = file_sha256(path)
         if not row["sha256"].startswith(weight.sha256_start):

@@ -168,3 +168,20 @@ def test_damaged_feature_files_are_refused(tmp_path):
         load_features(path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         load_features(tmp_path / "missing.safetensors")
+
+
+def test_weights_without_their_configuration_are_missing(monkeypatch, tmp_path):
+    from benchmarks.quality import weights
+
+    model = tmp_path / "model.safetensors"
+    model.write_bytes(b"0" * 8)
+    monkeypatch.setattr(
+        weights.WeightFile, "path", lambda self: model if self.repository.startswith("facebook") else None
+    )
+    with pytest.raises(weights.MissingWeights, match=r"config\.json, preprocessor_config\.json of facebook"):
+        weights.require("dinov2-vitl14", weights.DINOV2)
+    status = {row["extractor"]: row["status"] for row in weights.doctor()}
+    assert status["dinov2-vitl14"] == "without config.json, preprocessor_config.json"
+    (tmp_path / "config.json").touch()
+    (tmp_path / "preprocessor_config.json").touch()
+    assert weights.require("dinov2-vitl14", weights.DINOV2) == model

@@ -113,6 +113,16 @@ def test_cmmd_is_zero_on_itself_and_unbiased_around_zero():
     assert cmmd(features(40), features(40, seed=1)) > 0
 
 
+def test_cmmd_equals_the_direct_sums():
+    a, b = features(40), features(30, seed=1, shift=0.5)
+    x, y = (values / np.linalg.norm(values, axis=1, keepdims=True) for values in (a, b))
+
+    def mean(first, second):
+        return np.exp(-((first[:, None] - second[None]) ** 2).sum(2) / 200).mean()
+
+    assert cmmd(a, b) == pytest.approx(1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y)), rel=1e-9)
+
+
 def test_cmmd_ignores_the_length_of_features():
     a, b = features(40), features(40, seed=1, shift=0.5)
     assert cmmd(3 * a, b) == pytest.approx(cmmd(a, b), rel=1e-9)
