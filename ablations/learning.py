@@ -77,7 +77,7 @@ def encode(work: Work) -> Facts:
 
 
 def _vendi(captions: Sequence[str], text: Any, limit: int = 2000) -> float:
-    """The Vendi score of the centered mean text features of up to `limit` captions, as often as the data set shows them."""
+    """The Vendi score of the centered mean text features of `limit` captions, as often as the data set shows them."""
     import numpy as np
 
     from benchmarks.quality.manifold import vendi
