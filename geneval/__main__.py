@@ -211,9 +211,9 @@ def compare(a: Positional[Path], b: Positional[Path], json: bool = False) -> Non
             print(f"PARTIAL: {path} was scored with --allow-partial on an incomplete folder")
     if differing:
         print(f"note: A and B were scored with different {' and '.join(differing)}; see {a}.json and {b}.json")
-    for side in made:
-        if "detector" in side:
-            _note_comparability(side["detector"])
+    for record in made:
+        if "detector" in record:
+            _note_comparability(record["detector"])
             break
 
 
