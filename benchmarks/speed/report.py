@@ -47,12 +47,11 @@ def run(
     for row in measures[what]():
         record["rows"].append(row)
         print(_line(row), flush=True)
-    text = json.dumps(record)
-    if out is not None:
-        temporary = out.with_name(f".{out.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
-        os.replace(temporary, out)
-    print(text)
+        if out is not None:  # after every row: a run that is cut short keeps what it measured
+            temporary = out.with_name(f".{out.name}.{os.getpid()}")
+            temporary.write_text(json.dumps(record, indent=1) + "\n")
+            os.replace(temporary, out)
+    print(json.dumps(record))
     return record
 
 

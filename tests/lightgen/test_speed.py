@@ -1,0 +1,69 @@
+"""The speed benchmark: what it counts and compares, and the memory of the released size."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks.speed import limits, memory, sampling, training
+from benchmarks.speed.report import run
+from benchmarks.speed.timer import alternate, count_operations, ratio
+from lightgen.mar import MARConfig
+from lightgen.sampling import SamplingConfig
+
+
+def test_operations_are_counted_without_views():
+    x = torch.ones(4, 4)
+    assert count_operations(lambda: (x + 1).view(2, 8).transpose(0, 1)) == 1
+    assert count_operations(lambda: x @ x + x.expand(2, 4, 4).sum()) == 3
+
+
+def test_the_reference_path_does_no_more_than_the_release():
+    found = sampling.count_paths()
+    assert found["fast"]["head_step"] < found["reference"]["head_step"] <= found["released"]["head_step"]
+    assert found["reference"]["trunk_pass"] <= found["released"]["trunk_pass"]
+
+
+def test_the_limits_are_those_of_the_released_size():
+    flops = sampling.sampling_flops(MARConfig(), SamplingConfig(), 256, 128)
+    assert sum(flops.values()) == pytest.approx(19.3e12, rel=2e-3)
+    assert limits.USABLE * 989e12 / sum(flops.values()) == pytest.approx(40.9, rel=5e-3)
+    assert limits.latency_floor(MARConfig(), SamplingConfig(), 4.8e12) == pytest.approx(0.29, rel=0.05)
+    trained = sum(limits.training_flops(MARConfig(), 256, 128).values())
+    assert limits.USABLE * 989e12 / trained == pytest.approx(645, rel=0.03)
+
+
+def test_tasks_are_timed_in_turn():
+    order = []
+    tasks = {name: lambda name=name: order.append(name) for name in ("a", "b")}
+    seconds = alternate(tasks, 2, torch.device("cpu"))
+    assert order == ["a", "b"] * 3 and {name: len(values) for name, values in seconds.items()} == {"a": 2, "b": 2}
+    assert ratio({"a": [2.0, 6.0], "b": [1.0, 2.0]}, "a", "b") == {
+        "median": 2.5,
+        "least": 2.0,
+        "most": 3.0,
+        "of_least": 2.0,
+    }
+
+
+def test_both_paths_make_the_same_and_the_last_line_is_json(capsys, tmp_path):
+    row = sampling.measure("golden", guidance_scale=4.0, num_steps=4, num_head_steps=3, repetitions=1)
+    assert row["relative_difference"] < 2e-5 and row["ratio"]["median"] > 0 and row["limit"]["share"] > 0
+    row = training.measure("golden", batch_size=2, steps=1, repetitions=1)
+    assert row["relative_difference"] < 2e-5
+    options = {"threads": 1, "device": "cpu", "precision": "fp32", "batch_size": 0, "fast_only": False}
+    run("memory", sizes=["golden"], repetitions=1, out=tmp_path / "memory.json", **options)
+    printed = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert printed == json.loads((tmp_path / "memory.json").read_text())
+    assert printed["rows"][0]["peak"] > printed["rows"][0]["weights"] > 2e6
+    with pytest.raises(ValueError, match="no size 'giant'; valid: golden, 10m, released"):
+        run("memory", sizes=["giant"], repetitions=1, out=None, **options)
+    with pytest.raises(ValueError, match="repetitions"):
+        run("memory", sizes=[], repetitions=0, out=None, **options)
+
+
+@pytest.mark.slow
+def test_the_released_size_samples_within_a_gibibyte_of_its_weights():
+    row = memory.measure("released")
+    assert row["parameters"] == pytest.approx(792_244_000, rel=1e-6)
+    assert row["above_weights"] < 2**30
