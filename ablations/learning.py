@@ -219,5 +219,7 @@ def _default_sampling(model: Mapping[str, Any]) -> Any:
     """What the saved pipeline does when it is asked nothing; not a study's choice, so a choice moves no training."""
     from lightgen.sampling import SamplingConfig
 
-    solver = "ddpm" if model["head_objective"] == "ddpm" else "euler"
-    return SamplingConfig(num_steps=min(64, model["position_grid"] ** 2), solver=solver)
+    steps = min(64, model["position_grid"] ** 2)
+    if model["head_objective"] == "ddpm":
+        return SamplingConfig(num_steps=steps, solver="ddpm")
+    return SamplingConfig(num_steps=steps, solver="euler")

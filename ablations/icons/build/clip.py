@@ -79,7 +79,8 @@ def _captions(world: World) -> dict[str, tuple[dict[str, Any], ...]]:
 
 def scene_pairs(world: World, rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[str]]:
     """Pictures of `size` different captions of the world, all tasks alike."""
-    choices, asked = _captions(world), {}
+    choices = _captions(world)
+    asked: dict[str, dict[str, Any]] = {}
     while len(asked) < size:
         options = choices[TASKS[int(rng.integers(len(TASKS)))]]
         request = options[int(rng.integers(len(options)))]

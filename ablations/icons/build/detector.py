@@ -23,11 +23,11 @@ def architecture(world: World):
     """A Mask2Former with a one-pixel-patch Swin backbone, 10 queries and three decoder layers; about 1 M parameters."""
     from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation, SwinConfig
 
-    backbone = SwinConfig(
+    backbone = SwinConfig(  # type: ignore[call-arg]  # some settings are declared by its base class only
         image_size=world.height, patch_size=1, embed_dim=24, depths=[1, 1, 2, 1], num_heads=[2, 4, 6, 8], window_size=4,
         drop_path_rate=0.0, out_features=["stage1", "stage2", "stage3", "stage4"],
     )  # fmt: skip
-    config = Mask2FormerConfig(
+    config = Mask2FormerConfig(  # type: ignore[call-arg]
         backbone_config=backbone, num_labels=len(world.classes), num_queries=10, hidden_dim=64, feature_size=64,
         mask_feature_size=64, encoder_layers=1, decoder_layers=4, encoder_feedforward_dim=128, dim_feedforward=128,
         num_attention_heads=4, no_object_weight=0.3, train_num_points=256, dropout=0.0,

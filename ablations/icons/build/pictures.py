@@ -51,7 +51,7 @@ def degrade(pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, b
     from scipy.ndimage import gaussian_filter
 
     kind = rng.choice(["none", "blur", "noise", "fade", "scramble"], p=[0.35, 0.2, 0.2, 0.15, 0.1])
-    image = pixels.astype(np.float32)
+    image: np.ndarray = pixels.astype(np.float32)
     background = np.median(image.reshape(-1, 3), axis=0)
     lost = False
     if kind == "blur":

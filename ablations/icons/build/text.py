@@ -52,7 +52,8 @@ def random_caption(rng: np.random.Generator) -> Tagged:
 
 def captions(seed: int | tuple[int, ...], count: int, *, held_out: bool) -> list[Tagged]:
     """Random captions; a tenth of all texts, chosen by hash, is held out from training and kept for the probe."""
-    rng, found = np.random.default_rng(seed), []
+    rng = np.random.default_rng(seed)
+    found: list[Tagged] = []
     while len(found) < count:
         caption = random_caption(rng)
         if (hashlib.sha256(caption.text.encode()).digest()[0] < 26) == held_out:
@@ -90,7 +91,7 @@ def train_text(out: Path, *, seed: int = 0, steps: int = 4000) -> dict[str, Any]
 
     torch.manual_seed(seed)
     tokenizer, started = train_tokenizer(seed), time.perf_counter()
-    config = T5Config(
+    config = T5Config(  # type: ignore[call-arg]  # some settings are declared by its base class only
         vocab_size=len(tokenizer), d_model=64, d_kv=16, d_ff=192, num_layers=3, num_heads=4, dropout_rate=0.0,
         relative_attention_num_buckets=16, relative_attention_max_distance=32, feed_forward_proj="gated-gelu",
         pad_token_id=PAD, eos_token_id=END, tie_word_embeddings=False,
