@@ -23,9 +23,10 @@ _GOLDEN = MARConfig(
     width=64, encoder_depth=2, decoder_depth=2, cross_depth=2, heads=4, text_depth=2, text_channels=32,
     max_text_length=8, vae_channels=4, head_depth=3, head_width=64, noise_copies=2,
 )  # fmt: skip
+# The released proportions, a quarter as deep: head 1.5 and text features 4 times as wide as the trunk.
 _TEN_MILLION = MARConfig(
-    width=256, encoder_depth=3, decoder_depth=3, cross_depth=3, heads=4, text_depth=2, text_channels=256,
-    max_text_length=128, vae_channels=16, head_depth=3, head_width=256,
+    width=224, encoder_depth=4, decoder_depth=4, cross_depth=4, heads=4, text_depth=2, text_channels=896,
+    max_text_length=128, vae_channels=16, head_depth=2, head_width=336,
 )  # fmt: skip
 
 SIZES = {
