@@ -18,10 +18,9 @@ RECIPES = [
 
 
 def test_every_entry_is_there_and_of_its_type():
-    from lightgen.preference import PreferenceConfig
-
     from lightgen.config import from_dict
     from lightgen.mar import MARConfig
+    from lightgen.preference import PreferenceConfig
     from lightgen.sampling import SamplingConfig
     from lightgen.training import TrainConfig
 
