@@ -180,7 +180,8 @@ def _key(ax, study: Study) -> None:
             else:
                 style = {"color": MUTED, "marker": "o", "markerfacecolor": MUTED if mine.is_filled else CARD}
             handles.setdefault(f"{factor}: {level}", Line2D([], [], linestyle="none", markersize=6, **style))
-    names = sorted(handles, key=lambda name: list(tested[0].factors).index(name.split(": ")[0]))
+    factors = list(dict.fromkeys(factor for variant in tested for factor in variant.factors))
+    names = sorted(handles, key=lambda name: factors.index(name.split(": ")[0]))
     if study.interaction and len(names) <= 8:
         ax.legend([handles[name] for name in names], names, loc="center left")
 

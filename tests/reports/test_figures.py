@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from itertools import pairwise
 
 import pytest
@@ -80,3 +81,12 @@ def test_a_study_without_crossed_factors_has_no_interaction(make_study):
     )
     study = read_study(root)
     assert figures.interaction(study, contrasts.scores(study)) is None
+
+
+def test_a_variant_may_have_a_factor_of_its_own(make_study):
+    folder = make_study()
+    data = json.loads((folder / "study.json").read_text())
+    data["variants"][-3]["factors"] = {"switches": "released"}
+    (folder / "study.json").write_text(json.dumps(data))
+    study = read_study(folder)
+    assert figures.geneval(study, contrasts.scores(study)).svg
