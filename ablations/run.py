@@ -27,7 +27,7 @@ from ablations.live import Clock, display, plan_lines
 from ablations.schedule import Schedule, State
 from ablations.store import Store, read_json, write_json
 from ablations.studies import load_study, study_names
-from ablations.study import Study, Variant
+from ablations.study import Study
 from ablations.worker import is_recorded
 
 SCHEMA = 1
@@ -178,10 +178,6 @@ def write_study(out: Path, study: Study, scale: str, cells: Sequence[Cell]) -> N
             "protocol": {section: dict(values) for section, values in study.scales[scale].items()},
         },
     )
-
-
-def _variant_json(variant: Variant) -> dict[str, Any]:
-    return {"name": variant.name, "label": variant.label, "factors": dict(variant.factors)}
 
 
 def _recorded(out: Path, study: Study) -> Iterator[tuple[str, int]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from ablations.icons.scenes import Object, Scene
@@ -70,8 +68,3 @@ def degrade(pixels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, b
         image = tiles.reshape(rows, columns, piece, piece, 3).transpose(0, 2, 1, 3, 4).reshape(image.shape)
         lost = True
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), lost
-
-
-def small_world(world: World, classes: int, colors: int) -> World:
-    """The same world with its first classes and colors only."""
-    return replace(world, classes=world.classes[:classes], colors=world.colors[:colors])
