@@ -95,7 +95,7 @@ def learned_range_loss(
     *,
     likelihood_everywhere: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Squared error of epsilon, and the variational-bound term in bits; both averaged over channels, shape (...,).
+    """Epsilon's residual (..., D), and the variational-bound term in bits, averaged over channels, (...,).
 
     `prediction` (..., 2D): epsilon, then the variance's position between its bounds in [-1, 1]. The bound trains the
     variance alone: epsilon is detached in it (Nichol and Dhariwal 2021, section 3.1, L_hybrid without its 0.001).
@@ -104,7 +104,6 @@ def learned_range_loss(
     channels = clean.shape[-1]
     epsilon, position = prediction.float().split(channels, dim=-1)
     residual = epsilon - noise
-    squared = residual.square().mean(-1)
     constants = _loss_tables(num_steps, clean.device)[:, 2:][timesteps].unsqueeze(-2)  # (..., 1, 3)
     noise_scale, low, high = constants.unbind(-1)
     log_variance = torch.lerp(low, high, (position + 1) / 2)
@@ -115,12 +114,12 @@ def learned_range_loss(
     variational = bound.mean(-1) / math.log(2)
     if likelihood_everywhere:
         likelihood = _discretized_log_likelihood(clean, -mean_difference, log_variance / 2).mean(-1) / math.log(2)
-        return squared, torch.where(timesteps == 0, -likelihood, variational)
+        return residual, torch.where(timesteps == 0, -likelihood, variational)
     first = (timesteps == 0).nonzero(as_tuple=True)  # the last denoising step is scored by its likelihood
     if first[0].numel():
         likelihood = _discretized_log_likelihood(clean[first], -mean_difference[first], log_variance[first] / 2)
         variational = variational.index_put(first, -likelihood.mean(-1) / math.log(2))
-    return squared, variational
+    return residual, variational
 
 
 def _discretized_log_likelihood(x: Tensor, centered: Tensor, log_scale: Tensor) -> Tensor:

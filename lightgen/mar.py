@@ -90,6 +90,7 @@ class MARLoss(NamedTuple):
     loss: Tensor  # scalar to minimize
     mse: Tensor  # scalar, its squared-error part
     errors: Tensor  # (B,) mean squared error of the head over an image's masked tokens, channels and noise copies
+    residuals: Tensor  # (K, B, M, D) float32, prediction minus target, whose squares `errors` averages; filled rows are 0
 
 
 class Layout(NamedTuple):
@@ -212,14 +213,14 @@ class MAR(ModelMixin, ConfigMixin):
         if config.head_objective == "flow":
             noisy = flow_noised(clean, draws.noise, draws.timesteps)
             prediction = self.head(noisy, draws.timesteps * FLOW_TIME_SCALE, z)
-            squared = (prediction.float() - (draws.noise - clean)).square().mean(-1)
+            residual = prediction.float() - (draws.noise - clean)
         else:
             noisy = add_noise(clean, draws.noise, draws.timesteps, config.diffusion_steps)
             prediction = self.head(noisy, draws.timesteps, z)
-            squared, variational = learned_range_loss(
+            residual, variational = learned_range_loss(
                 prediction, clean, draws.noise, draws.timesteps, config.diffusion_steps, likelihood_everywhere=True
             )
-        return _reduce(squared, variational, draws.mask)
+        return _reduce(residual, variational, draws.mask)
 
     def patchify(self, latents: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, N, D): tokens row by row, channels slowest within a token."""
@@ -334,13 +335,13 @@ class MAR(ModelMixin, ConfigMixin):
         clean = clean.expand_as(noise)
         if config.head_objective == "flow":
             prediction = self.head.denoise(flow_noised(clean, noise, timesteps), condition)
-            squared = (prediction.float() - (noise - clean)).square().mean(-1)
+            residual = prediction.float() - (noise - clean)
             variational = None
         else:
             noisy = add_noise(clean, noise, timesteps, config.diffusion_steps)
             prediction = self.head.denoise(noisy, condition)
-            squared, variational = learned_range_loss(prediction, clean, noise, timesteps, config.diffusion_steps)
-        return _reduce(squared, variational, layout.masked_valid)
+            residual, variational = learned_range_loss(prediction, clean, noise, timesteps, config.diffusion_steps)
+        return _reduce(residual, variational, layout.masked_valid)
 
     def embed_times(self, timesteps: Tensor) -> Tensor:
         """The head's time embedding; from a table of all steps where that is less work."""
@@ -367,17 +368,18 @@ def mask_layout(draws: Draws) -> Layout:
     return Layout(batch, visible, masked, ~mask.gather(1, visible), mask.gather(1, masked))
 
 
-def _reduce(squared: Tensor, variational: Tensor | None, valid: Tensor | None) -> MARLoss:
-    """Means over masked tokens, each weighing the same, of losses (K, B, M)."""
+def _reduce(residual: Tensor, variational: Tensor | None, valid: Tensor | None) -> MARLoss:
+    """Means over masked tokens, each weighing the same, of residuals (K, B, M, D) and bounds (K, B, M)."""
+    squared, kept = residual.square().mean(-1), residual.detach()
     if valid is None:
         errors = squared.mean((0, 2))
         mse = errors.mean()
-        return MARLoss(mse if variational is None else mse + variational.mean(), mse, errors)
+        return MARLoss(mse if variational is None else mse + variational.mean(), mse, errors, kept)
     errors = (squared.mean(0) * valid).sum(1) / valid.sum(1)
     total = valid.sum()
     mse = (squared.mean(0) * valid).sum() / total
     loss = mse if variational is None else mse + (variational.mean(0) * valid).sum() / total
-    return MARLoss(loss, mse, errors)
+    return MARLoss(loss, mse, errors, kept * valid[..., None])
 
 
 def _require(condition: bool, message: str) -> None:
