@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from lightgen.mar import MAR, MARConfig, MARLoss
     from lightgen.masking import Draws, draw
     from lightgen.pipeline import LightGenPipeline
-    from lightgen.preference import PreferenceConfig, dpo_loss, train_dpo
+    from lightgen.preference import PreferenceConfig, train_dpo
+    from lightgen.preference_loss import dpo_loss
     from lightgen.sampling import SamplingConfig, generate_latents
     from lightgen.training import TrainConfig, train
 
@@ -26,7 +27,7 @@ _MODULES = {
     "SamplingConfig": "sampling",
     "TextEncoder": "encoders",
     "TrainConfig": "training",
-    "dpo_loss": "preference",
+    "dpo_loss": "preference_loss",
     "draw": "masking",
     "generate_latents": "sampling",
     "train": "training",

@@ -90,7 +90,7 @@ class MARLoss(NamedTuple):
     loss: Tensor  # scalar to minimize
     mse: Tensor  # scalar, its squared-error part
     errors: Tensor  # (B,) mean squared error of the head over an image's masked tokens, channels and noise copies
-    residuals: Tensor  # (K, B, M, D) float32, prediction minus target, whose squares `errors` averages; filled rows are 0
+    residuals: Tensor  # (K, B, M, D) float32, prediction minus target, whose squares `errors` averages; 0 where filled
 
 
 class Layout(NamedTuple):

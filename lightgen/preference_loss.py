@@ -5,8 +5,8 @@ the variational term; lower is likelier. With d = policy - reference, the logit 
 
     -(beta / 2) (d_winner - d_loser)
 
-which is Diffusion-DPO's (Wallace et al. 2023, arXiv 2311.12908, equation 14; the factor 1/2 as in that paper's code, and
-its T w(lambda) is part of beta). LightGen's equation 7 is the same with its own beta.
+which is Diffusion-DPO's (Wallace et al. 2023, arXiv 2311.12908, equation 14; the factor 1/2 as in that paper's code,
+and its T w(lambda) is part of beta). LightGen's equation 7 is the same with its own beta.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Kind = Literal["sigmoid", "ipo", "hinge", "simpo", "sft"]
 LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": lambda logits: -F.logsigmoid(logits),  # Diffusion-DPO
     "hinge": lambda logits: F.relu(1 - logits),  # SLiC (Zhao et al. 2023, arXiv 2305.10425)
-    "ipo": lambda logits: (logits - 0.5).square(),  # IPO's square (Azar et al. 2023, arXiv 2310.12036), times beta^2 / 4
+    "ipo": lambda logits: (logits - 0.5).square(),  # IPO (Azar et al. 2023, arXiv 2310.12036), times beta^2 / 4
 }
 KINDS = (*LOSSES, "simpo", "sft")
 
@@ -51,10 +51,10 @@ def dpo_loss(
 
 
 def simpo_loss(policy_winner: Tensor, policy_loser: Tensor, *, beta: float, margin: float = 0.0) -> Tensor:
-    """SimPO's loss (Meng et al. 2024, arXiv 2405.14734, equation 6) of each pair, (B,), without a reference.
+    """SimPO's loss (Meng et al. 2024, arXiv 2405.14734) of each pair, (B,), without a reference.
 
-    -log sigmoid(-(beta / 2) (e_winner - e_loser) - margin): the errors are means over tokens and channels already, which
-    is that paper's normalization by length. `margin` is its gamma.
+    -log sigmoid(-(beta / 2) (e_winner - e_loser) - margin). The errors are means over tokens and channels already, as
+    that paper normalizes by length; `margin` is its gamma.
     """
     _require_positive(beta)
     return -F.logsigmoid(-0.5 * beta * (policy_winner - policy_loser) - margin)

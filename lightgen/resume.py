@@ -131,3 +131,14 @@ def finished_result(out: Path, settings: dict[str, Any]) -> dict[str, Any] | Non
 def folder_identity(folder: Path) -> str:
     """The identity of a pipeline folder's trained model."""
     return folder_sha256(Path(folder) / "transformer")
+
+
+def write_lineage(folder: Path, *, parent: Path) -> None:
+    """Keep in a pipeline folder which models its own was trained from, oldest first."""
+    write_json(Path(folder) / "lineage.json", {"ancestors": [*read_lineage(parent), folder_identity(parent)]})
+
+
+def read_lineage(folder: Path) -> list[str]:
+    """The identities of the models that a pipeline folder's was trained from, oldest first."""
+    path = Path(folder) / "lineage.json"
+    return read_json(path)["ancestors"] if path.is_file() else []

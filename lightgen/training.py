@@ -38,6 +38,7 @@ from lightgen.resume import (
     save_state,
     unpack_optimizer,
     without_prefix,
+    write_lineage,
 )
 from lightgen.seeds import derive_seed
 
@@ -128,6 +129,8 @@ def train(
         if weights == "ema":
             run.average.store()
         save_model(run.model, out / "model", vae, text_encoder, sampling)
+        if start is not None:
+            write_lineage(out / "model", parent=start)
         write_json(out / "training.json", {**settings, "result": result})
     accelerator.wait_for_everyone()
     return result

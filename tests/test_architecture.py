@@ -38,7 +38,8 @@ LAYERS = (
     ("optimization", "processes", "resume"),
     ("shards", "latents"),
     ("teachers", "captions"),
-    ("pairs", "training", "reference", "preference"),
+    ("pairs", "pair_sources", "training"),
+    ("encoded_pairs", "reference", "preference_loss", "adapter", "preference_run", "preference"),
     ("presets", "convert"),
     ("__main__",),
 )

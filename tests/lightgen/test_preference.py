@@ -7,12 +7,13 @@ import torch
 from PIL import Image, ImageOps
 from safetensors.torch import load_file
 
+from lightgen.encoded_pairs import encode_pairs, pair_draws, pair_errors
 from lightgen.masking import Draws
 from lightgen.pairs import Pair, pair_images, ranked_pairs, read_groups, read_pairs, teacher_pairs, write_pairs
 from lightgen.pipeline import LightGenPipeline
-from lightgen.preference import PreferenceConfig, dpo_loss, train_dpo
-from lightgen.reference import encode_pairs, pair_draws, pair_errors
-from lightgen.resume import read_journal
+from lightgen.preference import PreferenceConfig, train_dpo
+from lightgen.preference_loss import dpo_loss, safeguard, scale_gradient, simpo_loss
+from lightgen.resume import folder_identity, read_journal
 from lightgen.shards import read_shards
 from lightgen.training import TrainConfig, train
 from tests.lightgen import squares
@@ -122,8 +123,8 @@ def test_shared_draws_make_the_margin_far_less_noisy(base, pairs):
 
     def both(model, seed, other):
         with torch.no_grad():
-            winner = pair_errors(model.transformer, encoded, ids, draws(seed), torch.device("cpu"))[0]
-            loser = pair_errors(model.transformer, encoded, ids, draws(other), torch.device("cpu"))[1]
+            winner = pair_errors(model.transformer, encoded, ids, draws(seed), torch.device("cpu")).chosen
+            loser = pair_errors(model.transformer, encoded, ids, draws(other), torch.device("cpu")).rejected
         return winner, loser
 
     def margin(seeds):
@@ -214,6 +215,7 @@ def test_reference_errors_of_another_run_are_refused(base, pairs, tmp_path):
     with pytest.raises(ValueError, match="another model, seed or set of pairs"):
         train_dpo(dataclasses.replace(CONFIG, steps=3, seed=1), base, pairs, tmp_path / "b")
     (tmp_path / "b/training.json").unlink()
+    (tmp_path / "b/first_reference.safetensors").unlink(missing_ok=True)
     (tmp_path / "b/reference.safetensors").write_bytes(data[:50])
     with pytest.raises(ValueError, match="torn"):
         train_dpo(dataclasses.replace(CONFIG, steps=3), base, pairs, tmp_path / "b")
@@ -311,3 +313,176 @@ def test_teacher_pairs_set_the_data_set_s_image_against_the_model_s_own(tiny, tm
     assert asked == [listed[4].prompt]
     with pytest.raises(ValueError, match="other settings"):
         teacher_pairs(tiny.dataset, Model(), tmp_path, limit=6, seed=1)
+
+
+def test_simpo_needs_no_reference_and_its_margin_asks_for_more():
+    winner, loser = errors(0.3, 0.5)
+    assert simpo_loss(winner, loser, beta=10.0).item() == pytest.approx(math.log(1 + math.exp(-1.0)))
+    assert simpo_loss(winner, loser, beta=10.0, margin=0.5) > simpo_loss(winner, loser, beta=10.0)
+    simpo_loss(winner, loser, beta=10.0).backward()
+    assert winner.grad == -loser.grad > 0
+
+
+def test_the_safeguard_keeps_the_winner_s_error_from_rising():
+    """Two targets, one prediction, as winner and loser share mask, time and noise; one gradient step on it."""
+
+    def winner_s_change(loser_target, sdpo):
+        prediction = torch.zeros(1, 8, requires_grad=True)
+        winner_residual, loser_residual = prediction - 0.1, prediction - loser_target
+        winner, loser = winner_residual.square().mean(1), loser_residual.square().mean(1)
+        if sdpo:
+            overlap = (winner_residual * loser_residual).mean(1).detach()
+            loser = scale_gradient(loser, safeguard(winner, overlap, 0.1))
+        loss = dpo_loss(winner, loser, winner.detach(), loser.detach(), beta=10.0)
+        (gradient,) = torch.autograd.grad(loss.sum(), prediction)
+        after = (prediction - 1e-3 * gradient - 0.1).square().mean(1)
+        return (after - winner).item()
+
+    assert winner_s_change(0.4, sdpo=False) > 0  # the loser lies farther on the same side: fleeing it leaves the winner
+    assert winner_s_change(0.4, sdpo=True) < 0
+    assert winner_s_change(-0.4, sdpo=True) == winner_s_change(-0.4, sdpo=False) < 0  # opposite sides: nothing is cut
+
+
+def test_the_safeguard_s_factor_is_its_formula():
+    winner, overlap = torch.tensor([0.2, 0.2, 0.2]), torch.tensor([0.4, 0.1, -0.3])
+    torch.testing.assert_close(safeguard(winner, overlap, 0.1), torch.tensor([0.45, 1.0, 1.0]))
+    value = torch.tensor([2.0], requires_grad=True)
+    scaled = scale_gradient(value, torch.tensor([0.25]))
+    scaled.sum().backward()
+    assert scaled.item() == 2.0 and value.grad.item() == 0.25
+
+
+def test_residuals_give_the_errors_and_their_overlap(base, pairs):
+    pipeline = LightGenPipeline.from_pretrained(base)
+    encoded = encode_pairs(read_pairs(pairs), pipeline)
+    config = pipeline.transformer.mar_config
+    ids = torch.arange(16)
+    draws = pair_draws(config, ids, torch.zeros(16, dtype=torch.long), (2, 2), seed=0, noise_draws=2)
+    with torch.no_grad():
+        found = pair_errors(pipeline.transformer, encoded, ids, draws, torch.device("cpu"))
+    assert draws.masked_range[0] < draws.masked_range[1]  # rows are filled up
+    first, second = found.residuals.chunk(2, dim=1)
+    counts = 2 * draws.mask.sum(1) * config.token_dim
+    torch.testing.assert_close(first.square().sum((0, 2, 3)) / counts, found.chosen)
+    torch.testing.assert_close((first * second).sum((0, 2, 3)) / counts, found.overlap)
+
+
+@pytest.mark.parametrize("change", [{"kind": "simpo"}, {"sft": 0.1}, {"kind": "hinge", "dpop": 1.0}, {"kind": "ipo"}])
+def test_every_named_choice_trains(base, pairs, tmp_path, change):
+    config = dataclasses.replace(CONFIG, steps=30, max_winner_drift=10.0, **change)
+    result = train_dpo(config, base, pairs, tmp_path)
+    assert result["status"] == "complete" and result["drift"]["loser"] > result["drift"]["winner"]
+    assert result["drift"]["pairs"] == 16 and result["drift"]["accuracy"] > 0.5
+
+
+def test_sdpo_lets_the_winner_drift_less(base, pairs, tmp_path):
+    drifts = {}
+    for sdpo in (False, True):
+        config = dataclasses.replace(CONFIG, beta=5e3, steps=30, max_winner_drift=10.0, sdpo=sdpo)
+        drifts[sdpo] = train_dpo(config, base, pairs, tmp_path / str(sdpo))["drift"]["winner"]
+    assert drifts[True] < drifts[False]
+
+
+def test_gradient_norms_are_told_by_part(base, pairs, tmp_path):
+    train_dpo(dataclasses.replace(CONFIG, steps=2, log_every=1), base, pairs, tmp_path / "all")
+    train_dpo(dataclasses.replace(CONFIG, steps=2, log_every=1, train="head"), base, pairs, tmp_path / "head")
+    for row in read_journal(tmp_path / "all/metrics.jsonl"):
+        assert row["grad_norm"] == pytest.approx(math.hypot(row["head_grad_norm"], row["trunk_grad_norm"]), rel=1e-4)
+    assert all(row["trunk_grad_norm"] == 0 for row in read_journal(tmp_path / "head/metrics.jsonl"))
+
+
+@pytest.mark.parametrize("reference", ["precomputed", "held"])
+def test_a_refreshed_reference_is_the_policy_of_that_step_even_after_stops(base, pairs, tmp_path, reference):
+    config = dataclasses.replace(CONFIG, steps=9, log_every=1, refresh_every=4, reference=reference)
+    train_dpo(config, base, pairs, tmp_path / "whole")
+    rows = read_journal(tmp_path / "whole/metrics.jsonl")
+    for row in rows:  # right after a refresh policy and reference are one
+        assert (abs(row["margin"]) < 1e-6) == (row["step"] in (1, 5, 9)), row
+    calls = 0
+
+    def stop():
+        nonlocal calls
+        calls += 1
+        return calls % 3 == 0
+
+    while train_dpo(config, base, pairs, tmp_path / "parts", stop=stop)["status"] == "stopped":
+        pass
+    assert calls > 9
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert all(torch.equal(whole[name], parts[name]) for name in whole)
+
+
+def test_a_refreshed_run_whose_reference_is_lost_says_so(base, pairs, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=8, refresh_every=4)
+    asked = 0
+
+    def stop():
+        nonlocal asked
+        asked += 1
+        return asked == 18
+
+    assert train_dpo(config, base, pairs, tmp_path, stop=stop)["status"] == "stopped"
+    step = json.loads((tmp_path / "resume/latest.json").read_text())["step"]
+    assert 4 < step < 8
+    (tmp_path / "reference_000004.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"reference_000004.*is gone"):
+        train_dpo(config, base, pairs, tmp_path)
+
+
+@pytest.mark.parametrize("reference", ["precomputed", "adapter", "held"])
+def test_adapters_train_alone_and_are_merged(base, pairs, tmp_path, reference):
+    config = dataclasses.replace(CONFIG, lora_rank=2, reference=reference, steps=20, max_winner_drift=10.0)
+    result = train_dpo(config, base, pairs, tmp_path)
+    before = load_file(base / "transformer/diffusion_pytorch_model.safetensors")
+    after = weights(tmp_path)
+    assert before.keys() == after.keys()
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved and all(before[name].ndim == 2 for name in moved)
+    assert not any("decoder_blocks.1.attn.qkv" in name for name in moved)
+    change = after["head.input.weight"] - before["head.input.weight"]
+    assert torch.linalg.matrix_rank(change, rtol=1e-3) <= 2
+    # What was measured with adapters on is what the merged model does.
+    policy, start = (LightGenPipeline.from_pretrained(folder) for folder in (tmp_path / "model", base))
+    encoded = encode_pairs(read_pairs(pairs), policy)
+    ids = torch.arange(16)
+    draws = pair_draws(
+        policy.transformer.mar_config, ids, torch.zeros(16, dtype=torch.long), (2, 2), seed=0, noise_draws=2
+    )
+    with torch.no_grad():
+        found = [pair_errors(p.transformer, encoded, ids, draws, torch.device("cpu")) for p in (policy, start)]
+    assert (found[0].chosen - found[1].chosen).mean().item() == pytest.approx(result["drift"]["winner"], abs=1e-5)
+
+
+def test_the_three_references_of_adapters_give_one_run(base, pairs, tmp_path):
+    for kind in ("precomputed", "adapter"):
+        config = dataclasses.replace(CONFIG, lora_rank=2, reference=kind, steps=6, log_every=1)
+        train_dpo(config, base, pairs, tmp_path / kind)
+    first, second = (read_journal(tmp_path / kind / "metrics.jsonl") for kind in ("precomputed", "adapter"))
+    for name in ("loss", "winner_drift", "loser_drift"):
+        assert [row[name] for row in first] == pytest.approx([row[name] for row in second], abs=1e-4)
+    with pytest.raises(ValueError, match="needs lora_rank"):
+        dataclasses.replace(CONFIG, reference="adapter")
+
+
+def test_an_older_ancestor_may_be_the_reference_and_a_stranger_may_not(base, pairs, tiny, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=4)
+    train_dpo(config, base, pairs, tmp_path / "first")
+    second = tmp_path / "second"
+    train_dpo(config, tmp_path / "first/model", pairs, second, reference=base)
+    row = read_journal(second / "metrics.jsonl")[0]
+    assert abs(row["margin"]) > 1e-6  # the policy starts away from its grandparent
+    lineage = json.loads((second / "model/lineage.json").read_text())["ancestors"]
+    assert lineage == [folder_identity(base), folder_identity(tmp_path / "first/model")]
+    for kind in ("held", "precomputed"):
+        train_dpo(
+            dataclasses.replace(config, reference=kind),
+            tmp_path / "first/model",
+            pairs,
+            tmp_path / kind,
+            reference=base,
+        )
+    first, held = (read_journal(folder / "metrics.jsonl") for folder in (second, tmp_path / "held"))
+    assert [r["loss"] for r in first] == pytest.approx([r["loss"] for r in held], abs=1e-4)
+    with pytest.raises(ValueError, match="no ancestor"):
+        train_dpo(config, base, pairs, tmp_path / "wrong", reference=tmp_path / "first/model")
+    assert not (tmp_path / "wrong").exists()
