@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.cells import Work, component_folder, component_identity
-from ablations.store import Stopped
+from ablations.store import Stopped, read_json
 from ablations.suite import evaluation_prompts
 
 if TYPE_CHECKING:
@@ -100,7 +100,10 @@ def quality(work: Work) -> Facts:
     return {"metrics": result["metrics"], "warnings": result["warnings"]}
 
 
-def generate_folder(work: Work, prompts: Sequence[Prompt], out: Path, *, copies: int, seed: int) -> None:
+def generate_folder(
+    work: Work, prompts: Sequence[Prompt], out: Path, *, copies: int, seed: int, **changed: Any
+) -> None:
+    """Images of the prompts by the step's model, with the recipe's sampling settings except those `changed`."""
     from geneval.generate import generate_images
 
     generate_images(
@@ -110,7 +113,7 @@ def generate_folder(work: Work, prompts: Sequence[Prompt], out: Path, *, copies:
         copies=copies,
         seed=seed,
         batch_size=work.recipe["batch"]["generate"],
-        call=sampling_call(work),
+        call={**sampling_call(work), **changed},
         seeding="image",
         progress=ticker(work),
     )
@@ -149,8 +152,10 @@ def load_subject(work: Work) -> Any:
 
 
 def sampling_call(work: Work) -> dict[str, Any]:
-    """The sampling settings as arguments of the pipeline's call."""
+    """The sampling settings, retuned ones before the recipe's, as arguments of the pipeline's call."""
     sampling = dict(work.recipe["sampling"])
+    if "sampling" in work.inputs:
+        sampling |= read_json(work.inputs["sampling"] / "sampling.json")
     return {"num_inference_steps": sampling.pop("num_steps"), **sampling}
 
 

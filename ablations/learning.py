@@ -1,4 +1,4 @@
-"""The stages that make a model: teach, encode, train or initialize, and for DPO samples, pairs, prefer.
+"""The stages that make a model: teach, encode, train or initialize, and prefer.
 
 Heavy libraries are imported inside, so that a plan needs none of them.
 """
@@ -12,18 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ablations.cells import Work
-from ablations.judging import (
-    Facts,
-    component,
-    detect_folder,
-    generate_folder,
-    link,
-    load_subject,
-    sampling_call,
-    ticker,
-)
+from ablations.judging import Facts, component, ticker
 from ablations.store import Stopped, read_json, write_json
-from ablations.suite import dataset_config, evaluation_prompts, preference_prompts
+from ablations.suite import dataset_config
 
 
 def teach(work: Work) -> Facts:
@@ -131,59 +122,6 @@ def initialize(work: Work) -> Facts:
     folders = component(work, "vae"), component(work, "text")
     save_model(model, work.out / "model", *folders, _default_sampling(work.recipe["model"]))
     return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
-
-
-def samples(work: Work) -> Facts:
-    """images/: the model's own pictures of training captions, detected and graded; grades.json {file: grade}."""
-    from geneval.scores import grade_folder
-
-    data, preference = work.recipe["data"], work.recipe["preference"]
-    benchmark = evaluation_prompts(work.recipe["evaluation"], data["world"])
-    prompts = preference_prompts(data, work.seed, benchmark, preference["prompts"])
-    if not prompts:
-        raise ValueError("no training caption is outside the benchmark: nothing to learn a preference from")
-    images = work.out / "images"
-    generate_folder(work, prompts, images, copies=preference["copies"], seed=work.seed + 1)
-    detect_folder(work, images)
-    write_json(work.out / "grades.json", grade_folder(images))
-    return {"prompts": len(prompts), "images": len(prompts) * preference["copies"]}
-
-
-def pairs(work: Work) -> Facts:
-    """pairs.jsonl: best against worst of the model's own samples of a caption, ties left out."""
-    from geneval.layout import read_layout
-    from lightgen.pairs import ranked_pairs, write_pairs
-
-    preference = work.recipe["preference"]
-    images = work.inputs["samples"] / "images"
-    grades = read_json(work.inputs["samples"] / "grades.json")
-    folders, _ = read_layout(images)
-    groups = {f.metadata["prompt"]: [(link(images, work.out, s), grades[s]) for s in f.samples] for f in folders}
-    found = ranked_pairs(groups, per_prompt=preference["per_prompt"], min_gap=preference["min_gap"])
-    write_pairs(found, work.out / "pairs.jsonl")
-    values = list(grades.values())
-    correct = sum(value == 1.0 for value in values) / len(values)
-    return {"pairs": len(found), "prompts": len(groups), "sample_accuracy": correct}
-
-
-def teacher_pairs(work: Work) -> Facts:
-    """pairs.jsonl as LightGen's script makes them: the teacher's picture against the model's own."""
-    from lightgen.pairs import teacher_pairs as run
-    from lightgen.teachers import DiffusersTeacher
-
-    preference = work.recipe["preference"]
-    model = DiffusersTeacher(load_subject(work), "own", sampling_call(work))
-    limit = preference["prompts"] * preference["per_prompt"]
-    run(
-        work.inputs["dataset"] / "dataset",
-        model,
-        work.out,
-        limit=limit,
-        batch_size=work.recipe["batch"]["generate"],
-        seed=work.seed,
-        progress=ticker(work),
-    )
-    return {"pairs": limit}
 
 
 def prefer(work: Work) -> Facts:

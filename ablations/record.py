@@ -21,6 +21,7 @@ from geneval.scores import format_results, read_results
 from geneval.statistics import summarize
 
 SCHEMA = 1
+NORMAL_95 = 1.959964
 PACKAGES = ("diffusers", "transformers", "open-clip-torch", "accelerate", "numpy", "pillow")
 
 Rows = Sequence[Mapping[str, Any]]
@@ -32,7 +33,7 @@ def write_record(folder: Path, cell: Cell, store: Store, plan: Mapping[str, Any]
     (folder / "result.json").unlink(missing_ok=True)
     facts = {step.stage: store.facts(step) for step in cell.steps if store.has(step)}
     items = _copy_curves(folder, cell, store)
-    metrics = _diversity_metrics(facts)
+    metrics = _diversity_metrics(facts) | _preference_metrics(facts)
     if "judge" in facts:
         judged, found = _verdicts(folder, cell, store, facts)
         metrics, items = metrics | judged, items | found
@@ -157,6 +158,28 @@ def _diversity_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
         values["vendi_text"] = facts["encode"]["facts"]["vendi_text"]
     shared = {"ci": None, "n": measured["images"], "higher_is_better": True, "version": "1"}
     return {f"diversity/{name}": {"value": value, **shared} for name, value in values.items()}
+
+
+def _preference_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """How far preference training moved the model from its reference, on draws that its order of training did not
+    choose; and the guidance that was chosen where it was tuned instead."""
+    found = {}
+    if drift := facts.get("prefer", {}).get("facts", {}).get("drift"):
+        shared = {"n": drift["pairs"], "higher_is_better": False, "version": "mean squared error, pool entry 0"}
+        for name in ("winner", "loser"):
+            value, reach = drift[name], NORMAL_95 * drift[f"{name}_stderr"]
+            found[f"preference/{name}_drift"] = {"value": value, "ci": [value - reach, value + reach], **shared}
+        accuracy = {"value": drift["accuracy"], "ci": None, **shared, "higher_is_better": True}
+        found["preference/accuracy"] = accuracy
+    if chosen := facts.get("retune", {}).get("facts"):
+        shared = {
+            "ci": None,
+            "n": len(chosen["right"]),
+            "higher_is_better": True,
+            "version": "best on training captions",
+        }
+        found["preference/guidance_scale"] = {"value": chosen["guidance_scale"], **shared}
+    return found
 
 
 def _cost(facts: Mapping[str, Any]) -> dict[str, Any]:

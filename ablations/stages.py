@@ -1,6 +1,6 @@
 """The stages and the ways through them.
 
-trained:    teach -> encode -> train [-> samples -> pairs -> prefer] -> generate -> judge -> quality
+trained:    teach -> encode -> train [-> pairs of a source -> prefer] [-> retune] -> generate -> judge -> quality
 untrained:  initialize -> generate -> judge -> quality
 teacher:    draw -> judge -> quality
 and, shared by all: reference, the pictures that FID compares with
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ablations import judging, learning
+from ablations import judging, learning, preferring
 from ablations.cells import Stage, Step
 from ablations.study import Recipe
 
@@ -51,29 +51,65 @@ STAGES: Mapping[str, Stage] = {
         seeded=True,
     ),
     "samples": Stage(
-        function=learning.samples,
-        version=1,
-        sections=("data", "evaluation", "sampling", "preference", "batch"),
+        function=preferring.samples,
+        version=2,
+        sections=(
+            "data",
+            "evaluation",
+            "sampling",
+            *(f"preference.{n}" for n in ("prompts", "copies", "max_copies")),
+            "batch",
+        ),
         components=("detector", "clip"),
         seeded=True,
         resumable=True,
         awaited=True,
     ),
-    "pairs": Stage(
-        function=learning.pairs,
+    "verifier_pairs": Stage(
+        function=preferring.pairs,
+        version=2,
+        sections=tuple(f"preference.{name}" for name in ("copies", "per_prompt", "min_gap", "per_task")),
+        awaited=True,
+    ),
+    "random_pairs": Stage(
+        function=preferring.shuffled_pairs,
         version=1,
-        sections=("preference",),
+        seeded=True,
     ),
     "teacher_pairs": Stage(
-        function=learning.teacher_pairs,
+        function=preferring.teacher_pairs,
+        version=2,
+        sections=("preference.limit", "sampling", "batch.generate"),
+        seeded=True,
+        resumable=True,
+        awaited=True,
+    ),
+    "detail_pairs": Stage(
+        function=preferring.detail_pairs,
         version=1,
-        sections=("preference", "sampling", "batch.generate"),
+        sections=("preference.limit", "preference.damages"),
+        components=("vae",),
+        seeded=True,
+        resumable=True,
+    ),
+    "layout_pairs": Stage(
+        function=preferring.layout_pairs,
+        version=1,
+        sections=("preference.limit", "data"),
+        seeded=True,
+        resumable=True,
+    ),
+    "retune": Stage(
+        function=preferring.retune,
+        version=1,
+        sections=("data", "evaluation", "sampling", "retune", "batch"),
+        components=("detector", "clip"),
         seeded=True,
         resumable=True,
     ),
     "prefer": Stage(
         function=learning.prefer,
-        version=1,
+        version=2,
         sections=("dpo",),
         seeded=True,
         resumable=True,
@@ -112,6 +148,20 @@ STAGES: Mapping[str, Stage] = {
 }
 
 
+# How the pairs of a source are made; the last step of each is the one whose pairs.jsonl is learned from.
+SOURCES: Mapping[str, tuple[Step, ...]] = {
+    "verifier": (Step("samples", {"model": "train"}), Step("verifier_pairs", {"samples": "samples"})),
+    "random": (
+        Step("samples", {"model": "train"}),
+        Step("verifier_pairs", {"samples": "samples"}),
+        Step("random_pairs", {"pairs": "verifier_pairs"}),
+    ),
+    "teacher": (Step("teacher_pairs", {"model": "train", "dataset": "teach"}),),
+    "detail": (Step("detail_pairs", {"dataset": "teach"}),),
+    "layout": (Step("layout_pairs", {"dataset": "teach"}),),
+}
+
+
 def path(recipe: Recipe) -> list[Step]:
     """The steps of a cell, by the kind of its subject and by where its preferences come from."""
     judged = [
@@ -125,12 +175,16 @@ def path(recipe: Recipe) -> list[Step]:
         return [Step("draw", {}), *(Step(s.stage, {r: to_draw.get(n, n) for r, n in s.inputs.items()}) for s in judged)]
     if kind == "untrained":
         return [Step("initialize", {}), Step("generate", {"model": "initialize"}), *judged]
-    base = [Step("teach", {}), Step("encode", {"dataset": "teach"}), Step("train", {"latents": "encode"})]
-    if not preference["enabled"]:
-        return [*base, Step("generate", {"model": "train"}), *judged]
-    if preference["source"] == "own":
-        pairs = [Step("samples", {"model": "train"}), Step("pairs", {"samples": "samples"})]
-    else:
-        pairs = [Step("teacher_pairs", {"model": "train", "dataset": "teach"})]
-    prefer = Step("prefer", {"model": "train", "pairs": pairs[-1].stage})
-    return [*base, *pairs, prefer, Step("generate", {"model": "prefer"}), *judged]
+    steps = [Step("teach", {}), Step("encode", {"dataset": "teach"}), Step("train", {"latents": "encode"})]
+    model = "train"
+    if preference["enabled"]:
+        if preference["source"] not in SOURCES:
+            raise ValueError(f"preference.source is {preference['source']!r}; valid: {', '.join(SOURCES)}")
+        pairs = SOURCES[preference["source"]]
+        steps += [*pairs, Step("prefer", {"model": model, "pairs": pairs[-1].stage})]
+        model = "prefer"
+    given = {"model": model}
+    if recipe["retune"]["enabled"]:
+        steps.append(Step("retune", given))
+        given = {**given, "sampling": "retune"}
+    return [*steps, Step("generate", given), *judged]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -35,7 +36,8 @@ def split_by_prompt(prompts: Sequence[Prompt], name: str, kind: str) -> dict[str
 
 
 def preference_prompts(data: Mapping[str, Any], seed: int, benchmark: Sequence[Prompt], count: int) -> list[Prompt]:
-    """At most `count` captions of the cell's own training set that no benchmark prompt has, tasks in turn.
+    """Captions of the cell's own training set that no benchmark prompt has, of each task the same share of `count`, or
+    as many as there are; tasks in turn.
 
     Nothing that is judged is learned from, and a narrow cell gets no composition that its data lacked.
     """
@@ -45,15 +47,19 @@ def preference_prompts(data: Mapping[str, Any], seed: int, benchmark: Sequence[P
         record = dict(scene.request)
         if record["prompt"] not in asked:
             found.setdefault(record["tag"], {}).setdefault(record["prompt"], Prompt.from_metadata(_plain(record)))
-    return _in_turn([list(group.values()) for _, group in sorted(found.items())], count, seed)
-
-
-def _in_turn(groups: list[list[Prompt]], count: int, seed: int) -> list[Prompt]:
+    groups = [list(group.values()) for _, group in sorted(found.items())]
     rng = random.Random(seed)
     for group in groups:
         rng.shuffle(group)
-    longest = max((len(group) for group in groups), default=0)
-    return [group[place] for place in range(longest) for group in groups if place < len(group)][:count]
+    share = -(-count // max(1, len(groups)))
+    return [group[place] for place in range(share) for group in groups if place < len(group)][:count]
+
+
+def copies_by_task(prompts: Sequence[Prompt], copies: int, most: int) -> dict[str, int]:
+    """Samples a prompt for each task: `copies`, and up to `most` where a task has fewer prompts than others, so that
+    all tasks get about as many samples."""
+    counts = Counter(prompt.tag for prompt in prompts)
+    return {task: min(most, round(copies * max(counts.values()) / count)) for task, count in counts.items()}
 
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,6 @@
 """`python -m lightgen VERB`: teach, encode, train, prefer, generate; each verb one stage that can be run again."""
 
-import json
-import signal
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,9 +8,10 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import Positional, arg
 
+from lightgen.console import default_device, finish, json_pairs, needed, progress_lines, row_lines, stop_on_signals
+
 _Pairs = Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")]
 _Set = Annotated[tuple[str, ...], arg(name="set", metavar="NAME=VALUE ...")]
-STOPPED = 75  # exit code: saved and resumable
 
 
 def distill(
@@ -47,11 +45,11 @@ def distill(
     texts = read_captions(captions)
     drawer: Any
     if (teacher / "model_index.json").is_file():
-        drawer = DiffusersTeacher.from_pretrained(teacher, device=_device(device), call=_json_pairs(call))
+        drawer = DiffusersTeacher.from_pretrained(teacher, device=default_device(device), call=json_pairs(call))
     else:
         drawer = ShardTeacher(teacher)
     options: dict[str, Any] = {"copies": copies, "seed": seed, "batch_size": batch_size, "shard_size": shard_size}
-    manifest = run(drawer, texts, out, **options, progress=_progress("images"))
+    manifest = run(drawer, texts, out, **options, progress=progress_lines("images"))
     print(f"{manifest['num_samples']} images in {out}")
 
 
@@ -95,8 +93,8 @@ def prepare(
         flips, keep_padding = flips or row.flips, keep_padding or row.model.attend_to_padding
         max_length = max_length or row.model.max_text_length
     tokenizer, text = ImageTokenizer.from_pretrained(vae), TextEncoder.from_pretrained(text_encoder, max_length or 128)
-    tokenizer.vae.to(_device(device))
-    text.model.to(_device(device))
+    tokenizer.vae.to(default_device(device))
+    text.model.to(default_device(device))
     options: dict[str, Any] = {
         "flips": flips,
         "keep_padding": keep_padding,
@@ -104,7 +102,7 @@ def prepare(
         "skip_bad": skip_bad,
         "batch_size": batch_size,
     }
-    index = encode_dataset(dataset, out, tokenizer=tokenizer, text=text, **options, progress=_progress("shards"))
+    index = encode_dataset(dataset, out, tokenizer=tokenizer, text=text, **options, progress=progress_lines("shards"))
     facts = ", ".join(f"{index[name]} {name}" for name in ("num_samples", "num_captions", "truncated", "rejected"))
     print(f"{facts} in {out}")
 
@@ -139,23 +137,27 @@ def train(
     from lightgen.training import train as run
 
     row = named(preset) if switches is None else switched(named(preset), switches)
-    chosen = override(row, _json_pairs(values))
+    chosen = override(row, json_pairs(values))
     _refuse_other_flips(latents, chosen.flips)
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     components: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling}
-    options: dict[str, Any] = {"start": start, "stop": stop, "on_step": _rows(chosen.train.steps)}
+    options: dict[str, Any] = {"start": start, "stop": stop, "on_step": row_lines(chosen.train.steps)}
     options["weights"] = weights or chosen.weights
-    _finish(run(chosen.training, chosen.model, latents, out, **components, **options), out)
+    finish(run(chosen.training, chosen.model, latents, out, **components, **options), out)
 
 
 def pairs(
-    source: Positional[Literal["teacher", "ranked", "file"]],
+    source: Positional[Literal["teacher", "verifier", "detail", "layout", "random", "file"]],
     out: Path,
     dataset: Path | None = None,
     model: Path | None = None,
     results: Path | None = None,
     images: Path | None = None,
+    exclude: Path | None = None,
+    against: Path | None = None,
+    vae: Path | None = None,
     file: Path | None = None,
+    damages: tuple[str, ...] = ("blur", "noise"),
     limit: int = 1000,
     per_prompt: int = 1,
     min_gap: float = 1e-9,
@@ -165,72 +167,103 @@ def pairs(
     device: str | None = None,
     call: _Pairs = (),
 ) -> None:
-    """Preference pairs: OUT/pairs.jsonl.
+    """Preference pairs: OUT/pairs.jsonl; run again to resume.
 
     Args:
-        source: teacher (data set's image against own sample), ranked (best against worst by score) or file (check one)
+        source: teacher (data set's image against own sample), verifier (best against worst own sample by score), detail
+            (data set's image against itself damaged), layout (against the same objects placed wrongly), random (a
+            file's pairs, half of them turned around) or file (check and copy one)
         out: folder of the pairs
-        dataset: teacher: folder of shards
+        dataset: teacher, detail, layout: folder of shards
         model: teacher: pipeline folder
-        results: ranked: JSON lines with filename, prompt, and score or correct
-        images: ranked: folder the file names are relative to (default: that of the results)
-        file: file: a pairs.jsonl of one's own with prompt, chosen, rejected
-        limit: teacher: most pairs
-        per_prompt: ranked: most pairs a prompt
-        min_gap: ranked: least difference of scores
-        per_task: ranked: most pairs a task
-        batch_size: teacher: prompts a call
-        seed: teacher: of the images; ranked: of the choice within tasks
+        results: verifier: JSON lines with filename, prompt, and score or correct
+        images: verifier: folder the file names are relative to (default: that of the results)
+        exclude: verifier: prompts of the benchmark (.txt, .jsonl or .json), of which no pair is made
+        against: layout: folder of shards with the same keys and captions and a wrong layout
+        vae: detail: VAE folder for the damage vae
+        file: random, file: a pairs.jsonl with prompt, chosen, rejected
+        damages: detail: of blur, noise, vae; taken in turn
+        limit: teacher, detail, layout: most pairs
+        per_prompt: verifier: most pairs a prompt
+        min_gap: verifier: least difference of scores
+        per_task: verifier: most pairs a task
+        batch_size: teacher, detail: images at once
+        seed: of images, damages, choices within tasks, turned pairs
         device: cpu, cuda, ... (default: a GPU where there is one)
         call: teacher: the pipeline's keyword arguments in JSON
     """
-    from lightgen import pairs as made
+    from lightgen import pair_sources as made
+    from lightgen.pairs import pair_images, read_pairs, write_pairs
 
+    options: dict[str, Any] = {"limit": limit, "progress": progress_lines("pairs")}
     if source == "teacher":
         from lightgen.resume import folder_identity
         from lightgen.teachers import DiffusersTeacher
 
-        model = _needed("model", model)
-        own = DiffusersTeacher.from_pretrained(model, device=_device(device), call=_json_pairs(call))
-        options: dict[str, Any] = {
-            "limit": limit,
-            "batch_size": batch_size,
-            "seed": seed,
-            "identity": folder_identity(model),
-        }
-        path = made.teacher_pairs(_needed("dataset", dataset), own, out, **options, progress=_progress("pairs"))
-    elif source == "ranked":
-        results = _needed("results", results)
+        model = needed("model", model)
+        own = DiffusersTeacher.from_pretrained(model, device=default_device(device), call=json_pairs(call))
+        options |= {"batch_size": batch_size, "seed": seed, "identity": folder_identity(model)}
+        path = made.teacher_pairs(needed("dataset", dataset), own, out, **options)
+    elif source == "verifier":
+        from lightgen.captions import read_captions
+
+        results = needed("results", results)
         groups, tasks = made.read_groups(results, images or results.parent)
-        options = {"per_prompt": per_prompt, "min_gap": min_gap, "per_category": per_task, "seed": seed}
-        ranked = made.ranked_pairs(groups, categories=tasks, **options)
+        asked = set(read_captions(exclude)) if exclude is not None else set()
+        kept = {prompt: samples for prompt, samples in groups.items() if prompt not in asked}
+        if asked:
+            print(f"{len(groups) - len(kept)} of {len(groups)} prompts are excluded", file=sys.stderr)
+        settings: dict[str, Any] = {"per_prompt": per_prompt, "min_gap": min_gap, "per_category": per_task}
+        ranked = made.ranked_pairs(kept, categories=tasks, seed=seed, **settings)
         if not ranked:
             raise ValueError(f"{results}: no prompt has samples of different scores, so there is no pair")
-        path = made.write_pairs(ranked, out / "pairs.jsonl")
+        path = write_pairs(ranked, out / "pairs.jsonl")
+    elif source == "detail":
+        tokenizer = None
+        if vae is not None:
+            from lightgen.encoders import ImageTokenizer
+
+            tokenizer = ImageTokenizer.from_pretrained(vae)
+            tokenizer.vae.to(default_device(device))
+        options |= {"damages": damages, "tokenizer": tokenizer, "batch_size": batch_size, "seed": seed}
+        path = made.detail_pairs(needed("dataset", dataset), out, **options)
+    elif source == "layout":
+        path = made.layout_pairs(needed("dataset", dataset), needed("against", against), out, **options)
     else:
-        listed = made.read_pairs(_needed("file", file))
-        for _ in made.pair_images(listed):
+        listed = read_pairs(needed("file", file))
+        for _ in pair_images(listed):
             pass  # every image is read and checked
-        path = made.write_pairs(listed, out / "pairs.jsonl")
-    print(f"{len(made.read_pairs(path))} pairs in {path}")
+        path = write_pairs(
+            made.shuffled_pairs(listed, seed=seed) if source == "random" else listed, out / "pairs.jsonl"
+        )
+    print(f"{len(read_pairs(path))} pairs in {path}")
 
 
-def dpo(model: Positional[Path], pairs: Path, out: Path, preset: str = "tiny", values: _Set = ()) -> None:
+def dpo(
+    model: Positional[Path],
+    pairs: Path,
+    out: Path,
+    reference: Path | None = None,
+    preset: str = "tiny",
+    values: _Set = (),
+) -> None:
     """Train a pipeline on preference pairs; run again to resume. Ctrl-C saves first.
 
     Args:
-        model: pipeline folder; it is also the reference
+        model: pipeline folder to start from
         pairs: pairs.jsonl
         out: folder of the run; OUT/model is the pipeline
+        reference: pipeline folder that margins are measured from, an ancestor of the model (default: the model)
         preset: tiny or paper
-        values: changes of the preset, as beta=200 learning_rate=1e-5 kind=ipo train=head
+        values: changes of the preset, as beta=200 learning_rate=1e-5 kind=ipo train=head lora_rank=8 sdpo=true
     """
     from lightgen.config import override
     from lightgen.preference import train_dpo
     from lightgen.presets import preference_preset
 
-    config = override(preference_preset(preset), _json_pairs(values))
-    _finish(train_dpo(config, model, pairs, out, stop=_stop_on_signals(), on_step=_rows(config.steps)), out)
+    config = override(preference_preset(preset), json_pairs(values))
+    options: dict[str, Any] = {"stop": stop_on_signals(), "on_step": row_lines(config.steps)}
+    finish(train_dpo(config, model, pairs, out, reference=reference, **options), out)
 
 
 def generate(
@@ -275,8 +308,8 @@ def generate(
         for copy in range(copies)
     ]
     todo = [entry for entry in entries if not (out / str(entry["file"])).is_file()]
-    drawer = DiffusersTeacher.from_pretrained(model, device=_device(device), call=_json_pairs(call))
-    show = _progress("images")
+    drawer = DiffusersTeacher.from_pretrained(model, device=default_device(device), call=json_pairs(call))
+    show = progress_lines("images")
     for first in range(0, len(todo), batch_size):
         batch: Sequence[dict[str, Any]] = todo[first : first + batch_size]
         for entry, image in zip(batch, drawer([e["prompt"] for e in batch], [e["seed"] for e in batch])):
@@ -320,18 +353,12 @@ def main() -> None:
     """Run one verb; a user's mistake is one line on stderr and exit code 2."""
     try:
         tyro.extras.subcommand_cli_from_dict(VERBS, prog="python -m lightgen", description=__doc__)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
-
-
-def _device(name: str | None) -> Any:
-    import torch
-
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _refuse_other_flips(latents: Path, wanted: bool) -> None:
@@ -344,74 +371,6 @@ def _refuse_other_flips(latents: Path, wanted: bool) -> None:
             f"the preset trains {'with' if wanted else 'without'} flips, {latents} {ways[0]} (flips: {found});"
             f" prepare again, or give {ways[1]}"
         )
-
-
-def _needed(name: str, path: Path | None) -> Path:
-    if path is None:
-        raise ValueError(f"--{name} is needed for pairs of this source")
-    return path
-
-
-def _json_pairs(values: Sequence[str]) -> dict[str, Any]:
-    """`key=value` split at the first "="; a value is JSON, or else the text itself."""
-    if wrong := [value for value in values if "=" not in value]:
-        raise ValueError(f"{wrong[0]!r} is not NAME=VALUE")
-    result: dict[str, Any] = {}
-    for name, text in (value.split("=", 1) for value in values):
-        try:
-            result[name] = json.loads(text)
-        except json.JSONDecodeError:
-            result[name] = text
-    return result
-
-
-def _stop_on_signals() -> Callable[[], bool]:
-    """True once a signal asked to stop; the run then saves at the next step."""
-    asked = []
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
-        signal.signal(name, lambda number, frame: asked.append(number))
-    return lambda: bool(asked)
-
-
-def _finish(result: dict[str, Any], out: Path) -> None:
-    print(json.dumps({**result, "out": str(out)}))
-    if result["status"] == "stopped":
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(STOPPED)
-
-
-def _rows(total_steps: int) -> Callable[[dict[str, Any]], None]:
-    """A line on stderr with a run's newest row, at most every two seconds."""
-    printed = 0.0
-
-    def show(row: dict[str, Any]) -> None:
-        nonlocal printed
-        if time.monotonic() - printed < 2 and row["step"] < total_steps:
-            return
-        printed = time.monotonic()
-        left = (total_steps - row["step"]) * row["seconds"] / row["step"]
-        speed = f"{row['samples_per_second']:.0f} samples/s, {left:.0f} s left"
-        print(f"step {row['step']} of {total_steps}: loss {row['loss']:.4f}, {speed}", file=sys.stderr, flush=True)
-
-    return show
-
-
-def _progress(unit: str) -> Callable[[int, int], None]:
-    """A line on stderr with the time left, at most every two seconds."""
-    started = printed = time.monotonic()
-    first: int | None = None
-
-    def show(done: int, total: int) -> None:
-        nonlocal printed, first
-        now = time.monotonic()
-        first = done if first is None else first
-        if now - printed < 2 and done < total:
-            return
-        printed = now
-        left = f", {(total - done) * (now - started) / (done - first):.0f} s left" if done > first else ""
-        print(f"{done} of {total} {unit}{left if done < total else ''}", file=sys.stderr, flush=True)
-
-    return show
 
 
 if __name__ == "__main__":

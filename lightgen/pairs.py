@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
-import random
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightgen.atomic import atomic_file, read_json, read_json_lines, write_json
 from lightgen.images import read_image
-from lightgen.seeds import derive_seed
-from lightgen.shards import png_bytes, read_shards
+from lightgen.shards import png_bytes
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from lightgen.teachers import Teacher
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +25,7 @@ class Pair:
     prompt: str
     chosen: Path
     rejected: Path
-    source: str = "file"  # where the preference comes from: teacher, verifier, ...
+    source: str = "file"  # where the preference comes from, see `pair_sources`
     scores: tuple[float, ...] = field(default=())  # of chosen and rejected, where they were scored
 
 
@@ -56,94 +50,6 @@ def write_pairs(pairs: Iterable[Pair], path: Path) -> Path:
     with atomic_file(path) as file:
         file.write("".join(row + "\n" for row in rows).encode())
     return path
-
-
-def teacher_pairs(
-    dataset: Path,
-    model: Teacher,
-    out: Path,
-    *,
-    limit: int = 1000,
-    batch_size: int = 16,
-    seed: int = 0,
-    identity: str = "",
-    progress: Callable[[int, int], None] | None = None,
-) -> Path:
-    """Pairs of a data set's image (chosen) and the model's own sample for its caption (rejected), as LightGen's
-    released sampling script makes them. Writes OUT/pairs.jsonl and images; resumes image by image.
-
-    `identity` names the model's weights, so that a folder begun with others is refused.
-    """
-    out = Path(out)
-    claim_folder(out, {"source": "teacher", "model": identity or model.name, "seed": seed, "limit": limit})
-    prompts: list[str] = []
-    stream = itertools.islice(read_shards(dataset), limit)
-    while batch := list(itertools.islice(stream, batch_size)):
-        missing = [i for i in range(len(batch)) if not _place(out, len(prompts) + i, "rejected").is_file()]
-        if missing:
-            captions = [batch[i].prompt for i in missing]
-            drawn = model(captions, [derive_seed(seed, batch[i].prompt, len(prompts) + i) for i in missing])
-            for index, image in zip(missing, drawn):
-                save_image(batch[index].image, _place(out, len(prompts) + index, "chosen"))
-                save_image(image, _place(out, len(prompts) + index, "rejected"))
-        prompts += [sample.prompt for sample in batch]
-        if progress is not None:
-            progress(len(prompts), limit)
-    return write_pairs(
-        (
-            Pair(prompt=text, chosen=_place(out, i, "chosen"), rejected=_place(out, i, "rejected"), source="teacher")
-            for i, text in enumerate(prompts)
-        ),
-        out / "pairs.jsonl",
-    )
-
-
-def _place(out: Path, index: int, which: str) -> Path:
-    return out / f"images/{index:06d}-{which}.png"
-
-
-def ranked_pairs(
-    groups: Mapping[str, Sequence[tuple[Path, float]]],
-    *,
-    per_prompt: int = 1,
-    min_gap: float = 1e-9,
-    source: str = "verifier",
-    categories: Mapping[str, str] | None = None,
-    per_category: int | None = None,
-    seed: int = 0,
-) -> list[Pair]:
-    """Best against worst of the scored samples of each prompt, then second best against second worst, and so on.
-
-    At most `per_prompt` pairs a prompt; pairs whose scores differ by less than `min_gap` are ties and are dropped.
-    With `categories` (prompt -> task), at most `per_category` pairs of one task are kept, chosen by `seed`.
-    """
-    pairs: list[Pair] = []
-    for prompt, samples in groups.items():
-        ranked = sorted(samples, key=lambda item: (-item[1], str(item[0])))
-        matches = zip(ranked[: len(ranked) // 2], ranked[::-1])
-        for (best, high), (worst, low) in list(matches)[:per_prompt]:
-            if high - low >= min_gap:
-                pairs.append(Pair(prompt=prompt, chosen=best, rejected=worst, source=source, scores=(high, low)))
-    if categories is None or per_category is None:
-        return pairs
-    return _balanced(pairs, categories, per_category, seed)
-
-
-def read_groups(
-    results: Path, images: Path, *, score: str = "score"
-) -> tuple[dict[str, list[tuple[Path, float]]], dict[str, str]]:
-    """(scored samples by prompt, task by prompt) from a results file: JSON lines with filename, prompt, and a number
-    `score` or, without one, the verdict `correct`."""
-    groups: dict[str, list[tuple[Path, float]]] = defaultdict(list)
-    tasks: dict[str, str] = {}
-    for number, row in read_json_lines(results):
-        try:
-            value = row[score] if score in row else row["correct"]
-            groups[row["prompt"]].append((Path(images) / row["filename"], float(value)))
-            tasks[row["prompt"]] = str(row.get("tag", ""))
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{results}, line {number}: needs filename, prompt and a score ({error!r})") from None
-    return dict(groups), tasks
 
 
 def pairs_sha256(pairs: Sequence[Pair]) -> str:
@@ -171,19 +77,6 @@ def save_image(image: Image.Image, path: Path) -> None:
     """Write a PNG atomically."""
     with atomic_file(path) as file:
         file.write(png_bytes(image))
-
-
-def _balanced(pairs: list[Pair], categories: Mapping[str, str], per_category: int, seed: int) -> list[Pair]:
-    order = list(range(len(pairs)))
-    random.Random(seed).shuffle(order)
-    counts: dict[str, int] = defaultdict(int)
-    kept = []
-    for index in order:
-        category = categories.get(pairs[index].prompt, "")
-        if counts[category] < per_category:
-            counts[category] += 1
-            kept.append(index)
-    return [pairs[index] for index in sorted(kept)]
 
 
 def _pair(path: Path, number: int, row: Any) -> Pair:

@@ -32,6 +32,7 @@ class PreferenceConfig:
     beta: float = 500.0  # of the mean squared error, see `preference_loss`
     learning_rate: float = 5e-5
     warmup_steps: int = 0  # linear
+    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up
     batch_size: int = 48  # pairs a step, over all processes
     steps: int = 200
     noise_draws: int = 4  # timesteps and noises of each token, averaged inside the sigmoid
@@ -66,6 +67,7 @@ class PreferenceConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, must not be negative")
         choices = {
             "kind": KINDS,
+            "schedule": ("constant", "cosine"),
             "train": ("all", "head", "trunk"),
             "reference": ("precomputed", "held", "adapter"),
         }

@@ -225,7 +225,11 @@ class PreferenceRun:
         if not self.healthy:
             return
         rate = learning_rate_at(
-            self.step, peak=config.learning_rate, warmup_steps=config.warmup_steps, total_steps=config.steps
+            self.step,
+            peak=config.learning_rate,
+            warmup_steps=config.warmup_steps,
+            total_steps=config.steps,
+            schedule=config.schedule,
         )
         set_learning_rate(self.optimizer, rate)
         self.optimizer.step()

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import stdev
 
 from geneval import statistics
-from reports.records import Cell, Contrast, Study
+from reports.records import Cell, Contrast, Metric, Study
 
 OVERALL = "overall"
 
@@ -173,16 +174,33 @@ def _width(ci: Sequence[float]) -> tuple[float, float] | None:
 
 
 def _from_records(study: Study, contrast: Contrast, cells: Sequence[Sequence[Cell]], seeds: tuple[int, ...]) -> Answer:
-    """A metric that has no verdicts to resample: the mean over seeds, which alone give no interval worth a verdict."""
-    found = [[cell.record.metrics.get(contrast.metric) for cell in side if cell.record] for side in cells]
+    """A metric that has no verdicts to resample: the difference of each seed, and from three seeds on an interval of
+    their mean (Student's t, the seed as the unit)."""
+    found = [[_metric(cell, contrast.metric) for cell in side] for side in cells]
     metrics = [metric for side in found for metric in side]
     if any(metric is None or metric.value is None for metric in metrics):
         return _unanswered(contrast, f"Not answered: {contrast.metric} was not measured in all of its cells.")
     if len({metric.version for metric in metrics if metric}) > 1:
         return _unanswered(contrast, "Not answered: the variants were judged by different versions of the metric.")
-    means = [sum(metric.value for metric in side if metric and metric.value is not None) / len(side) for side in found]
-    effect = sum(sign * mean for sign, mean in zip((1, -1, -1, 1), means))
-    return _judged(study, contrast, effect=effect, ci=None, prompts=0, seeds=seeds, detectable=None, parts={})
+    values = [[metric.value for metric in side if metric and metric.value is not None] for side in found]
+    differences = [sum(sign * value for sign, value in zip((1, -1, -1, 1), row)) for row in zip(*values)]
+    effect = sum(differences) / len(differences)
+    ci = detectable = None
+    if len(differences) >= 3:
+        from scipy.stats import norm, t
+
+        error = stdev(differences) / len(differences) ** 0.5
+        reach = float(t.ppf(0.975, len(differences) - 1))
+        ci = (effect - reach * error, effect + reach * error)
+        detectable = (reach + float(norm.ppf(0.8))) * error
+    return _judged(study, contrast, effect=effect, ci=ci, prompts=0, seeds=seeds, detectable=detectable, parts={})
+
+
+def _metric(cell: Cell, name: str) -> Metric | None:
+    """The cell's metric of that name, which may leave out the brackets with extractor, N and reference."""
+    metrics = cell.record.metrics if cell.record else {}
+    named = [metric for full, metric in metrics.items() if full == name or full.startswith(f"{name}[")]
+    return named[0] if len(named) == 1 else None
 
 
 def _unanswered(contrast: Contrast, sentence: str) -> Answer:

@@ -29,7 +29,7 @@ WITHOUT_TORCH = (
 )
 # Inside lightgen each file may import those of its own row and of the rows before it.
 LAYERS = (
-    ("config", "checkpoint", "atomic", "seeds", "images"),
+    ("config", "checkpoint", "atomic", "seeds", "images", "console"),
     ("blocks", "diffusion", "masking"),
     ("head",),
     ("mar",),

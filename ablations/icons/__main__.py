@@ -29,6 +29,9 @@ def main(arguments: list[str] | None = None) -> int:
     render.add_argument("--images", type=int, default=8000)
     render.add_argument("--diversity", default="diverse", help="narrow, diverse or all")
     render.add_argument("--seed", type=int, default=0)
+    render.add_argument(
+        "--wrong-layout", action="store_true", help="the same keys and captions with objects moved, added or left out"
+    )
     options = parser.parse_args(given)
     try:
         return _sheet(options.out) if options.verb == "sheet" else _render(options)
@@ -48,6 +51,12 @@ def _render(options: argparse.Namespace) -> int:
     from ablations.icons.render import DatasetConfig, render_dataset
 
     config = DatasetConfig(world=options.world, images=options.images, diversity=options.diversity, seed=options.seed)
+    if options.wrong_layout:
+        from ablations.icons.layouts import render_wrong_layouts
+
+        drawn = render_wrong_layouts(config, options.out)["num_samples"]
+        print(f"{drawn} wrong layouts of {config.images} images in {options.out}")
+        return 0
     manifest = render_dataset(config, options.out)
     print(f"{config.images} images, {manifest['diversity']['distinct_captions']} captions in {options.out}")
     return 0

@@ -88,13 +88,13 @@ def test_the_verbs_follow_each_other_from_captions_to_images(tiny, run, tmp_path
         assert saved.tobytes() == image.tobytes()
 
 
-def test_ranked_pairs_come_from_a_results_file(run, tmp_path):
+def test_verifier_s_pairs_come_from_a_results_file(run, tmp_path):
     rows = []
     for name, color, correct in (("a", 10, True), ("b", 99, False)):
         Image.new("RGB", (8, 8), (color, 0, 0)).save(tmp_path / f"{name}.png")
         rows.append({"filename": f"{name}.png", "prompt": "x", "tag": "colors", "correct": correct})
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    code, out, err = run("pairs", "ranked", "--results", tmp_path / "results.jsonl", "--out", tmp_path / "out")
+    code, out, err = run("pairs", "verifier", "--results", tmp_path / "results.jsonl", "--out", tmp_path / "out")
     assert code == 0 and "1 pairs" in out, err
     code, out, err = run("pairs", "file", "--file", tmp_path / "out/pairs.jsonl", "--out", tmp_path / "checked")
     assert code == 0 and "1 pairs" in out, err
@@ -115,7 +115,7 @@ def test_mistakes_are_one_line(tiny, run, tmp_path, words, reason):
 
 
 def test_a_missing_option_of_a_source_is_named(run, tmp_path):
-    code, _, err = run("pairs", "ranked", "--out", tmp_path)
+    code, _, err = run("pairs", "verifier", "--out", tmp_path)
     assert code == 2 and "--results is needed" in err
 
 

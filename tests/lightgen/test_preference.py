@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from lightgen.encoded_pairs import encode_pairs, pair_draws, pair_errors
 from lightgen.masking import Draws
-from lightgen.pairs import Pair, pair_images, ranked_pairs, read_groups, read_pairs, teacher_pairs, write_pairs
+from lightgen.pairs import Pair, pair_images, read_pairs, write_pairs
 from lightgen.pipeline import LightGenPipeline
 from lightgen.preference import PreferenceConfig, train_dpo
 from lightgen.preference_loss import dpo_loss, safeguard, scale_gradient, simpo_loss
@@ -260,59 +260,6 @@ def test_pairs_come_back_as_they_were_written(pairs):
     listed = read_pairs(pairs)
     assert len(listed) == 16 and listed[0].scores == (1.0, 0.0)
     assert json.loads(pairs.read_text().splitlines()[0])["chosen"] == "0w.png"
-
-
-def test_ranking_pairs_best_with_worst_and_drops_ties(tmp_path):
-    groups = {
-        "a": [(tmp_path / "1", 0.2), (tmp_path / "2", 1.0), (tmp_path / "3", 0.0), (tmp_path / "4", 0.5)],
-        "b": [(tmp_path / "5", 0.5), (tmp_path / "6", 0.5)],
-        "c": [(tmp_path / "7", 0.5)],
-    }
-    (pair,) = ranked_pairs(groups)
-    assert (pair.chosen.name, pair.rejected.name, pair.scores) == ("2", "3", (1.0, 0.0))
-    assert [(p.chosen.name, p.rejected.name) for p in ranked_pairs(groups, per_prompt=3)] == [("2", "3"), ("4", "1")]
-    assert ranked_pairs(groups, per_prompt=3, min_gap=0.9) == [pair]
-
-
-def test_ranking_can_balance_tasks(tmp_path):
-    groups = {str(i): [(tmp_path / f"{i}a", 1.0), (tmp_path / f"{i}b", 0.0)] for i in range(10)}
-    tasks = {str(i): "counting" if i < 8 else "position" for i in range(10)}
-    kept = ranked_pairs(groups, categories=tasks, per_category=3)
-    assert sorted(tasks[pair.prompt] for pair in kept) == ["counting"] * 3 + ["position"] * 2
-
-
-def test_groups_are_read_from_a_results_file(tmp_path):
-    rows = [
-        {"filename": "0/a.png", "prompt": "x", "correct": True, "tag": "colors"},
-        {"filename": "0/b.png", "prompt": "x", "correct": False, "tag": "colors", "score": 0.25},
-    ]
-    (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    groups, tasks = read_groups(tmp_path / "results.jsonl", tmp_path)
-    assert groups == {"x": [(tmp_path / "0/a.png", 1.0), (tmp_path / "0/b.png", 0.25)]} and tasks == {"x": "colors"}
-
-
-def test_teacher_pairs_set_the_data_set_s_image_against_the_model_s_own(tiny, tmp_path):
-    asked = []
-
-    class Model:
-        name = "gray"
-
-        def __call__(self, captions, seeds):
-            asked.extend(captions)
-            return [Image.new("RGB", (16, 16), (seed % 256, 9, 9)) for seed in seeds]
-
-    path = teacher_pairs(tiny.dataset, Model(), tmp_path, limit=6, batch_size=4)
-    listed = read_pairs(path)
-    assert len(listed) == 6 and {pair.source for pair in listed} == {"teacher"}
-    images = list(pair_images(listed))
-    first = next(read_shards(tiny.dataset))
-    assert images[0][0].tobytes() == first.image.tobytes() and listed[0].prompt == first.prompt
-    (tmp_path / "images/000004-rejected.png").unlink()
-    asked.clear()
-    teacher_pairs(tiny.dataset, Model(), tmp_path, limit=6)
-    assert asked == [listed[4].prompt]
-    with pytest.raises(ValueError, match="other settings"):
-        teacher_pairs(tiny.dataset, Model(), tmp_path, limit=6, seed=1)
 
 
 def test_simpo_needs_no_reference_and_its_margin_asks_for_more():

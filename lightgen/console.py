@@ -1,0 +1,85 @@
+"""What the verbs of the command line share: devices, NAME=VALUE options, signals, and lines of progress."""
+
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+STOPPED = 75  # exit code: saved and resumable
+
+
+def default_device(name: str | None) -> Any:
+    import torch
+
+    return name or ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def needed(name: str, path: Path | None) -> Path:
+    if path is None:
+        raise ValueError(f"--{name} is needed for pairs of this source")
+    return path
+
+
+def json_pairs(values: Sequence[str]) -> dict[str, Any]:
+    """`key=value` split at the first "="; a value is JSON, or else the text itself."""
+    if wrong := [value for value in values if "=" not in value]:
+        raise ValueError(f"{wrong[0]!r} is not NAME=VALUE")
+    result: dict[str, Any] = {}
+    for name, text in (value.split("=", 1) for value in values):
+        try:
+            result[name] = json.loads(text)
+        except json.JSONDecodeError:
+            result[name] = text
+    return result
+
+
+def stop_on_signals() -> Callable[[], bool]:
+    """True once a signal asked to stop; the run then saves at the next step."""
+    asked = []
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(name, lambda number, frame: asked.append(number))
+    return lambda: bool(asked)
+
+
+def finish(result: dict[str, Any], out: Path) -> None:
+    print(json.dumps({**result, "out": str(out)}))
+    if result["status"] == "stopped":
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(STOPPED)
+
+
+def row_lines(total_steps: int) -> Callable[[dict[str, Any]], None]:
+    """A line on stderr with a run's newest row, at most every two seconds."""
+    printed = 0.0
+
+    def show(row: dict[str, Any]) -> None:
+        nonlocal printed
+        if time.monotonic() - printed < 2 and row["step"] < total_steps:
+            return
+        printed = time.monotonic()
+        left = (total_steps - row["step"]) * row["seconds"] / row["step"]
+        speed = f"{row['samples_per_second']:.0f} samples/s, {left:.0f} s left"
+        print(f"step {row['step']} of {total_steps}: loss {row['loss']:.4f}, {speed}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def progress_lines(unit: str) -> Callable[[int, int], None]:
+    """A line on stderr with the time left, at most every two seconds."""
+    started = printed = time.monotonic()
+    first: int | None = None
+
+    def show(done: int, total: int) -> None:
+        nonlocal printed, first
+        now = time.monotonic()
+        first = done if first is None else first
+        if now - printed < 2 and done < total:
+            return
+        printed = now
+        left = f", {(total - done) * (now - started) / (done - first):.0f} s left" if done > first else ""
+        print(f"{done} of {total} {unit}{left if done < total else ''}", file=sys.stderr, flush=True)
+
+    return show
