@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from ablations.suite import copies_by_task, dataset_config, evaluation_prompts, 
 
 if TYPE_CHECKING:
     from geneval.prompts import Prompt
+    from lightgen.pairs import Pair
 
 
 def samples(work: Work) -> Facts:
@@ -82,8 +84,16 @@ def shuffled_pairs(work: Work) -> Facts:
         write_pairs([], work.out / "pairs.jsonl")
         return {"pairs": 0}
     found = shuffled(read_pairs(source), seed=work.seed)
-    write_pairs(found, work.out / "pairs.jsonl")
+    write_pairs([_with_own_images(pair, work) for pair in found], work.out / "pairs.jsonl")
     return {"pairs": len(found)}
+
+
+def _with_own_images(pair: Pair, work: Work) -> Pair:
+    """The pair with its images in the step's own folder: paths to another's would break when the folder is renamed."""
+    root = work.inputs["pairs"].resolve()
+    places = (str(path.resolve().relative_to(root)) for path in (pair.chosen, pair.rejected))
+    chosen, rejected = (link(root, work.out, place) for place in places)
+    return replace(pair, chosen=chosen, rejected=rejected)
 
 
 def teacher_pairs(work: Work) -> Facts:

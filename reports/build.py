@@ -123,6 +123,7 @@ def _sections(study: Study, scores: Scores, answers: Sequence[Answer]) -> list[S
         "detail": quality.detail(study),
         "training": curves.training(study),
         "preference": curves.preference(study),
+        "drift": curves.drift(study, main) if main else None,
     }
     have = {name: [figure] if figure else [] for name, figure in drawn.items()}
     parts = [
@@ -172,8 +173,10 @@ def _sections(study: Study, scores: Scores, answers: Sequence[Answer]) -> list[S
             anchor="preference",
             title="Preference training",
             text="Drift of the squared error against the reference on chosen (winner) and rejected (loser) images, "
-            "and how often the implied preference is the right one.",
-            figures=have["preference"],
+            "and how often the implied preference is the right one. The last plot sets the score against the drift "
+            "measured at the end, on draws that training did not choose: a gain at the right was paid for by a worse "
+            "likelihood of the preferred images, one at the left was not.",
+            figures=have["preference"] + have["drift"],
         ),
         Section(
             anchor="protocol",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.figures import MUTED, PALETTE, Figure, Look, looks, render
+from reports.contrasts import OVERALL, Scores
+from reports.figures import MUTED, PALETTE, Figure, Look, draw_dot, looks, render
 from reports.records import Cell, Study
 
 MAX_POINTS = 400  # of one curve in a plot and in the CSV behind it
@@ -86,6 +87,59 @@ def preference(study: Study) -> Figure | None:
 
     alt = "Preference training of " + ", ".join(cell.name for cell in cells)
     return render("preference", "Preference training", alt, draw, data, width=11, height=3.6)
+
+
+def drift(study: Study, scores: Scores) -> Figure | None:
+    """GenEval overall over the measured drift of the winners' error: a gain that drift paid for lies to the right.
+
+    A number is a variant's mean over its seeds, small dots are the seeds; a variant without preference training has
+    not drifted.
+    """
+    points = {v.name: _drifts(study, v.name) for v in study.variants if (v.name, "", OVERALL) in scores}
+    if all(moved is None for found in points.values() for _, moved, _ in found):
+        return None
+    shown = [v for v in study.variants if not v.is_control and points.get(v.name)]
+    data: list[dict[str, Any]] = [
+        {"variant": v.name, "seed": cell.seed, "winner_drift": value or 0.0, "geneval_overall": overall,
+         "was_preferred": value is not None}
+        for v in shown for cell, value, overall in points[v.name]
+    ]  # fmt: skip
+
+    def draw(figure) -> None:
+        ax = figure.subplots()
+        ax.axvline(0.0, color=MUTED, linewidth=0.8)
+        ends: dict[str, tuple[float, float, Look]] = {}
+        for number, variant in enumerate(shown, 1):
+            estimate, mine = scores[variant.name, "", OVERALL], looks(study)[variant.name]
+            rows = [row for row in data if row["variant"] == variant.name]
+            x = sum(row["winner_drift"] for row in rows) / len(rows)
+            ax.plot([row["winner_drift"] for row in rows], [row["geneval_overall"] for row in rows], ".", alpha=0.35,
+                    markersize=5, color=mine.color)  # fmt: skip
+            draw_dot(ax, x, estimate.value, None, mine)
+            ax.annotate(str(number), (x, estimate.value), xytext=(4, 4), textcoords="offset points", fontsize=8.5)
+            ends[f"{number}  {variant.label}: {estimate.value:.3f}"] = (x, estimate.value, mine)
+        ax.margins(x=0.06, y=0.08)
+        _label_ends(ax, ends, gap=0.052)
+        ax.set_xlabel("drift of the winners' squared error from the reference (left: their error fell)")
+        ax.set_ylabel("GenEval overall")
+        ax.grid()
+        ax.tick_params(length=0)
+
+    alt = "GenEval overall against winner drift: " + "; ".join(
+        f"{row['variant']} seed {row['seed']} {row['winner_drift']:+.3f} {row['geneval_overall']:.2f}" for row in data
+    )
+    return render("drift", "Score against drift", alt, draw, data, width=11, height=4.4)
+
+
+def _drifts(study: Study, variant: str) -> list[tuple[Cell, float | None, float]]:
+    """(cell, winner drift or None, GenEval overall) of the variant's complete cells."""
+    found = []
+    for cell in study.complete(variant):
+        metrics = cell.record.metrics if cell.record else {}
+        overall, moved = metrics.get("geneval/overall"), metrics.get("preference/winner_drift")
+        if overall and overall.value is not None:
+            found.append((cell, moved.value if moved else None, overall.value))
+    return found
 
 
 def _panel(key: str) -> str:
