@@ -140,6 +140,7 @@ def score(
     copies: int | None = None,
     options: _Pairs = (),
     allow_partial: bool = False,
+    grades: Path | None = None,
 ) -> None:
     """Verdicts from IMAGES/detections.jsonl alone, to a results file with the original's bytes.
 
@@ -150,13 +151,16 @@ def score(
         copies: images each prompt must have (default: 4 for GenEval's own, else as many as the fullest folder)
         options: GenEval's options, as threshold=0.3 counting_threshold=0.9 max_objects=16
         allow_partial: score an incomplete folder and mark the results as partial
+        grades: write here too how much of its prompt each image shows: lines of filename, prompt, tag, score in [0, 1]
     """
-    from geneval.scores import score_folder
+    from geneval.scores import score_folder, write_grades
     from geneval.summary import summary_text
 
     rows = score_folder(
         images, out, options=_pairs(options), prompts=prompts, allow_partial=allow_partial, copies=copies
     )
+    if grades is not None:
+        write_grades(images, grades, options=_pairs(options))
     print(summary_text(rows), end="")
     _note_comparability(json.loads(out.with_name(out.name + ".json").read_text(encoding="utf-8"))["detector"])
 

@@ -68,6 +68,19 @@ def grade_folder(
     return {line.filename: grade(folder.metadata, line.detections, line.colors, options) for folder, line in scored}
 
 
+def write_grades(images: Path, out: Path, *, options: Mapping[str, object] | Options = DEFAULTS) -> None:
+    """JSON lines of filename, prompt, tag and score (the grade): what a ranking of a model's own samples reads."""
+    grades = grade_folder(images, options=options)
+    folders, _ = read_layout(Path(images))
+    lines = [
+        {"filename": sample, "prompt": f.metadata["prompt"], "tag": f.metadata["tag"], "score": grades[sample]}
+        for f in folders
+        for sample in f.samples
+        if sample in grades
+    ]
+    write_text(Path(out), "".join(json.dumps(line) + "\n" for line in lines))
+
+
 def format_results(rows: Sequence[Mapping[str, Any]]) -> str:
     """The text of results.jsonl: compact, ASCII, slashes escaped, as pandas writes it for the original."""
     lines = (json.dumps(row, separators=(",", ":")).replace("/", "\\/") for row in rows)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightgen.encoders import ImageTokenizer, TextEncoder
 from lightgen.mar import MARConfig
-from lightgen.masking import Draws, draw
+from lightgen.masking import Draws, draw_timesteps, draws_of_numbers
 from lightgen.pairs import Pair, pair_images
 from lightgen.seeds import derive_seed
 
@@ -86,17 +86,22 @@ def pair_draws(
     config: MARConfig, ids: Tensor, visits: Tensor, grid: tuple[int, int], *, seed: int, noise_draws: int
 ) -> Draws:
     """The draws of the pairs `ids` at their pool entries `visits`, each from its own seed; no caption is dropped."""
-    draws = []
+    tokens, copies = grid[0] * grid[1], noise_draws
+    rows = []
     for pair, visit in zip(ids.tolist(), visits.tolist()):
         generator = torch.Generator().manual_seed(derive_seed(seed, "pair", pair, visit))
-        draws.append(draw(config, 1, grid, generator, drop_text=False, noise_copies=noise_draws))
-    counts = [count for one in draws for count in one.masked_range]
-    return Draws(
-        mask=torch.cat([one.mask for one in draws]),
-        timesteps=torch.cat([one.timesteps for one in draws], 1),
-        noise=torch.cat([one.noise for one in draws], 1),
-        text_dropped=torch.cat([one.text_dropped for one in draws]),
-        masked_range=(min(counts), max(counts)),
+        rows.append(
+            (
+                torch.rand((), generator=generator, dtype=torch.float64),
+                torch.rand(tokens, generator=generator),
+                draw_timesteps(config, (copies, tokens), generator),
+                torch.randn(copies, tokens, config.token_dim, generator=generator),
+            )
+        )
+    uniform, order, timesteps, noise = zip(*rows)
+    kept = torch.zeros(len(rows), dtype=torch.bool)
+    return draws_of_numbers(
+        config, torch.stack(uniform), torch.stack(order), torch.stack(timesteps, 1), torch.stack(noise, 1), kept
     )
 
 
@@ -119,6 +124,6 @@ def pair_errors(
     forward: Callable[..., Any], pairs: EncodedPairs, ids: Tensor, draws: Draws, device: torch.device
 ) -> PairErrors:
     """The errors of the pairs `ids`, winner and loser in one forward pass."""
-    found = forward(*pairs.stacked(ids, device), draws.to(device).repeat(2))
+    found = forward(*pairs.stacked(ids, device), draws.to(device).repeat(2), variational=False)
     chosen, rejected = found.errors.chunk(2)
     return PairErrors(chosen, rejected, found.residuals)

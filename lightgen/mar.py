@@ -184,8 +184,13 @@ class MAR(ModelMixin, ConfigMixin):
             nn.init.normal_(parameter, std=0.02)
         initialize(self.head)
 
-    def forward(self, latents: Tensor, text: Tensor, text_lengths: Tensor, draws: Draws) -> MARLoss:
-        """The loss of a batch of latents (B, C, H, W) with text features (B, L, text_channels) of true lengths (B,)."""
+    def forward(
+        self, latents: Tensor, text: Tensor, text_lengths: Tensor, draws: Draws, variational: bool = True
+    ) -> MARLoss:
+        """The loss of a batch of latents (B, C, H, W) with text features (B, L, text_channels) of true lengths (B,).
+
+        Without `variational` the bound that trains a ddpm head's variance is left out of it: `errors` do not hold it.
+        """
         tokens = self.patchify(latents)
         grid = self.token_grid(latents)
         aligned, key_mask = self.align_text(text, text_lengths)
@@ -194,7 +199,7 @@ class MAR(ModelMixin, ConfigMixin):
         encoded = self.encode(tokens, self.positions(self.encoder_positions, grid), layout)
         x = self.decode(encoded, self.positions(self.decoder_positions, grid), layout, queries=layout.masked)
         z = self.cross(x, self.positions(self.cross_positions, grid), aligned, key_mask, layout.masked)
-        return self.head_loss(tokens, z, draws, layout)
+        return self.head_loss(tokens, z, draws, layout, variational)
 
     def reference_loss(self, latents: Tensor, text: Tensor, text_lengths: Tensor, draws: Draws) -> MARLoss:
         """What `forward` gives without dropout, computed as the release does (models/fluid_arbitrary.py:299-305): every
@@ -319,7 +324,7 @@ class MAR(ModelMixin, ConfigMixin):
         image = F.interpolate(image, scale_factor=scale, mode="bicubic")
         return image.flatten(2).transpose(1, 2).to(table.dtype)
 
-    def head_loss(self, tokens: Tensor, z: Tensor, draws: Draws, layout: Layout) -> MARLoss:
+    def head_loss(self, tokens: Tensor, z: Tensor, draws: Draws, layout: Layout, variational: bool = True) -> MARLoss:
         """The head's loss on masked tokens; the noise copies share the condition."""
         config = self.mar_config
         clean, timesteps, noise = tokens.float(), draws.timesteps, draws.noise
@@ -332,16 +337,17 @@ class MAR(ModelMixin, ConfigMixin):
             timesteps = timesteps.flatten(1).index_select(1, index).unflatten(1, shape)  # (K, B, M)
             noise = noise.flatten(1, 2).index_select(1, index).unflatten(1, shape)  # (K, B, M, D)
         condition = self.head.condition(z) + self.embed_times(timesteps)  # (K, B, M, head width)
-        clean = clean.expand_as(noise)
+        clean, bound = clean.expand_as(noise), None
         if config.head_objective == "flow":
             prediction = self.head.denoise(flow_noised(clean, noise, timesteps), condition)
             residual = prediction.float() - (noise - clean)
-            variational = None
         else:
-            noisy = add_noise(clean, noise, timesteps, config.diffusion_steps)
-            prediction = self.head.denoise(noisy, condition)
-            residual, variational = learned_range_loss(prediction, clean, noise, timesteps, config.diffusion_steps)
-        return _reduce(residual, variational, layout.masked_valid)
+            prediction = self.head.denoise(add_noise(clean, noise, timesteps, config.diffusion_steps), condition)
+            if variational:
+                residual, bound = learned_range_loss(prediction, clean, noise, timesteps, config.diffusion_steps)
+            else:
+                residual = prediction[..., : config.token_dim].float() - noise
+        return _reduce(residual, bound, layout.masked_valid)
 
     def embed_times(self, timesteps: Tensor) -> Tensor:
         """The head's time embedding; from a table of all steps where that is less work."""

@@ -77,31 +77,37 @@ def draw(
     num_tokens = grid[0] * grid[1]
     copies = config.noise_copies if noise_copies is None else noise_copies
     device = generator.device
-    ratios = mask_ratios(config, batch if per_image_ratio else 1, generator)
-    # The ratio is a float64 and 1 - 1e-16 of N tokens must still be N, never N + 1.
-    counts = torch.ceil(ratios * num_tokens).clamp(1, num_tokens)
-    rank = torch.rand(batch, num_tokens, generator=generator, device=device).argsort(1)  # a permutation of 0..N-1
-    least, most = (int(counts.min()), int(counts.max()))
-    shape = (copies, batch, num_tokens)
-    if config.head_objective == "flow":
-        timesteps = torch.randn(shape, generator=generator, device=device).sigmoid()
-    else:
-        timesteps = torch.randint(config.diffusion_steps, shape, generator=generator, device=device)
+    uniform = torch.rand(batch if per_image_ratio else 1, generator=generator, dtype=torch.float64, device=device)
+    order = torch.rand(batch, num_tokens, generator=generator, device=device)
+    timesteps = draw_timesteps(config, (copies, batch, num_tokens), generator)
     dropped = torch.rand(batch, generator=generator, device=device) < (config.text_drop if drop_text else 0.0)
-    return Draws(
-        mask=rank < counts[:, None],
-        timesteps=timesteps,
-        noise=torch.randn(*shape, config.token_dim, generator=generator, device=device),
-        text_dropped=dropped,
-        masked_range=(least, most),
-    )
+    noise = torch.randn(copies, batch, num_tokens, config.token_dim, generator=generator, device=device)
+    return draws_of_numbers(config, uniform, order, timesteps, noise, dropped)
 
 
-def mask_ratios(config: "MARConfig", count: int, generator: torch.Generator) -> Tensor:
-    """`count` float64 mask ratios in [mask_minimum, 1] from the truncated normal, by its inverse distribution."""
-    edges = torch.tensor([config.mask_minimum, 1.0], dtype=torch.float64, device=generator.device)
+def draw_timesteps(config: "MARConfig", shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Long steps of the ddpm schedule, or logit-normal times in (0, 1) for flow."""
+    if config.head_objective == "flow":
+        return torch.randn(shape, generator=generator, device=generator.device).sigmoid()
+    return torch.randint(config.diffusion_steps, shape, generator=generator, device=generator.device)
+
+
+def draws_of_numbers(
+    config: "MARConfig", uniform: Tensor, order: Tensor, timesteps: Tensor, noise: Tensor, text_dropped: Tensor
+) -> Draws:
+    """Draws from uniform numbers, (B,) or (1,) float64 for the mask ratios and (B, N) for the order of tokens."""
+    counts = torch.ceil(mask_ratios(config, uniform) * order.shape[1])
+    # The ratio is a float64 and 1 - 1e-16 of N tokens must still be N, never N + 1.
+    counts = counts.clamp(1, order.shape[1])
+    least, most = (int(counts.min()), int(counts.max()))
+    mask = order.argsort(1) < counts[:, None]  # the ranks are a permutation of 0..N-1
+    return Draws(mask=mask, timesteps=timesteps, noise=noise, text_dropped=text_dropped, masked_range=(least, most))
+
+
+def mask_ratios(config: "MARConfig", uniform: Tensor) -> Tensor:
+    """Float64 mask ratios in [mask_minimum, 1] of uniform numbers, by the truncated normal's inverse distribution."""
+    edges = torch.tensor([config.mask_minimum, 1.0], dtype=torch.float64, device=uniform.device)
     low, high = torch.special.ndtr((edges - config.mask_mean) / config.mask_std)
-    uniform = torch.rand(count, generator=generator, dtype=torch.float64, device=generator.device)
     ratios = config.mask_mean + config.mask_std * torch.special.ndtri(torch.lerp(low, high, uniform))
     return ratios.clamp(config.mask_minimum, 1.0)
 

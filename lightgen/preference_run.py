@@ -82,7 +82,7 @@ class PreferenceRun:
 
     def loop(self, stop: Callable[[], bool] | None, on_step: Callable[[dict[str, Any]], None] | None) -> dict[str, Any]:
         """Run to the end, a stop, a loss that is not finite, or a winner that drifted too far."""
-        if not self._begin(stop):
+        if not self.prepare(stop):
             return self._result("stopped")
         forward = self.accelerator.prepare_model(self.policy)
         journal = Journal(self.out / "metrics.jsonl", self.step) if self.accelerator.is_main_process else None
@@ -93,7 +93,7 @@ class PreferenceRun:
                     status = "stopped"
                     break
                 began = time.monotonic()
-                self._one_step(forward)
+                self.one_step(forward)
                 self.seconds += time.monotonic() - began
                 if self.step % self.config.log_every == 0 or self.step == self.config.steps or not self.healthy:
                     row = self._row()
@@ -126,7 +126,7 @@ class PreferenceRun:
 
     # --- the reference ------------------------------------------------------------------------------------------------
 
-    def _begin(self, stop: Callable[[], bool] | None) -> bool:
+    def prepare(self, stop: Callable[[], bool] | None = None) -> bool:
         """Compute what only the first reference can give, take up an earlier state; False where `stop` ended it."""
         self.first_errors = ReferenceErrors(
             self.out / "first_reference.safetensors", 1, len(self.pairs), {**self.identity, "fixed": True}
@@ -211,7 +211,8 @@ class PreferenceRun:
             self.policy.mar_config, ids, visits, self.grid, seed=config.seed, noise_draws=config.noise_draws
         )
 
-    def _one_step(self, forward: Callable[..., Any]) -> None:
+    def one_step(self, forward: Callable[..., Any]) -> None:
+        """One optimizer step on this process's part of a batch; `forward` is the policy, or what wraps it."""
         config, accelerator = self.config, self.accelerator
         ids, visits = self._schedule(self.step * config.batch_size, config.batch_size)
         ids, visits = (part[accelerator.process_index :: accelerator.num_processes] for part in (ids, visits))

@@ -16,7 +16,7 @@ def generator(seed=0):
 
 
 def test_mask_ratios_follow_the_truncated_normal():
-    ratios = mask_ratios(CONFIG, 4000, generator()).numpy()
+    ratios = mask_ratios(CONFIG, torch.rand(4000, generator=generator(), dtype=torch.float64)).numpy()
     expected = stats.truncnorm((0.7 - 1) / 0.25, 0, loc=1, scale=0.25)
     assert stats.kstest(ratios, expected.cdf).pvalue > 0.01
     assert ratios.min() >= 0.7 and ratios.max() <= 1

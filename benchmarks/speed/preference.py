@@ -1,0 +1,203 @@
+"""What preference training costs: a DPO step beside a training step, and the memory of the released size.
+
+`python -m benchmarks.speed.preference`. Steps are timed in processor time, in turn, with forward and backward pass,
+clipping and optimizer: DPO with precomputed reference errors, DPO with the reference held in memory, and training on
+the same images. Memory is arithmetic: weights, gradients and optimizer by parameter counts, activations as the
+tensors that autograd keeps when the model runs without data (on torch's "meta" device). The last line is JSON.
+"""
+
+import json
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from benchmarks.speed.models import make_model
+from benchmarks.speed.timer import alternate, machine, ratio, summary
+from lightgen.encoded_pairs import EncodedPairs
+from lightgen.mar import MAR, MARConfig
+from lightgen.masking import Draws, draw
+from lightgen.optimization import make_optimizer
+from lightgen.preference import PreferenceConfig
+from lightgen.preference_run import PreferenceRun
+from lightgen.presets import PRESETS
+from lightgen.processes import make_accelerator
+
+GPU_BYTES = 80e9  # of the card that memory is stated for
+MEAN_MASKED = 0.867  # share of tokens that the released mask ratio hides on average
+
+
+def main(
+    *,
+    preset: str = "tiny",
+    pairs: int = 48,
+    steps: int = 4,
+    repetitions: int = 5,
+    threads: int = 1,
+    parts: tuple[str, ...] = ("steps", "memory"),
+    out: Path | None = None,
+) -> None:
+    """Measure and print.
+
+    Args:
+        preset: whose model is timed.
+        pairs: in a step.
+        steps: in one measurement.
+        repetitions: of each measurement, in turn.
+        threads: of the CPU.
+        parts: steps, memory, or both.
+        out: file for the JSON as well.
+    """
+    if unknown := set(parts) - {"steps", "memory"}:
+        raise SystemExit(f"error: no part {', '.join(sorted(unknown))}; valid: steps, memory")
+    torch.set_num_threads(threads)
+    record: dict[str, Any] = {"schema": 1, "name": "speed/preference", "machine": machine(torch.device("cpu"))}
+    if "steps" in parts:
+        record["steps"] = time_steps(PRESETS[preset].model, pairs=pairs, steps=steps, repetitions=repetitions)
+        for name, found in record["steps"]["ratios"].items():
+            print(f"{name}: {found['median']:.2f} [{found['least']:.2f}, {found['most']:.2f}]", flush=True)
+    if "memory" in parts:
+        record["memory"] = [memory(MARConfig(), side, pairs=4) for side in (16, 32)]
+        for row in record["memory"]:
+            print(_line(row), flush=True)
+    if out is not None:
+        out.write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record))
+
+
+def time_steps(config: MARConfig, *, pairs: int, steps: int, repetitions: int) -> dict[str, Any]:
+    """Seconds of `steps` steps of each kind and their ratios; all on the same images, draws of 4 a token."""
+    device = torch.device("cpu")
+    settings = PreferenceConfig(batch_size=pairs, steps=10**6, draws_per_pair=1, measured_pairs=0, learning_rate=1e-6)
+    encoded = _encoded(config, pairs)
+    with tempfile.TemporaryDirectory() as scratch:
+        tasks = {}
+        for reference in ("precomputed", "held"):
+            chosen = replace(settings, reference=reference)
+            described = {"preference": asdict(chosen), "reference": "", "pairs": ""}
+            model, place = make_model(config, device), Path(scratch) / reference
+            run = PreferenceRun(chosen, model, None, encoded, place, make_accelerator("fp32"), described)
+            run.pool, run.config = 1, replace(chosen, steps=1)  # every pair once: the whole pool is computed before
+            run.prepare()
+            tasks[f"DPO, reference {reference}"] = lambda run=run, model=model: [
+                run.one_step(model) for _ in range(steps)
+            ]
+        tasks["training"] = _training(config, encoded, pairs, steps)
+        seconds = alternate(tasks, repetitions, device)
+    first, second, third = seconds
+    return {
+        "model": asdict(config),
+        "pairs": pairs,
+        "steps": steps,
+        "seconds": {name: summary(values) for name, values in seconds.items()},
+        "ratios": {
+            "precomputed / held": ratio(seconds, first, second),
+            "held / training": ratio(seconds, second, third),
+            "precomputed / training": ratio(seconds, first, third),
+        },
+    }
+
+
+def _training(config: MARConfig, encoded: EncodedPairs, pairs: int, steps: int) -> Any:
+    """Training steps on the winners and losers of all pairs."""
+    model = make_model(config, torch.device("cpu")).train()
+    optimizer = make_optimizer(model, learning_rate=1e-6, weight_decay=0.02, betas=(0.9, 0.95))
+    latents, text, lengths = encoded.stacked(torch.arange(pairs), torch.device("cpu"))
+    grid, generator = model.token_grid(latents), torch.Generator().manual_seed(0)
+
+    def run() -> None:
+        for _ in range(steps):
+            draws = draw(config, len(latents), grid, generator)
+            model(latents, text, lengths, draws).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 3.0, foreach=True)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    return run
+
+
+def _encoded(config: MARConfig, pairs: int) -> EncodedPairs:
+    generator = torch.Generator().manual_seed(1)
+    side = config.position_grid * config.patch_size
+    shape = (pairs, config.vae_channels, side, side)
+    length = min(12, config.max_text_length)
+    return EncodedPairs(
+        chosen=torch.randn(shape, generator=generator),
+        rejected=torch.randn(shape, generator=generator),
+        text=torch.randn(pairs, length, config.text_channels, generator=generator),
+        text_lengths=torch.full((pairs,), length),
+        prompts=torch.arange(pairs),
+    )
+
+
+def memory(config: MARConfig, side: int, *, pairs: int) -> dict[str, Any]:
+    """Bytes of a DPO step at a grid of `side` x `side` tokens in bf16 autocast over float32 weights, AdamW, no
+    checkpointing: what does not depend on the batch, with and without a held reference, and what each pair adds."""
+    parameters = _model(config).num_parameters()
+    # Under autocast every weight is cast once a pass and kept until the backward pass has used it.
+    fixed = {"weights": 4, "gradients": 4, "AdamW": 8, "bf16 copies": 2}
+    policy = {name: size * parameters for name, size in fixed.items()}
+    reference = {"weights": 4 * parameters, "bf16 copies": 2 * parameters}
+    by_pair = _activations(config, side, pairs) / pairs
+    totals = {"precomputed": sum(policy.values()), "held": sum(policy.values()) + sum(reference.values())}
+    return {
+        "parameters": parameters,
+        "tokens": side * side,
+        "policy": policy,
+        "held_reference": reference,
+        "activations_by_pair": by_pair,
+        "fixed": totals,
+        "pairs_in_80_gb": {name: int((GPU_BYTES - total) // by_pair) for name, total in totals.items()},
+    }
+
+
+def _activations(config: MARConfig, side: int, pairs: int) -> float:
+    """Bytes that autograd keeps of a forward pass of `pairs` pairs, parameters left out."""
+    model = _model(config).bfloat16().eval()
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in own:
+            kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    tokens, batch = side * side, 2 * pairs
+    masked = round(MEAN_MASKED * tokens)
+    with torch.device("meta"):
+        draws = Draws(
+            mask=torch.empty(batch, tokens, dtype=torch.bool),
+            timesteps=torch.empty(4, batch, tokens, dtype=torch.long),
+            noise=torch.empty(4, batch, tokens, config.token_dim),
+            text_dropped=torch.zeros(batch, dtype=torch.bool),
+            masked_range=(masked, masked),
+        )
+        latents = torch.empty(batch, config.vae_channels, side * config.patch_size, side * config.patch_size)
+        text = torch.empty(batch, config.max_text_length, config.text_channels)
+        lengths = torch.empty(batch, dtype=torch.long)
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model(latents, text, lengths, draws, variational=False).errors.sum()
+    assert loss.requires_grad
+    return float(sum(kept.values()))
+
+
+def _model(config: MARConfig) -> MAR:
+    with torch.device("meta"):
+        return MAR(**asdict(config))
+
+
+def _line(row: dict[str, Any]) -> str:
+    fits, by_pair = row["pairs_in_80_gb"], row["activations_by_pair"]
+    lone, held = (row["fixed"][name] / 1e9 for name in ("precomputed", "held"))
+    return (
+        f"{row['parameters'] / 1e6:.0f} M, {row['tokens']} tokens: {lone:.1f} GB with precomputed errors, {held:.1f} GB"
+        f" with the reference held, {by_pair / 1e9:.2f} GB a pair; in 80 GB {fits['precomputed']} and {fits['held']} pairs"
+    )
+
+
+if __name__ == "__main__":
+    tyro.cli(main, prog="python -m benchmarks.speed.preference", description=__doc__)
