@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ablations.icons.compositions import split_of
 from ablations.icons.render import DatasetConfig, sample_scenes
 from ablations.icons.world import world
-from geneval.prompts import Prompt, official_prompts, prompt_suite
+from geneval.prompts import OBJECTS, Prompt, official_prompts, prompt_suite
 
 
 def dataset_config(data: Mapping[str, Any], seed: int) -> DatasetConfig:
@@ -37,22 +37,31 @@ def split_by_prompt(prompts: Sequence[Prompt], name: str, kind: str) -> dict[str
 
 def preference_prompts(data: Mapping[str, Any], seed: int, benchmark: Sequence[Prompt], count: int) -> list[Prompt]:
     """Captions of the cell's own training set that no benchmark prompt has, of each task the same share of `count`, or
-    as many as there are; tasks in turn.
+    as many as there are; tasks in turn. For data of the user's own, whose captions no rule can judge, prompts of
+    GenEval's generator from another seed.
 
     Nothing that is judged is learned from, and a narrow cell gets no composition that its data lacked.
     """
     asked = {prompt.prompt for prompt in benchmark}
     found: dict[str, dict[str, Prompt]] = {}
-    for scene in sample_scenes(dataset_config(data, seed)):
-        record = dict(scene.request)
-        if record["prompt"] not in asked:
-            found.setdefault(record["tag"], {}).setdefault(record["prompt"], Prompt.from_metadata(_plain(record)))
+    for prompt in _generated(seed, count) if data["shards"] else _captions(data, seed):
+        if prompt.prompt not in asked:
+            found.setdefault(prompt.tag, {}).setdefault(prompt.prompt, prompt)
     groups = [list(group.values()) for _, group in sorted(found.items())]
     rng = random.Random(seed)
     for group in groups:
         rng.shuffle(group)
     share = -(-count // max(1, len(groups)))
     return [group[place] for place in range(share) for group in groups if place < len(group)][:count]
+
+
+def _captions(data: Mapping[str, Any], seed: int) -> Iterator[Prompt]:
+    for scene in sample_scenes(dataset_config(data, seed)):
+        yield Prompt.from_metadata(_plain(dict(scene.request)))
+
+
+def _generated(seed: int, count: int) -> list[Prompt]:
+    return prompt_suite(OBJECTS, num_prompts=count, seed=1000 + seed)
 
 
 def copies_by_task(prompts: Sequence[Prompt], copies: int, most: int) -> dict[str, int]:

@@ -195,7 +195,7 @@ def _line(row: dict[str, Any]) -> str:
     lone, held = (row["fixed"][name] / 1e9 for name in ("precomputed", "held"))
     return (
         f"{row['parameters'] / 1e6:.0f} M, {row['tokens']} tokens: {lone:.1f} GB with precomputed errors, {held:.1f} GB"
-        f" with the reference held, {by_pair / 1e9:.2f} GB a pair; in 80 GB {fits['precomputed']} and {fits['held']} pairs"
+        f" with a held reference, and {by_pair / 1e9:.2f} GB a pair: in 80 GB {fits['precomputed']} or {fits['held']}"
     )
 
 
