@@ -32,7 +32,7 @@ def _dpo(name: str, label: str, source: str, *, optional: bool = False, **change
             "preference.source": source,
             **{f"dpo.{key}": value for key, value in changes.items()},
         },
-        scales=() if source == "teacher" else DRAWN,
+        scales=DRAWN if source == "layout" else (),
         optional=optional,
     )
 
@@ -53,7 +53,6 @@ _GUIDANCE = Variant(
     label="base, guidance retuned by the verifier",
     factors={"method": "guidance", "pairs": "none"},
     overrides={"retune.enabled": True},
-    scales=DRAWN,
 )
 _VERIFIER = _dpo("verifier", "DPO, own samples by verdict", "verifier")
 _SOURCES = [

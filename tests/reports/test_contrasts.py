@@ -113,3 +113,33 @@ def test_a_contrast_on_one_split_and_task(make_study):
     root = make_study()
     edit(root / "study.json", lambda d: d["contrasts"][0].update(metric="geneval@unseen/colors"))
     assert answer(root).prompts == 2
+
+
+def spectral(root, seeds, gaps):
+    """A study whose cells of two variants have these spectrum gaps, and a contrast between them."""
+    for name, values in gaps.items():
+        for seed, value in zip(seeds, values):
+            edit(
+                root / f"cells/{name}-s{seed}/result.json",
+                lambda data, value=value: data["metrics"]["detail/spectrum_gap[n=1000]"].update(value=value),
+            )
+    a, b = gaps
+    edit(root / "study.json", lambda data: data["contrasts"][0].update(metric="detail/spectrum_gap", a=a, b=b))
+    return answer(root)
+
+
+def test_a_measure_without_verdicts_is_judged_by_its_seeds(make_study):
+    seeds = (0, 1, 2, 3)
+    gaps = {"small-narrow-none": (0.9, 1.0, 1.1, 1.0), "small-diverse-none": (0.5, 0.58, 0.72, 0.6)}
+    found = spectral(make_study(seeds=seeds), seeds, gaps)
+    differences = [a - b for a, b in zip(*gaps.values())]
+    assert found.effect == pytest.approx(sum(differences) / 4) and found.verdict == "supported"
+    half = 3.1824463 * (sum((d - found.effect) ** 2 for d in differences) / 3 / 4) ** 0.5
+    assert found.ci == pytest.approx((found.effect - half, found.effect + half), rel=1e-6)
+    assert found.detectable > half
+
+
+def test_two_seeds_settle_nothing_where_there_are_no_verdicts(make_study):
+    gaps = {"small-narrow-none": (0.9, 1.0), "small-diverse-none": (0.5, 0.6)}
+    found = spectral(make_study(seeds=(0, 1)), (0, 1), gaps)
+    assert found.ci is None and found.verdict == "inconclusive" and found.effect == pytest.approx(0.4)

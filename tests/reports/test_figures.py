@@ -90,3 +90,20 @@ def test_a_variant_may_have_a_factor_of_its_own(make_study):
     (folder / "study.json").write_text(json.dumps(data))
     study = read_study(folder)
     assert figures.geneval(study, contrasts.scores(study)).svg
+
+
+def test_scores_stand_over_drift_and_what_was_not_preferred_has_none(make_study):
+    root = make_study(seeds=(0, 1))
+    assert curves.drift(read_study(root), contrasts.scores(read_study(root))) is None
+    for seed, moved in ((0, 0.02), (1, 0.04)):
+        path = root / f"cells/small-diverse-dpo-s{seed}/result.json"
+        data = json.loads(path.read_text())
+        measured = {"value": moved, "ci": [moved - 0.01, moved + 0.01], "n": 512, "higher_is_better": False}
+        data["metrics"]["preference/winner_drift"] = {**measured, "version": "1"}
+        path.write_text(json.dumps(data))
+    study = read_study(root)
+    figure = curves.drift(study, contrasts.scores(study))
+    rows = {(row["variant"], row["seed"]): row for row in figure.data}
+    assert rows["small-diverse-dpo", 1]["winner_drift"] == 0.04 and rows["small-diverse-dpo", 1]["was_preferred"]
+    assert rows["small-diverse-none", 0]["winner_drift"] == 0 and not rows["small-diverse-none", 0]["was_preferred"]
+    assert "small, diverse + DPO: " in figure.svg
