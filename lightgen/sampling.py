@@ -21,6 +21,7 @@ from lightgen.diffusion import Schedule, cosine_schedule, ddim_step, ddpm_step, 
 from lightgen.mar import FLOW_TIME_SCALE, MAR, Layout
 from lightgen.masking import masked_counts
 
+MODULATED_ROWS = 512  # most rows (head steps times tokens times halves) whose modulations are held at once
 SOLVERS = {"ddpm": ("ddpm", "ddim"), "flow": ("euler", "heun")}  # by head objective
 
 
@@ -223,15 +224,22 @@ class ReferencePrediction:
 
 
 class FastPrediction:
-    """The same output: the condition is embedded once a step, times come from a table, both halves share x."""
+    """The same output: the condition is embedded once a step, times come from a table, both halves share x; and the
+    modulations, most of the head's arithmetic, do not depend on x: those of several head steps make one product."""
 
     def __init__(self, model: MAR, z: Tensor, time_table: Tensor, guidance: float):
         self.head, self.time_table, self.guidance = model.head, time_table, guidance
         self.condition = self.head.condition(z)
+        self.span = max(1, MODULATED_ROWS // self.condition[..., 0].numel())  # head steps at once
+        self.start = -1  # the first of the steps whose modulations are at hand
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
-        output = self.head.denoise(x, self.condition + self.time_table[step]).float()
-        return guide(output, self.guidance, x.shape[-1])
+        start = step - step % self.span
+        if start != self.start:
+            self.start, times = start, self.time_table[start : start + self.span]
+            self.modulations = list(self.head.modulations(self.condition + times[:, None, None, None]))
+        now = [[part[step - start] for part in layer] for layer in self.modulations]
+        return guide(self.head.modulated(x, now).float(), self.guidance, x.shape[-1])
 
 
 def guide(output: Tensor, guidance: float, channels: int) -> Tensor:
