@@ -4,7 +4,7 @@ D token channels, C trunk width, W head width; every function works on any leadi
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +18,15 @@ TIME_CHANNELS = 256
 class Head(nn.Module):
     """AdaLN-zero residual MLP (Peebles and Xie 2023; per token as in Li et al. 2024): x_t (..., D) to (..., out)."""
 
+    blocks: "Sequence[HeadBlock]"  # an nn.ModuleList, whose items torch types as bare modules
+
     def __init__(self, channels: int, out_channels: int, condition_channels: int, width: int, depth: int):
         super().__init__()
         self.input = nn.Linear(channels, width)
         self.time_in = nn.Linear(TIME_CHANNELS, width)
         self.time_out = nn.Linear(width, width)
         self.condition = nn.Linear(condition_channels, width)
-        self.blocks = nn.ModuleList([HeadBlock(width) for _ in range(depth)])
+        self.blocks = nn.ModuleList([HeadBlock(width) for _ in range(depth)])  # type: ignore[assignment]
         self.final = FinalLayer(width, out_channels)
 
     def forward(self, x: Tensor, times: Tensor, z: Tensor) -> Tensor:
@@ -99,6 +101,6 @@ def initialize(head: Head) -> None:
             nn.init.zeros_(module.bias)
     for linear in (head.time_in, head.time_out):
         nn.init.normal_(linear.weight, std=0.02)
-    for layer in [*head.blocks, head.final]:
-        nn.init.zeros_(layer.modulation.weight)
+    for modulation in (*(block.modulation for block in head.blocks), head.final.modulation):
+        nn.init.zeros_(modulation.weight)
     nn.init.zeros_(head.final.linear.weight)

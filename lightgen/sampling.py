@@ -136,7 +136,9 @@ def generate_from_draws(
             z = trunk(tokens, visible, predicted)
             noise = draws.normal(solver.num_draws, now - after, tokens.shape[-1])
             predict = predict_type(model, z, table, guidance_at(config, after, num_tokens))
-            tokens = tokens.scatter(1, predicted[..., None].expand(-1, -1, tokens.shape[-1]), solver(predict, noise))
+            with torch.inference_mode(path == "fast"):  # thousands of small operations, none of them ever recorded
+                new = solver(predict, noise)
+            tokens = tokens.scatter(1, predicted[..., None].expand(-1, -1, tokens.shape[-1]), new)
             if on_step is not None:
                 on_step(step, tokens)
     finally:
@@ -230,16 +232,27 @@ class FastPrediction:
     def __init__(self, model: MAR, z: Tensor, time_table: Tensor, guidance: float):
         self.head, self.time_table, self.guidance = model.head, time_table, guidance
         self.condition = self.head.condition(z)
-        self.span = max(1, MODULATED_ROWS // self.condition[..., 0].numel())  # head steps at once
-        self.start = -1  # the first of the steps whose modulations are at hand
+        self.span = MODULATED_ROWS // self.condition[..., 0].numel()  # head steps at once
+        self.start = -1  # the first of the steps whose modulations are held
+        self.held: list[tuple[tuple[Tensor, ...], ...]] = []  # for each step a layer's shift, scale and gate
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
+        if self.span > 1:
+            output = self.head.modulated(x, self._modulations(step))
+        else:
+            output = self.head.denoise(x, self.condition + self.time_table[step])
+        return guide(output.float(), self.guidance, x.shape[-1])
+
+    def _modulations(self, step: int) -> tuple[tuple[Tensor, ...], ...]:
+        """What `Head.modulations` yields for `step`, computed together with its neighbors'."""
         start = step - step % self.span
         if start != self.start:
             self.start, times = start, self.time_table[start : start + self.span]
-            self.modulations = list(self.head.modulations(self.condition + times[:, None, None, None]))
-        now = [[part[step - start] for part in layer] for layer in self.modulations]
-        return guide(self.head.modulated(x, now).float(), self.guidance, x.shape[-1])
+            layers = self.head.modulations(self.condition + times[:, None, None, None])
+            # Each layer's shift, scale and gate hold all steps; they are taken apart once, not in every step.
+            steps_of_layers = (zip(*(part.unbind() for part in layer), strict=True) for layer in layers)
+            self.held = list(zip(*steps_of_layers, strict=True))
+        return self.held[step - start]
 
 
 def guide(output: Tensor, guidance: float, channels: int) -> Tensor:
