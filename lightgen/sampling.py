@@ -126,6 +126,9 @@ def generate_from_draws(
         trunk = trunk_type(model, text, text_lengths, grid, config)
         solver = _solver(model, config, path)
         predict_type = FastPrediction if path == "fast" else ReferencePrediction
+        # The head's operations are small and many: what inference mode saves on each of them counts. Not
+        # inference_mode(False) for the other path, which would record gradients.
+        unrecorded = torch.inference_mode if path == "fast" else torch.no_grad
         times = torch.tensor(solver.times, dtype=torch.float32).to(text.device, non_blocking=True)
         table = model.head.embed_times(times) if path == "fast" else times
         order = draws.orders(num_tokens)
@@ -136,7 +139,7 @@ def generate_from_draws(
             z = trunk(tokens, visible, predicted)
             noise = draws.normal(solver.num_draws, now - after, tokens.shape[-1])
             predict = predict_type(model, z, table, guidance_at(config, after, num_tokens))
-            with torch.inference_mode(path == "fast"):  # thousands of small operations, none of them ever recorded
+            with unrecorded():
                 new = solver(predict, noise)
             tokens = tokens.scatter(1, predicted[..., None].expand(-1, -1, tokens.shape[-1]), new)
             if on_step is not None:

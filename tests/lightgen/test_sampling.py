@@ -107,8 +107,12 @@ def test_the_number_of_head_steps_modulated_at_once_does_not_matter(solver, monk
         assert relative_error(generate_latents(*arguments, generators()), whole) < 2e-5
 
 
-def test_generated_latents_can_be_trained_on():
-    latents = generate_latents(make_model(), *make_text(), (4, 4), QUICK, generators())
+@pytest.mark.parametrize("path", ["reference", "fast"])
+def test_no_gradient_is_recorded_and_latents_can_be_trained_on(path):
+    model, recorded = make_model(), []
+    model.head.input.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
+    latents = generate_latents(model, *make_text(), (4, 4), QUICK, generators(), path)
+    assert recorded and not any(recorded)
     scale = torch.ones((), requires_grad=True)
     (latents * scale).sum().backward()  # tensors of torch's inference mode would refuse
     assert torch.isfinite(scale.grad)
