@@ -166,7 +166,10 @@ def split_heads(x: Tensor, heads: int) -> Tensor:
 
 def take(x: Tensor, index: Tensor) -> Tensor:
     """The rows (B, M, W) of x (B, N, W) at positions `index` (B, M)."""
-    return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+    # Whole rows of the flattened batch: a gather moves, and its gradient adds, one number at a time.
+    batch, length, _ = x.shape
+    starts = torch.arange(batch, device=x.device)[:, None] * length
+    return x.flatten(0, 1).index_select(0, (index + starts).flatten()).unflatten(0, index.shape)
 
 
 def drop(x: Tensor, probability: float, training: bool) -> Tensor:

@@ -140,13 +140,13 @@ def ddpm_step(
     x: Tensor, epsilon: Tensor, position: Tensor, noise: Tensor, schedule: Schedule, step: int, temperature: float
 ) -> Tensor:
     """x_{t-1} by the learned-variance DDPM; at step 0 the mean alone. `temperature` scales the noise."""
-    mean = float(schedule.sample_scale[step]) * x - float(schedule.noise_scale[step]) * epsilon
+    mean = torch.add(float(schedule.sample_scale[step]) * x, epsilon, alpha=-float(schedule.noise_scale[step]))
     if step == 0:
         return mean
     low, high = float(schedule.log_variance_low[step]), float(schedule.log_variance_high[step])
-    # exp(log_variance / 2) with log_variance = low + (high - low) (position + 1) / 2
-    deviation = torch.exp(position * ((high - low) / 4) + (high + low) / 4)
-    return torch.addcmul(mean, deviation, noise, value=temperature)
+    # exp(log_variance / 2) with log_variance = low + (high - low) (position + 1) / 2, as a number times a tensor
+    deviation = torch.exp(position * ((high - low) / 4))
+    return torch.addcmul(mean, deviation, noise, value=temperature * math.exp((high + low) / 4))
 
 
 def released_tables(schedule: Schedule) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ D token channels, C trunk width, W head width; every function works on any leadi
 """
 
 import math
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +18,15 @@ TIME_CHANNELS = 256
 class Head(nn.Module):
     """AdaLN-zero residual MLP (Peebles and Xie 2023; per token as in Li et al. 2024): x_t (..., D) to (..., out)."""
 
+    blocks: "Sequence[HeadBlock]"  # an nn.ModuleList, whose items torch types as bare modules
+
     def __init__(self, channels: int, out_channels: int, condition_channels: int, width: int, depth: int):
         super().__init__()
         self.input = nn.Linear(channels, width)
         self.time_in = nn.Linear(TIME_CHANNELS, width)
         self.time_out = nn.Linear(width, width)
         self.condition = nn.Linear(condition_channels, width)
-        self.blocks = nn.ModuleList([HeadBlock(width) for _ in range(depth)])
+        self.blocks = nn.ModuleList([HeadBlock(width) for _ in range(depth)])  # type: ignore[assignment]
         self.final = FinalLayer(width, out_channels)
 
     def forward(self, x: Tensor, times: Tensor, z: Tensor) -> Tensor:
@@ -40,11 +43,26 @@ class Head(nn.Module):
 
     def denoise(self, x: Tensor, condition: Tensor) -> Tensor:
         """The prediction, given the sum of the time embedding and the embedded trunk vector (..., W)."""
-        x = self.input(x.to(self.input.weight.dtype))
-        condition = F.silu(condition)  # every block modulates from this, so it is taken once
+        return self.modulated(x, self.modulations(condition))
+
+    def modulations(self, condition: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Shift, scale and gate (..., W) for each block, then shift and scale for the final layer.
+
+        They do not depend on x. One layer at a time: unless the caller collects them, memory holds one layer's.
+        """
+        condition = F.silu(condition)  # every layer modulates from this, so it is taken once
         for block in self.blocks:
-            x = block(x, condition)
-        return self.final(x, condition)
+            shift, scale, gate = block.modulation(condition).chunk(3, dim=-1)
+            yield shift, scale + 1, gate
+        shift, scale = self.final.modulation(condition).chunk(2, dim=-1)
+        yield shift, scale + 1
+
+    def modulated(self, x: Tensor, modulations: Iterable[tuple[Tensor, ...]]) -> Tensor:
+        """The prediction for x_t (..., D), given the `modulations` of its condition."""
+        x = self.input(x.to(self.input.weight.dtype))
+        for layer, modulation in zip([*self.blocks, self.final], modulations, strict=True):
+            x = layer(x, *modulation)
+        return x
 
 
 class HeadBlock(nn.Module):
@@ -57,9 +75,8 @@ class HeadBlock(nn.Module):
         self.fc2 = nn.Linear(width, width)
         self.modulation = nn.Linear(width, 3 * width)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale, gate = self.modulation(condition).chunk(3, dim=-1)
-        update = self.fc2(F.silu(self.fc1(torch.addcmul(shift, self.norm(x), scale + 1))))
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
+        update = self.fc2(F.silu(self.fc1(torch.addcmul(shift, self.norm(x), scale))))
         return torch.addcmul(x, gate, update)
 
 
@@ -72,9 +89,8 @@ class FinalLayer(nn.Module):
         self.linear = nn.Linear(width, out_channels)
         self.modulation = nn.Linear(width, 2 * width)
 
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        shift, scale = self.modulation(condition).chunk(2, dim=-1)
-        return self.linear(torch.addcmul(shift, self.norm(x), scale + 1))
+    def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        return self.linear(torch.addcmul(shift, self.norm(x), scale))
 
 
 def initialize(head: Head) -> None:
@@ -85,6 +101,6 @@ def initialize(head: Head) -> None:
             nn.init.zeros_(module.bias)
     for linear in (head.time_in, head.time_out):
         nn.init.normal_(linear.weight, std=0.02)
-    for layer in [*head.blocks, head.final]:
-        nn.init.zeros_(layer.modulation.weight)
+    for modulation in (*(block.modulation for block in head.blocks), head.final.modulation):
+        nn.init.zeros_(modulation.weight)
     nn.init.zeros_(head.final.linear.weight)

@@ -21,6 +21,7 @@ from lightgen.diffusion import Schedule, cosine_schedule, ddim_step, ddpm_step, 
 from lightgen.mar import FLOW_TIME_SCALE, MAR, Layout
 from lightgen.masking import masked_counts
 
+MODULATED_ROWS = 512  # most rows (head steps times tokens times halves) whose modulations are held at once
 SOLVERS = {"ddpm": ("ddpm", "ddim"), "flow": ("euler", "heun")}  # by head objective
 
 
@@ -125,6 +126,9 @@ def generate_from_draws(
         trunk = trunk_type(model, text, text_lengths, grid, config)
         solver = _solver(model, config, path)
         predict_type = FastPrediction if path == "fast" else ReferencePrediction
+        # The head's operations are small and many: what inference mode saves on each of them counts. Not
+        # inference_mode(False) for the other path, which would record gradients.
+        unrecorded = torch.inference_mode if path == "fast" else torch.no_grad
         times = torch.tensor(solver.times, dtype=torch.float32).to(text.device, non_blocking=True)
         table = model.head.embed_times(times) if path == "fast" else times
         order = draws.orders(num_tokens)
@@ -135,7 +139,9 @@ def generate_from_draws(
             z = trunk(tokens, visible, predicted)
             noise = draws.normal(solver.num_draws, now - after, tokens.shape[-1])
             predict = predict_type(model, z, table, guidance_at(config, after, num_tokens))
-            tokens = tokens.scatter(1, predicted[..., None].expand(-1, -1, tokens.shape[-1]), solver(predict, noise))
+            with unrecorded():
+                new = solver(predict, noise)
+            tokens = tokens.scatter(1, predicted[..., None].expand(-1, -1, tokens.shape[-1]), new)
             if on_step is not None:
                 on_step(step, tokens)
     finally:
@@ -223,15 +229,33 @@ class ReferencePrediction:
 
 
 class FastPrediction:
-    """The same output: the condition is embedded once a step, times come from a table, both halves share x."""
+    """The same output: the condition is embedded once a step, times come from a table, both halves share x; and the
+    modulations, most of the head's arithmetic, do not depend on x: those of several head steps make one product."""
 
     def __init__(self, model: MAR, z: Tensor, time_table: Tensor, guidance: float):
         self.head, self.time_table, self.guidance = model.head, time_table, guidance
         self.condition = self.head.condition(z)
+        self.span = MODULATED_ROWS // self.condition[..., 0].numel()  # head steps at once
+        self.start = -1  # the first of the steps whose modulations are held
+        self.held: list[tuple[tuple[Tensor, ...], ...]] = []  # for each step a layer's shift, scale and gate
 
     def __call__(self, x: Tensor, step: int) -> Tensor:
-        output = self.head.denoise(x, self.condition + self.time_table[step]).float()
-        return guide(output, self.guidance, x.shape[-1])
+        if self.span > 1:
+            output = self.head.modulated(x, self._modulations(step))
+        else:
+            output = self.head.denoise(x, self.condition + self.time_table[step])
+        return guide(output.float(), self.guidance, x.shape[-1])
+
+    def _modulations(self, step: int) -> tuple[tuple[Tensor, ...], ...]:
+        """What `Head.modulations` yields for `step`, computed together with its neighbors'."""
+        start = step - step % self.span
+        if start != self.start:
+            self.start, times = start, self.time_table[start : start + self.span]
+            layers = self.head.modulations(self.condition + times[:, None, None, None])
+            # Each layer's shift, scale and gate hold all steps; they are taken apart once, not in every step.
+            steps_of_layers = (zip(*(part.unbind() for part in layer), strict=True) for layer in layers)
+            self.held = list(zip(*steps_of_layers, strict=True))
+        return self.held[step - start]
 
 
 def guide(output: Tensor, guidance: float, channels: int) -> Tensor:

@@ -92,7 +92,11 @@ def text_flops(config: MARConfig, text_length: int) -> float:
 
 
 def latency_floor(config: MARConfig, sampling: SamplingConfig, bandwidth: float, bytes_per_weight: int = 2) -> float:
-    """Seconds of one image if every pass only read the weights it needs, once."""
+    """Seconds of one image if every pass only read the weights it needs, once.
+
+    Of a program that evaluates the whole head in every head step, as the release does. The fast path reads the weights
+    of the modulations, 0.6 of the head, once for several head steps and may fall below this.
+    """
     head = (config.head_depth * 5 + 2) * config.head_width**2
     head += config.head_width * (config.token_dim + config.head_channels + config.width)
     blocks = config.encoder_depth + config.decoder_depth + config.cross_depth

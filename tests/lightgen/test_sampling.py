@@ -97,6 +97,27 @@ def test_the_fast_path_makes_what_the_reference_makes(solver, quirks, guidance_s
     assert relative_error(fast, reference) < 2e-5
 
 
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_the_number_of_head_steps_modulated_at_once_does_not_matter(solver, monkeypatch, relative_error):
+    model = make_model(head_objective=SOLVERS[solver])
+    arguments = (model, *make_text(), (4, 4), replace(QUICK, solver=solver))
+    whole = generate_latents(*arguments, generators())
+    for rows in (1, 50):  # one head step; two, four or all five, by the tokens of the step
+        monkeypatch.setattr("lightgen.sampling.MODULATED_ROWS", rows)
+        assert relative_error(generate_latents(*arguments, generators()), whole) < 2e-5
+
+
+@pytest.mark.parametrize("path", ["reference", "fast"])
+def test_no_gradient_is_recorded_and_latents_can_be_trained_on(path):
+    model, recorded = make_model(), []
+    model.head.input.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
+    latents = generate_latents(model, *make_text(), (4, 4), QUICK, generators(), path)
+    assert recorded and not any(recorded)
+    scale = torch.ones((), requires_grad=True)
+    (latents * scale).sum().backward()  # tensors of torch's inference mode would refuse
+    assert torch.isfinite(scale.grad)
+
+
 def test_an_image_does_not_depend_on_its_batch(relative_error):
     model, (text, lengths) = make_model(attend_to_padding=False), make_text()
     together = generate_latents(model, text, lengths, (4, 4), QUICK, generators())
