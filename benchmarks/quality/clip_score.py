@@ -108,7 +108,7 @@ def is_truncated(prompt: str, clip: ClipModel) -> bool:
     return bool((tokens[length:] != padding[-1]).any())
 
 
-def bootstrap_mean(values: np.ndarray, clusters: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> list[float]:
+def bootstrap_mean(values: np.ndarray, clusters: Sequence, *, resamples: int = 2000, seed: int = 0) -> list[float]:
     """95 % interval of the mean when whole clusters (the images of one prompt) are drawn again."""
     names = {name: index for index, name in enumerate(dict.fromkeys(clusters))}
     membership = np.array([names[name] for name in clusters])
