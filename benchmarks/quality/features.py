@@ -3,8 +3,9 @@
 import hashlib
 import json
 import shutil
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ from benchmarks.quality.images import ImageEntry, ImageError, container, decode_
 from benchmarks.quality.moments import Moments, Statistics, load_statistics, read_safetensors, write_atomically
 
 _PART = 2048  # images between two saves
+_LOADERS = 2  # threads that read and decode
+_CHUNK = 16  # images that a loader takes at a time
+_AHEAD = 2  # batches that are made ready before the network asks for them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,26 +166,33 @@ def _extract_part(entries: list[ImageEntry], network: Extractor, batch_size: int
 
 
 def _prepared_batches(entries: list[ImageEntry], network: Extractor, batch_size: int) -> Iterator[list]:
-    """Batches decoded by threads, one batch ahead of the network."""
+    """Batches prepared by threads, a few ahead of the network; a thread takes several images at a time.
 
-    def prepare(entry: ImageEntry):
+    Handing over each image alone takes longer than decoding a small one: the network waits for Python's lock each time.
+    """
+    batches = [entries[start : start + batch_size] for start in range(0, len(entries), batch_size)]
+    ahead: deque[list[Future]] = deque()
+    with ThreadPoolExecutor(max_workers=_LOADERS) as pool:
+        for batch in batches:
+            chunks = [batch[start : start + _CHUNK] for start in range(0, len(batch), _CHUNK)]
+            ahead.append([pool.submit(_prepared, chunk, network) for chunk in chunks])
+            if len(ahead) > _AHEAD:
+                yield [row for task in ahead.popleft() for row in task.result()]
+        while ahead:
+            yield [row for task in ahead.popleft() for row in task.result()]
+
+
+def _prepared(entries: list[ImageEntry], network: Extractor) -> list:
+    """Of each image its tensor, id, digest and container, or what is wrong with it."""
+    rows: list[Any] = []
+    for entry in entries:
         try:
             data = entry.read()
-            image = network.prepare(decode_image(data, entry.id))
+            tensor = network.prepare(decode_image(data, entry.id))
+            rows.append((tensor, entry.id, hashlib.sha256(data).hexdigest(), container(data)))
         except ImageError as error:
-            return str(error)
-        return image, entry.id, hashlib.sha256(data).hexdigest(), container(data)
-
-    batches = [entries[start : start + batch_size] for start in range(0, len(entries), batch_size)]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        ahead = None
-        for batch in batches:
-            following = [pool.submit(prepare, entry) for entry in batch]
-            if ahead:
-                yield [task.result() for task in ahead]
-            ahead = following
-        if ahead:
-            yield [task.result() for task in ahead]
+            rows.append(str(error))
+    return rows
 
 
 def _refuse_corrupt(parts: list[_Part], total: int, images: Path, skip_corrupt: bool) -> None:
