@@ -17,7 +17,7 @@ from benchmarks.quality.images import ImageEntry, ImageError, container, decode_
 from benchmarks.quality.moments import Moments, Statistics, load_statistics, read_safetensors, write_atomically
 
 _PART = 2048  # images between two saves
-_LOADERS = 2  # threads that read and decode
+LOADERS = 2  # threads that read and decode
 _CHUNK = 16  # images that a loader takes at a time
 _AHEAD = 2  # batches that are made ready before the network asks for them
 
@@ -172,17 +172,17 @@ def _prepared_batches(entries: list[ImageEntry], network: Extractor, batch_size:
     """
     batches = [entries[start : start + batch_size] for start in range(0, len(entries), batch_size)]
     ahead: deque[list[Future]] = deque()
-    with ThreadPoolExecutor(max_workers=_LOADERS) as pool:
+    with ThreadPoolExecutor(max_workers=LOADERS) as pool:
         for batch in batches:
             chunks = [batch[start : start + _CHUNK] for start in range(0, len(batch), _CHUNK)]
-            ahead.append([pool.submit(_prepared, chunk, network) for chunk in chunks])
+            ahead.append([pool.submit(prepared, chunk, network) for chunk in chunks])
             if len(ahead) > _AHEAD:
                 yield [row for task in ahead.popleft() for row in task.result()]
         while ahead:
             yield [row for task in ahead.popleft() for row in task.result()]
 
 
-def _prepared(entries: list[ImageEntry], network: Extractor) -> list:
+def prepared(entries: list[ImageEntry], network: Extractor) -> list:
     """Of each image its tensor, id, digest and container, or what is wrong with it."""
     rows: list[Any] = []
     for entry in entries:

@@ -7,27 +7,12 @@ from benchmarks.quality.extractors import load_extractor
 from benchmarks.quality.features import extract, extract_statistics, load_features, load_moments
 from benchmarks.quality.frechet import fid
 from benchmarks.quality.weights import MissingWeights, doctor
+from benchmarks.speed.quality import write_random_inception
 
 
 @pytest.fixture(scope="module")
 def inception_weights(tmp_path_factory):
-    """Random weights in torch-fidelity's own file: a state dict written by torch.save."""
-    import torch
-    from torch_fidelity import feature_extractor_inceptionv3 as inception
-
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    # The class cannot be built without weights: for this one instance, loading does nothing.
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        patch.setattr(inception, "load_state_dict_from_url", lambda *args, **options: {})
-        patch.setattr(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-        torch.manual_seed(0)
-        network = inception.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], verbose=False)
-        for tensor in network.parameters():
-            if tensor.ndim == 4:
-                # Keeps the activations' size through the layers; the default would shrink them to nothing.
-                torch.nn.init.kaiming_normal_(tensor, nonlinearity="relu")
-    torch.save(network.state_dict(), path)
-    return path
+    return write_random_inception(tmp_path_factory.mktemp("weights") / "inception.pth")
 
 
 def test_inception_features_and_fid_equal_torch_fidelity(inception_weights, pictures, tmp_path, picture):
@@ -76,6 +61,20 @@ def test_clip_features_do_not_depend_on_the_batch(pictures, clip_folder, tmp_pat
     np.testing.assert_allclose(one.values, other.values, atol=1e-5)
     assert one.ids == [f"{index:03d}.png" for index in range(40)]
     assert one.values.dtype == np.float32
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_clip_features_are_those_of_open_clips_own_transform(size, clip_folder, picture):
+    """To the bit, though pictures are scaled a batch at a time, and not resized where they fit."""
+    import torch
+
+    from benchmarks.quality.clip_model import load_clip
+
+    clip, network = load_clip(clip_folder), load_extractor(clip_folder)
+    images = [picture(index, size=size) for index in range(5)]
+    with torch.inference_mode():
+        expected = clip.network.encode_image(torch.stack([clip.preprocess(image) for image in images]))
+    np.testing.assert_array_equal(network([network.prepare(image) for image in images]), expected.numpy())
 
 
 def test_dinov2_folder_gives_the_class_token(pictures, tmp_path):
