@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.extractors import Extractor, load_extractor
-from benchmarks.quality.images import ImageEntry, ImageError, container, decode_image, list_images
+from benchmarks.quality.images import ImageEntry, ImageError, container, decode_image, list_images, refuse_corrupt
 from benchmarks.quality.moments import Moments, Statistics, load_statistics, read_safetensors, write_atomically
 
 _PART = 2048  # images between two saves
@@ -72,7 +72,8 @@ def extract(
             _save_part(_part_path(folder, start), _extract_part(entries[start : start + _PART], network, batch_size))
     if all(_part_path(folder, start).is_file() for start in starts):
         parts = [_load_part(_part_path(folder, start)) for start in starts]
-        _refuse_corrupt(parts, len(entries), images, skip_corrupt)
+        corrupt = [line for part in parts for line in part.corrupt]
+        refuse_corrupt(corrupt, len(entries), images, skip_corrupt)
         save_features(_join(parts, network, key), out)
         shutil.rmtree(folder, ignore_errors=True)
     return out
@@ -94,7 +95,7 @@ def extract_statistics(
     moments, digest, containers, skipped = Moments(), hashlib.sha256(), set(), 0
     for start in range(0, len(entries), _PART):
         part = _extract_part(entries[start : start + _PART], network, batch_size)
-        _refuse_corrupt([part], len(entries), images, skip_corrupt)
+        refuse_corrupt(part.corrupt, len(entries), images, skip_corrupt)
         skipped += len(part.corrupt)
         moments.update(part.values)
         digest.update("".join(part.digests).encode())
@@ -193,16 +194,6 @@ def prepared(entries: list[ImageEntry], network: Extractor) -> list:
         except ImageError as error:
             rows.append(str(error))
     return rows
-
-
-def _refuse_corrupt(parts: list[_Part], total: int, images: Path, skip_corrupt: bool) -> None:
-    corrupt = [line for part in parts for line in part.corrupt]
-    if corrupt and not skip_corrupt:
-        shown = "; ".join(corrupt[:5]) + ("; ..." if len(corrupt) > 5 else "")
-        raise ImageError(
-            f"{len(corrupt)} of {total} images in {images} cannot be read ({shown}); make them again, or pass "
-            "--skip-corrupt, which puts their number into every result's name"
-        )
 
 
 def _join(parts: list[_Part], network: Extractor, key: str) -> Features:

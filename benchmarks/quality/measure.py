@@ -160,12 +160,13 @@ def _prompt_folders(ids: Sequence[str]) -> list[str] | None:
 
 def _add_detail(result: dict[str, Any], *sides: tuple[Path, Features]) -> None:
     """The detail metrics and spectra, where both sides' images are there and of one size; else a warning."""
-    entries = [found for source, features in sides if (found := _measured_images(Path(source), features))]
-    if len(entries) < len(sides):
+    found = [(_measured_images(Path(source), features), features.meta["skipped"]) for source, features in sides]
+    readable = [(entries, skipped) for entries, skipped in found if entries]
+    if len(readable) < len(sides):
         result["warnings"].append("detail was not measured: it needs the images themselves on both sides")
         return
     try:
-        comparison = compare_details(*map(detail_of, entries))
+        comparison = compare_details(*(detail_of(*side) for side in readable))
     except ValueError as error:
         result["warnings"].append(f"detail was not measured: {error}")
         return
