@@ -51,7 +51,8 @@ def fid(generated: tyro.conf.Positional[Path], reference: tyro.conf.Positional[P
     extractor = (ours.meta.get("extractor") or theirs.meta.get("extractor") or {"name": "unknown"})["name"]
     label = theirs.meta.get("images", reference.stem)[:8]
     skipped = sum(side.meta.get("skipped", 0) for side in (ours, theirs))
-    name = f"fid[{extractor},n={ours.num_samples},ref={label},ref_n={theirs.num_samples}"
+    counts = [side.num_samples or "unknown" for side in (ours, theirs)]
+    name = f"fid[{extractor},n={counts[0]},ref={label},ref_n={counts[1]}"
     print(f"{name}{f',skipped={skipped}' if skipped else ''}] = {distance(ours, theirs):.6f}")
 
 

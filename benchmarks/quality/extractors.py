@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.clip_model import ClipModel, is_clip_folder, load_clip
+from benchmarks.quality.clip_model import EMBEDDED, ClipModel, is_clip_folder, load_clip
 from benchmarks.quality.weights import DINOV2, INCEPTION, KNOWN, file_sha256, require
 
 
@@ -50,18 +50,20 @@ def load_extractor(
     """An extractor by name, or from a folder of open_clip or transformers.
 
     Names: inception-v3-compat (TensorFlow 1 resize inside the network), inception-v3-compat-clean (Pillow bicubic in
-    float before it), clip-ARCHITECTURE[@TAG], dinov2-vitl14. `weights` overrides the Inception weights' file.
+    float before it), clip-ARCHITECTURE[@TAG], dinov2-vitl14, icon-clip. `weights` is another file of the Inception.
     """
     device = device or default_device()
     if str(source) in ("inception-v3-compat", "inception-v3-compat-clean"):
         return _inception(str(source), weights or require(str(source), INCEPTION), device)
-    if is_clip_folder(source) or str(source).startswith("clip-"):
+    if is_clip_folder(source) or str(source).startswith("clip-") or str(source) in EMBEDDED:
         return clip_extractor(load_clip(source, name=name, device=device))
     if str(source) == "dinov2-vitl14":
         return _transformers(require("dinov2-vitl14", DINOV2).parent, "dinov2-vitl14", device)
     if (Path(source) / "config.json").is_file():
         return _transformers(Path(source), name or Path(source).resolve().name, device)
-    raise ValueError(f"no extractor {source}; valid: {', '.join(KNOWN)}, clip-ARCHITECTURE@TAG, or a model folder")
+    raise ValueError(
+        f"no extractor {source}; valid: {', '.join((*KNOWN, *EMBEDDED))}, clip-ARCHITECTURE@TAG, or a model folder"
+    )
 
 
 def clip_extractor(clip: ClipModel) -> Extractor:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 from collections import deque
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from benchmarks.quality.images import ImageEntry, ImageError, container, decode_
 from benchmarks.quality.moments import Moments, Statistics, load_statistics, read_safetensors, write_atomically
 
 _PART = 2048  # images between two saves
-LOADERS = 2  # threads that read and decode
+LOADERS = max(2, min(8, os.cpu_count() or 2))  # threads that read and decode
 _CHUNK = 16  # images that a loader takes at a time
 _AHEAD = 2  # batches that are made ready before the network asks for them
 

@@ -229,6 +229,11 @@ def _features(source: Path, network: Extractor, out: Path, settings: dict[str, A
         features = load_features(source)
         require_same_extractor(features.meta, {"extractor": network.identity})
         return features
+    if Path(source).suffix == ".npz":
+        raise ValueError(
+            f"{source} holds a mean and a covariance, of which only an FID can be made: write the other side's with "
+            "`python -m benchmarks quality features`, then `python -m benchmarks quality fid FEATURES STATISTICS`"
+        )
     return load_features(extract(source, network, out, **settings))
 
 

@@ -150,6 +150,13 @@ def test_every_number_of_a_set_with_corrupt_images_says_so(clip_folder, tmp_path
         assert all("skipped=" in name for name in measured(skip_corrupt=True))
 
 
+def test_the_embedded_clip_has_a_name():
+    from benchmarks.quality.clip_model import EMBEDDED
+
+    named, folder = load_extractor("icon-clip"), load_extractor(EMBEDDED["icon-clip"], name="icon-clip")
+    assert named.identity == folder.identity
+
+
 def test_missing_weights_say_which_file_and_where(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(MissingWeights, match=r"weights-inception-2015-12-05-6726825d\.pth .* 96 MB"):

@@ -154,3 +154,8 @@ def test_captions_that_do_not_match_are_refused_before_anything_is_computed(pict
     with pytest.raises(ValueError, match="2 captions for 40 images"):
         measure(pictures, pictures, extractor=clip_folder, captions=captions, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_mean_and_covariance_are_no_reference_for_every_metric(pictures, clip_folder, tmp_path):
+    with pytest.raises(ValueError, match="of which only an FID can be made"):
+        measure(pictures, tmp_path / "statistics.npz", extractor=clip_folder)
