@@ -51,7 +51,8 @@ def fid(generated: tyro.conf.Positional[Path], reference: tyro.conf.Positional[P
     extractor = (ours.meta.get("extractor") or theirs.meta.get("extractor") or {"name": "unknown"})["name"]
     label = theirs.meta.get("images", reference.stem)[:8]
     skipped = sum(side.meta.get("skipped", 0) for side in (ours, theirs))
-    name = f"fid[{extractor},n={ours.num_samples},ref={label},ref_n={theirs.num_samples}"
+    counts = [side.num_samples or "unknown" for side in (ours, theirs)]
+    name = f"fid[{extractor},n={counts[0]},ref={label},ref_n={counts[1]}"
     print(f"{name}{f',skipped={skipped}' if skipped else ''}] = {distance(ours, theirs):.6f}")
 
 
@@ -108,12 +109,15 @@ def clip_score(
     out: Path | None = None,
     clip_s: bool = False,
     device: str | None = None,
+    skip_corrupt: bool = False,
 ) -> None:
     """Print the mean CLIP score of images with prompts; --clip-s is Hessel's 2.5 max(cosine, 0); --out keeps each."""
     from benchmarks.quality.clip_score import score_images
     from benchmarks.quality.moments import write_atomically
 
-    metrics, rows = score_images(images, clip, captions=captions, clip_s=clip_s, device=device)
+    metrics, rows = score_images(
+        images, clip, captions=captions, clip_s=clip_s, device=device, skip_corrupt=skip_corrupt
+    )
     if out:
         write_atomically(out, "".join(json.dumps(row) + "\n" for row in rows).encode())
     for metric, entry in metrics.items():
@@ -126,11 +130,13 @@ def detail(
     *,
     limit: int | None = None,
     plot: Path | None = None,
+    skip_corrupt: bool = False,
 ) -> None:
     """Print how far power spectrum and Laplacian variance are from the reference's; --plot draws the spectra."""
     from benchmarks.quality.spectrum import compare_detail
 
-    for metric, entry in compare_detail(generated, reference, limit=limit, plot=plot)["metrics"].items():
+    result = compare_detail(generated, reference, limit=limit, plot=plot, skip_corrupt=skip_corrupt)
+    for metric, entry in result["metrics"].items():
         print(f"{metric} = {entry['value']:.6g}  ({entry['version']})")
 
 
@@ -139,7 +145,10 @@ def doctor(*, verify: bool = False) -> None:
     from benchmarks.quality.weights import doctor as rows
 
     for row in rows(verify=verify):
-        print(f"{row['extractor']:28} {row['status']:8} {row['megabytes']:>5} MB  {row['file']}  ({row['source']})")
+        known = f", sha256 {row['sha256']}" if row["sha256"] else ""
+        print(
+            f"{row['extractor']:28} {row['status']:8} {row['megabytes']:>5} MB  {row['file']}  ({row['source']}{known})"
+        )
 
 
 def regression(*, record: bool = False, out: Path | None = None) -> None:

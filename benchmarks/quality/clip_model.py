@@ -9,6 +9,9 @@ from benchmarks.quality.weights import KNOWN, WeightFile, file_sha256, require, 
 # OpenAI's weights were trained with QuickGELU; open_clip's plain architecture names would run them with GELU.
 _OPENAI_ARCHITECTURES = {"ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-L-14-336", "RN50", "RN101"}
 
+# Trained on the icon world's pictures, and part of this repository.
+EMBEDDED = {"icon-clip": Path(__file__).resolve().parents[2] / "ablations" / "icons" / "components" / "clip"}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClipModel:
@@ -23,23 +26,28 @@ class ClipModel:
 
 
 def load_clip(source: str | Path, *, name: str | None = None, device: str = "cpu") -> ClipModel:
-    """An open_clip folder (with open_clip_config.json), or `clip-ARCHITECTURE[@TAG]`; the tag defaults to openai."""
+    """An open_clip folder (with open_clip_config.json), icon-clip, or `clip-ARCHITECTURE[@TAG]` (tag: openai)."""
     import open_clip
     from safetensors import SafetensorError
 
+    name = name or (Path(source).resolve().name if is_clip_folder(source) else str(source))
+    if not is_clip_folder(source):
+        source = EMBEDDED.get(str(source), source)
     if is_clip_folder(source):
         identifier, tag, weights = f"local-dir:{Path(source).resolve()}", None, file_sha256(_weight_file(Path(source)))
     elif str(source).startswith("clip-"):
         identifier, tag, weights = *_named(str(source)), None
     else:
-        raise ValueError(f"{source} is neither a folder with open_clip_config.json nor a name like clip-ViT-L-14")
+        raise ValueError(
+            f"{source} is neither a folder with open_clip_config.json nor a name like clip-ViT-L-14, icon-clip"
+        )
     try:
         network, preprocess = open_clip.create_model_from_pretrained(identifier, pretrained=tag, device=device)
     except (RuntimeError, OSError, KeyError, SafetensorError) as error:
         raise ValueError(f"the CLIP in {source} cannot be loaded ({error})") from error
     network.eval().requires_grad_(False)
     return ClipModel(
-        name=name or (str(source) if tag else Path(source).resolve().name),
+        name=name,
         weights=weights or state_sha256(network),
         network=network,
         preprocess=preprocess,

@@ -1,5 +1,6 @@
 """CLIP score: cosine of image and prompt embeddings (Hessel et al. 2021), one number an image."""
 
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.clip_model import ClipModel, load_clip
-from benchmarks.quality.extractors import default_device
-from benchmarks.quality.images import decode_image, list_images, prompts_of
+from benchmarks.quality.extractors import clip_extractor, default_device
+from benchmarks.quality.features import extract, load_features
+from benchmarks.quality.images import list_images, prompts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +74,21 @@ def score_images(
     captions: Path | None = None,
     clip_s: bool = False,
     device: str | None = None,
+    skip_corrupt: bool = False,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The record entry of a folder's or shards' CLIP score, and one {"file", "prompt", "score"} an image."""
-    entries = list_images(images)
-    prompts = list(prompts_of(images, entries, captions).values())
+    prompts = prompts_of(images, list_images(images), captions)
     clip = load_clip(model, device=device or default_device())
-    pictures = (decode_image(entry.read(), entry.id) for entry in entries)
-    scores = clip_scores(pictures, prompts, clip, weight=2.5 if clip_s else 100.0, clamp=clip_s)
+    with tempfile.TemporaryDirectory() as scratch:
+        out = Path(scratch) / "features.safetensors"
+        features = load_features(extract(images, clip_extractor(clip), out, skip_corrupt=skip_corrupt))
+    own = [prompts[image] for image in features.ids]
+    scores = clip_scores_from_features(features.values, own, clip, weight=2.5 if clip_s else 100.0, clamp=clip_s)
     rows = [
-        {"file": entry.id, "prompt": prompt, "score": round(float(score), 6)}
-        for entry, prompt, score in zip(entries, prompts, scores.values)
+        {"file": image, "prompt": prompt, "score": round(float(score), 6)}
+        for image, prompt, score in zip(features.ids, own, scores.values)
     ]
-    return score_entry(scores, prompts), rows
+    return score_entry(scores, own, features.meta["skipped"]), rows
 
 
 def score_entry(scores: ClipScores, prompts: Sequence[str], skipped: int = 0) -> dict[str, Any]:
@@ -108,7 +113,7 @@ def is_truncated(prompt: str, clip: ClipModel) -> bool:
     return bool((tokens[length:] != padding[-1]).any())
 
 
-def bootstrap_mean(values: np.ndarray, clusters: Sequence[str], *, resamples: int = 2000, seed: int = 0) -> list[float]:
+def bootstrap_mean(values: np.ndarray, clusters: Sequence, *, resamples: int = 2000, seed: int = 0) -> list[float]:
     """95 % interval of the mean when whole clusters (the images of one prompt) are drawn again."""
     names = {name: index for index, name in enumerate(dict.fromkeys(clusters))}
     membership = np.array([names[name] for name in clusters])

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import shutil
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.extractors import Extractor, load_extractor
-from benchmarks.quality.images import ImageEntry, ImageError, container, decode_image, list_images
+from benchmarks.quality.images import ImageEntry, ImageError, container, decode_image, list_images, refuse_corrupt
 from benchmarks.quality.moments import Moments, Statistics, load_statistics, read_safetensors, write_atomically
 
 _PART = 2048  # images between two saves
+LOADERS = max(2, min(8, os.cpu_count() or 2))  # threads that read and decode
+_CHUNK = 16  # images that a loader takes at a time
+_AHEAD = 2  # batches that are made ready before the network asks for them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +73,8 @@ def extract(
             _save_part(_part_path(folder, start), _extract_part(entries[start : start + _PART], network, batch_size))
     if all(_part_path(folder, start).is_file() for start in starts):
         parts = [_load_part(_part_path(folder, start)) for start in starts]
-        _refuse_corrupt(parts, len(entries), images, skip_corrupt)
+        corrupt = [line for part in parts for line in part.corrupt]
+        refuse_corrupt(corrupt, len(entries), images, skip_corrupt)
         save_features(_join(parts, network, key), out)
         shutil.rmtree(folder, ignore_errors=True)
     return out
@@ -90,7 +96,7 @@ def extract_statistics(
     moments, digest, containers, skipped = Moments(), hashlib.sha256(), set(), 0
     for start in range(0, len(entries), _PART):
         part = _extract_part(entries[start : start + _PART], network, batch_size)
-        _refuse_corrupt([part], len(entries), images, skip_corrupt)
+        refuse_corrupt(part.corrupt, len(entries), images, skip_corrupt)
         skipped += len(part.corrupt)
         moments.update(part.values)
         digest.update("".join(part.digests).encode())
@@ -162,36 +168,33 @@ def _extract_part(entries: list[ImageEntry], network: Extractor, batch_size: int
 
 
 def _prepared_batches(entries: list[ImageEntry], network: Extractor, batch_size: int) -> Iterator[list]:
-    """Batches decoded by threads, one batch ahead of the network."""
+    """Batches prepared by threads, a few ahead of the network; a thread takes several images at a time.
 
-    def prepare(entry: ImageEntry):
+    Handing over each image alone takes longer than decoding a small one: the network waits for Python's lock each time.
+    """
+    batches = [entries[start : start + batch_size] for start in range(0, len(entries), batch_size)]
+    ahead: deque[list[Future]] = deque()
+    with ThreadPoolExecutor(max_workers=LOADERS) as pool:
+        for batch in batches:
+            chunks = [batch[start : start + _CHUNK] for start in range(0, len(batch), _CHUNK)]
+            ahead.append([pool.submit(prepared, chunk, network) for chunk in chunks])
+            if len(ahead) > _AHEAD:
+                yield [row for task in ahead.popleft() for row in task.result()]
+        while ahead:
+            yield [row for task in ahead.popleft() for row in task.result()]
+
+
+def prepared(entries: list[ImageEntry], network: Extractor) -> list:
+    """Of each image its tensor, id, digest and container, or what is wrong with it."""
+    rows: list[Any] = []
+    for entry in entries:
         try:
             data = entry.read()
-            image = network.prepare(decode_image(data, entry.id))
+            tensor = network.prepare(decode_image(data, entry.id))
+            rows.append((tensor, entry.id, hashlib.sha256(data).hexdigest(), container(data)))
         except ImageError as error:
-            return str(error)
-        return image, entry.id, hashlib.sha256(data).hexdigest(), container(data)
-
-    batches = [entries[start : start + batch_size] for start in range(0, len(entries), batch_size)]
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        ahead = None
-        for batch in batches:
-            following = [pool.submit(prepare, entry) for entry in batch]
-            if ahead:
-                yield [task.result() for task in ahead]
-            ahead = following
-        if ahead:
-            yield [task.result() for task in ahead]
-
-
-def _refuse_corrupt(parts: list[_Part], total: int, images: Path, skip_corrupt: bool) -> None:
-    corrupt = [line for part in parts for line in part.corrupt]
-    if corrupt and not skip_corrupt:
-        shown = "; ".join(corrupt[:5]) + ("; ..." if len(corrupt) > 5 else "")
-        raise ImageError(
-            f"{len(corrupt)} of {total} images in {images} cannot be read ({shown}); make them again, or pass "
-            "--skip-corrupt, which puts their number into every result's name"
-        )
+            rows.append(str(error))
+    return rows
 
 
 def _join(parts: list[_Part], network: Extractor, key: str) -> Features:

@@ -81,6 +81,16 @@ def decode_image(data: bytes, name: str = "image"):
     return _to_rgb(image)
 
 
+def refuse_corrupt(corrupt: Sequence[str], total: int, images: Path, skip_corrupt: bool) -> None:
+    """ImageError that counts and names what cannot be read of `total` images, unless that is to be skipped."""
+    if corrupt and not skip_corrupt:
+        shown = "; ".join(corrupt[:5]) + ("; ..." if len(corrupt) > 5 else "")
+        raise ImageError(
+            f"{len(corrupt)} of {total} images in {images} cannot be read ({shown}); make them again, or pass "
+            "--skip-corrupt, which puts their number into every result's name"
+        )
+
+
 def container(data: bytes) -> str:
     """PNG, JPEG or WEBP, from the first bytes."""
     if data.startswith(b"\x89PNG"):

@@ -1,6 +1,6 @@
 """Fidelity apart from diversity: precision and recall, density and coverage, Vendi score; distances in float64."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,6 +53,21 @@ def vendi(values: np.ndarray) -> float:
     eigenvalues = np.linalg.eigvalsh(gram / len(values)).clip(0)
     eigenvalues = eigenvalues[eigenvalues > 1e-12]
     return float(np.exp(-(eigenvalues * np.log(eigenvalues)).sum()))
+
+
+def prompt_vendi(values: np.ndarray, prompts: Sequence[str], center: np.ndarray) -> np.ndarray:
+    """Vendi score of each prompt's own samples (P,), prompts by first occurrence: 1 (all alike) to their number.
+
+    `center` (D,) is subtracted first: features of one network share a large common part, which makes any two images
+    nearly parallel and every score nearly 1. Give the same center for all sets that are compared, as the mean of their
+    reference: around its own mean, a model that always draws the same picture would leave nothing but noise, which
+    points everywhere and looks diverse.
+    """
+    values = _finite(values) - center
+    rows: dict[str, list[int]] = {}
+    for row, prompt in enumerate(prompts):
+        rows.setdefault(prompt, []).append(row)
+    return np.array([vendi(values[own]) for own in rows.values()])
 
 
 def _radius(values: np.ndarray, k: int) -> np.ndarray:

@@ -5,7 +5,8 @@ import json
 import re
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 
 from benchmarks.quality import frechet, kernels, manifold
 from benchmarks.quality.clip_model import ClipModel, load_clip
-from benchmarks.quality.clip_score import clip_scores_from_features, score_entry
+from benchmarks.quality.clip_score import bootstrap_mean, clip_scores_from_features, score_entry
 from benchmarks.quality.extractors import Extractor, clip_extractor, default_device, load_extractor
 from benchmarks.quality.features import Features, extract, load_features, require_same_extractor
 from benchmarks.quality.images import ImageEntry, list_images, prompts_of
@@ -68,10 +69,11 @@ def measure(
     """{"metrics": {name: {value, ci, n, clusters?, higher_is_better, version}}, "warnings", "fid_by_n", ...}.
 
     Either side may be images or a features file. `clip` adds the CLIP score where every image has a prompt (a GenEval
-    folder, shards, or `captions`). Detail is compared where both sides' images are there: a features file's lie in
-    images/ beside it. `reference_name` replaces the hash of the reference's images in the names. `out` keeps the
-    features and quality.json; without it nothing is written.
+    folder, shards, or `captions`); the diversity of a prompt's samples needs two or more of each. Detail is compared
+    where both sides' images are there: a features file's lie in images/ beside it. `reference_name` replaces the hash
+    of the reference's images in the names. `out` keeps the features and quality.json; without it nothing is written.
     """
+    prompts = _prompts(Path(generated), captions, required=clip is not None)
     network, model = _load(extractor, name, clip, weights, device)
     settings = {"batch_size": batch_size, "limit": limit, "skip_corrupt": skip_corrupt}
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(record=True) as caught:
@@ -79,11 +81,11 @@ def measure(
         folder = Path(out) if out else Path(scratch)
         ours = _features(generated, network, folder / "features.safetensors", settings)
         theirs = _features(reference, network, folder / "reference.safetensors", settings)
-        result = compare(ours, theirs, reference_name=reference_name)
+        result = compare(ours, theirs, reference_name=reference_name, prompts=prompts)
         if model:
             same = network.implementation == "open_clip" and model.weights == network.weights
             images = ours if same else _clip_features(generated, model, folder, settings)
-            result["metrics"] |= _clip_metric(result, images, _prompts(generated, captions, images.ids), model)
+            result["metrics"] |= _clip_metric(result, images, [prompts[image] for image in images.ids], model)
     _add_detail(result, (generated, ours), (reference, theirs))
     result["warnings"] += list(dict.fromkeys(str(item.message) for item in caught))
     if out:
@@ -91,8 +93,14 @@ def measure(
     return result
 
 
-def compare(generated: Features, reference: Features, *, reference_name: str | None = None) -> dict[str, Any]:
-    """The metrics that need features alone."""
+def compare(
+    generated: Features,
+    reference: Features,
+    *,
+    reference_name: str | None = None,
+    prompts: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """The metrics that need features alone; `prompts` by image id where GenEval's ids do not tell them."""
     require_same_extractor(generated.meta, reference.meta)
     label = reference_name or reference.meta["images"][:8]
     subject = _Subject(generated=generated, reference=reference, label=label)
@@ -111,7 +119,8 @@ def compare(generated: Features, reference: Features, *, reference_name: str | N
         kernels.cmmd(a, b), len(a), False, subject.version("sigma 10, biased, x1000")
     )
     metrics |= _manifold_metrics(subject, a, b)
-    found = {"metrics": metrics, "warnings": _container_warning(generated, reference)}
+    diversity, warning = _prompt_diversity(subject, prompts or {})
+    found = {"metrics": metrics | diversity, "warnings": _container_warning(generated, reference) + warning}
     return found | {"fid_by_n": by_n, "fid_infinity": infinity}
 
 
@@ -126,6 +135,23 @@ def _kid(subject: _Subject) -> dict[str, Any]:
     return entry | ({"clusters": len(set(prompts[0]))} if prompts[0] else {})
 
 
+def _prompt_diversity(subject: _Subject, prompts: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    """The mean Vendi score of the samples of one prompt; nothing where no prompt has two, a warning where some have."""
+    ids, values = subject.generated.ids, subject.generated.values
+    owners = _prompt_folders(ids) or [prompts[image] for image in ids if image in prompts]
+    copies = Counter(owners).values()
+    if len(owners) < len(ids) or max(copies) < 2:
+        return {}, []
+    if min(copies) < 2:
+        alone = sum(count < 2 for count in copies)
+        return {}, [f"prompt_vendi was not measured: {alone} of {len(copies)} prompts have one image, not two or more"]
+    scores = manifold.prompt_vendi(values, owners, subject.reference.values.mean(0, dtype=np.float64))
+    each = f"{min(copies)}" + (f" to {max(copies)}" if max(copies) > min(copies) else "")
+    version = subject.version(f"mean over prompts, {each} images each; cosine kernel around the reference's mean")
+    entry = _entry(float(scores.mean()), len(ids), True, version, ci=bootstrap_mean(scores, range(len(scores))))
+    return {subject.name("prompt_vendi"): entry | {"clusters": len(scores)}}, []
+
+
 def _prompt_folders(ids: Sequence[str]) -> list[str] | None:
     """Each image's prompt folder in GenEval's layout; None in others, whose ids do not tell the prompt."""
     found = [_GENEVAL_ID.fullmatch(image) for image in ids]
@@ -134,12 +160,13 @@ def _prompt_folders(ids: Sequence[str]) -> list[str] | None:
 
 def _add_detail(result: dict[str, Any], *sides: tuple[Path, Features]) -> None:
     """The detail metrics and spectra, where both sides' images are there and of one size; else a warning."""
-    entries = [found for source, features in sides if (found := _measured_images(Path(source), features))]
-    if len(entries) < len(sides):
+    found = [(_measured_images(Path(source), features), features.meta["skipped"]) for source, features in sides]
+    readable = [(entries, skipped) for entries, skipped in found if entries]
+    if len(readable) < len(sides):
         result["warnings"].append("detail was not measured: it needs the images themselves on both sides")
         return
     try:
-        comparison = compare_details(*map(detail_of, entries))
+        comparison = compare_details(*(detail_of(*side) for side in readable))
     except ValueError as error:
         result["warnings"].append(f"detail was not measured: {error}")
         return
@@ -202,6 +229,11 @@ def _features(source: Path, network: Extractor, out: Path, settings: dict[str, A
         features = load_features(source)
         require_same_extractor(features.meta, {"extractor": network.identity})
         return features
+    if Path(source).suffix == ".npz":
+        raise ValueError(
+            f"{source} holds a mean and a covariance, of which only an FID can be made: write the other side's with "
+            "`python -m benchmarks quality features`, then `python -m benchmarks quality fid FEATURES STATISTICS`"
+        )
     return load_features(extract(source, network, out, **settings))
 
 
@@ -211,12 +243,16 @@ def _clip_features(generated: Path, model: ClipModel, folder: Path, settings: di
     return _features(generated, clip_extractor(model), folder / "clip_features.safetensors", settings)
 
 
-def _prompts(generated: Path, captions: Path | None, ids: Sequence[str]) -> list[str]:
-    """The prompts of the images `ids`, from the images' own folder or the captions file."""
-    if Path(generated).suffix == ".safetensors":
-        raise ValueError(f"the CLIP score needs prompts, and {generated} holds none; give the images instead")
-    prompts = prompts_of(generated, list_images(generated), captions)
-    return [prompts[image] for image in ids]
+def _prompts(generated: Path, captions: Path | None, *, required: bool) -> dict[str, str]:
+    """{id: prompt} from the captions file or the images' own folder or shards; read before anything is computed."""
+    if generated.suffix == ".safetensors":
+        if required or captions:
+            raise ValueError(f"prompts belong to images, and {generated} holds features; give the images instead")
+        return {}
+    entries = list_images(generated)
+    if not (required or captions) and any(entry.prompt is None for entry in entries):
+        return {}
+    return prompts_of(generated, entries, captions)
 
 
 def _clip_metric(result: dict[str, Any], images: Features, prompts: list[str], model: ClipModel) -> dict[str, Any]:

@@ -1,13 +1,13 @@
 """Fine detail of images: radial power spectrum and Laplacian variance, against a reference."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.images import ImageEntry, decode_image, list_images
+from benchmarks.quality.images import ImageEntry, ImageError, decode_image, list_images, refuse_corrupt
 from benchmarks.quality.moments import write_atomically
 
 
@@ -15,13 +15,14 @@ from benchmarks.quality.moments import write_atomically
 class Detail:
     """Mean power (F,) at `frequencies` (F,) in cycles per pixel, and each image's Laplacian variance (N,).
 
-    Both are of the luminance in 0..255.
+    Both are of the luminance in 0..255. `skipped` images could not be read and are not in it.
     """
 
     frequencies: np.ndarray
     power: np.ndarray
     laplacian: np.ndarray
     size: tuple[int, int]
+    skipped: int = 0
 
 
 def detail(images: Iterable[Any]) -> Detail:
@@ -68,18 +69,34 @@ def laplacian_variance(luminance: np.ndarray) -> float:
 
 
 def compare_detail(
-    generated: Path, reference: Path, *, limit: int | None = None, plot: Path | None = None
+    generated: Path, reference: Path, *, limit: int | None = None, plot: Path | None = None, skip_corrupt: bool = False
 ) -> dict[str, Any]:
     """What compare_details says of two folders of images or shards; `plot` draws the spectra."""
-    ours, theirs = (detail_of(list_images(source, limit)) for source in (generated, reference))
+    ours, theirs = (_detail_in(source, limit, skip_corrupt) for source in (generated, reference))
     result = compare_details(ours, theirs)
     if plot:
         _plot(ours, theirs, plot)
     return result
 
 
-def detail_of(entries: Sequence[ImageEntry]) -> Detail:
-    return detail(decode_image(entry.read(), entry.id) for entry in entries)
+def detail_of(entries: Sequence[ImageEntry], skipped: int = 0) -> Detail:
+    """Detail of readable images; `skipped` others of the set could not be read."""
+    return replace(detail(decode_image(entry.read(), entry.id) for entry in entries), skipped=skipped)
+
+
+def _detail_in(source: Path, limit: int | None, skip_corrupt: bool) -> Detail:
+    entries, corrupt = list_images(source, limit), []
+
+    def readable() -> Iterator[Any]:
+        for entry in entries:
+            try:
+                yield decode_image(entry.read(), entry.id)
+            except ImageError as error:
+                corrupt.append(str(error))
+
+    found = detail(readable())
+    refuse_corrupt(corrupt, len(entries), source, skip_corrupt)
+    return replace(found, skipped=len(corrupt))
 
 
 def compare_details(ours: Detail, theirs: Detail) -> dict[str, Any]:
@@ -94,13 +111,14 @@ def compare_details(ours: Detail, theirs: Detail) -> dict[str, Any]:
     # The floor, far below one grey level's rounding noise, keeps flat images finite.
     ratio = np.log2((ours.power + 1e-6) / (theirs.power + 1e-6))
     sharpness = np.log2((ours.laplacian.mean() + 1e-6) / (theirs.laplacian.mean() + 1e-6))
-    count = len(ours.laplacian)
+    count, skipped = len(ours.laplacian), ours.skipped + theirs.skipped
+    label = f"n={count}{f',skipped={skipped}' if skipped else ''}"
     version = f"luminance, log2; ref n={len(theirs.laplacian)}; {ours.size[0]}x{ours.size[1]}"
     entry = {"ci": None, "n": count, "higher_is_better": False, "version": version}
     return {
         "metrics": {
-            f"detail/spectrum_gap[n={count}]": {"value": float(np.abs(ratio[upper]).mean()), **entry},
-            f"detail/laplacian_gap[n={count}]": {"value": float(abs(sharpness)), **entry},
+            f"detail/spectrum_gap[{label}]": {"value": float(np.abs(ratio[upper]).mean()), **entry},
+            f"detail/laplacian_gap[{label}]": {"value": float(abs(sharpness)), **entry},
         },
         "spectrum": {
             "frequencies": ours.frequencies.tolist(),

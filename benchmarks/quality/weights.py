@@ -78,9 +78,12 @@ def require(name: str, weight: WeightFile) -> Path:
     source = weight.url or f"https://huggingface.co/{weight.repository}"
     size = f", {weight.megabytes} MB" if weight.megabytes else ""
     known = f", sha256 {weight.sha256_start}..." if weight.sha256_start else ""
-    raise MissingWeights(
-        f"{name} needs {weight.file} ({source}{size}{known}); put it at {weight.expected()}, or name a folder instead"
-    )
+    place = f"put it at {weight.expected()}"
+    if weight.repository:
+        # The cache finds a snapshot through refs/main beside it: the file alone is not enough.
+        cached = weight.expected().parents[2]
+        place = f"copy {cached} from a machine that ran `hf download {weight.repository}`"
+    raise MissingWeights(f"{name} needs {weight.file} ({source}{size}{known}); {place}, or name a model folder instead")
 
 
 def _absent(path: Path, weight: WeightFile) -> list[str]:
@@ -88,7 +91,10 @@ def _absent(path: Path, weight: WeightFile) -> list[str]:
 
 
 def doctor(*, verify: bool = False) -> list[dict[str, Any]]:
-    """One row a named extractor: file, whether it is there, size, where it belongs; with `verify`, its sha256 too."""
+    """One row a named extractor: file, whether it is there, size, where it belongs, how its sha256 starts if known.
+
+    With `verify` the sha256 of the file that is there, compared.
+    """
     return [_examine(name, weight, verify) for name, weight in KNOWN.items()]
 
 
@@ -100,6 +106,7 @@ def _examine(name: str, weight: WeightFile, verify: bool) -> dict[str, Any]:
         "file": str(path or weight.expected()),
         "source": weight.url or f"https://huggingface.co/{weight.repository}",
         "megabytes": round(path.stat().st_size / 1e6) if path else weight.megabytes,
+        "sha256": f"{weight.sha256_start}..." if weight.sha256_start else "",
     }
     if path and (absent := _absent(path, weight)):
         row["status"] = f"without {', '.join(absent)}"

@@ -1,8 +1,9 @@
 """How fast the quality metrics are: FID against SciPy's matrix root, extraction against bare forward passes.
 
 FID is timed from statistics, in processor time. Extraction is timed by the wall clock, for hiding the decoding of
-images behind the network is what it should do: the given extractor folders, and a ViT-S/14 of DINOv2's shape with
-random weights, on pictures made up here. The last line is JSON.
+images behind the network is what it should do, and in processor time: what remains visible where the loaders' threads
+find no free core. It is done with the given extractor folders, and with networks of full size and random weights (a
+ViT-S/14 of DINOv2's shape, the FID Inception), on pictures made up here. The last line is JSON.
 """
 
 import json
@@ -10,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ import tyro
 from PIL import Image
 
 from benchmarks.quality.extractors import Extractor, load_extractor
-from benchmarks.quality.features import extract
+from benchmarks.quality.features import LOADERS, extract, prepared
 from benchmarks.quality.frechet import frechet_distance
 from benchmarks.quality.images import decode_image, list_images
 from benchmarks.quality.moments import Statistics
@@ -31,6 +32,7 @@ def main(
     dimensions: int = 2048,
     samples: int = 10_000,
     extractors: tuple[Path, ...] = (),
+    random: tuple[Literal["vit-s14", "inception"], ...] = ("vit-s14", "inception"),
     images: int = 64,
     pixels: int = 256,
     batch_size: int = 16,
@@ -44,7 +46,8 @@ def main(
     Args:
         dimensions: of the features whose FID is timed.
         samples: N of each side's statistics.
-        extractors: open_clip or transformers folders to extract with, besides the random ViT-S/14.
+        extractors: open_clip or transformers folders to extract with.
+        random: networks with random weights to extract with.
         images: pictures to extract from.
         pixels: their side.
         batch_size: pictures in a forward pass.
@@ -62,10 +65,9 @@ def main(
     if "extraction" in parts:
         with tempfile.TemporaryDirectory() as scratch:
             folder = _pictures(Path(scratch) / "images", images, pixels)
-            record["extraction"] = [
-                _extraction(load_extractor(source, device=device), folder, batch_size, repetitions)
-                for source in (*extractors, _random_vit(Path(scratch) / "random-vit-s14"))
-            ]
+            networks = [load_extractor(source, device=device) for source in extractors]
+            networks += [_RANDOM[kind](Path(scratch) / f"random-{kind}", device) for kind in random]
+            record["extraction"] = [_extraction(network, folder, batch_size, repetitions) for network in networks]
     print(json.dumps(record))
 
 
@@ -79,7 +81,7 @@ def _fid(dimensions: int, samples: int, repetitions: int) -> dict[str, Any]:
         "matrix root": lambda: _with_matrix_root(pair),
         "own": lambda: frechet_distance(*_arguments(pair)),
     }
-    seconds = _in_turn(tasks, repetitions, time.process_time, values)
+    _, seconds = _in_turn(tasks, repetitions, values)
     faster = ratio(seconds, "matrix root", "own")
     apart = abs(values["own"] - values["matrix root"]) / values["own"]
     print(f"FID, {dimensions} dimensions, N = {samples}: {faster['median']:.1f}x faster, {apart:.1e} apart", flush=True)
@@ -88,43 +90,69 @@ def _fid(dimensions: int, samples: int, repetitions: int) -> dict[str, Any]:
 
 
 def _extraction(network: Extractor, folder: Path, batch_size: int, repetitions: int) -> dict[str, Any]:
-    """Wall seconds of `extract` from files and of the same forward passes on tensors that are ready."""
+    """Seconds of `extract` from files, of the same forward passes on tensors that are ready, and of making them ready.
+
+    The last in one thread, so that it tells what there is to hide.
+    """
     entries = list_images(folder)
-    ready = [network.prepare(decode_image(entry.read(), entry.id)) for entry in entries]
+    ready = [tensor for tensor, *_ in prepared(entries, network)]
     batches = [ready[start : start + batch_size] for start in range(0, len(ready), batch_size)]
     network(batches[0])
 
     def forward() -> float:
         return float(sum(network(batch).sum() for batch in batches))
 
+    def prepare() -> float:
+        return float(len(prepared(entries, network)))
+
     def whole() -> float:
         with tempfile.TemporaryDirectory() as out:
             extract(folder, network, Path(out) / "features.safetensors", batch_size=batch_size)
         return 0.0
 
-    seconds = _in_turn({"extract": whole, "forward": forward}, repetitions, time.perf_counter, {})
-    slower = ratio(seconds, "extract", "forward")
-    rate = len(entries) / min(seconds["extract"])
+    wall, processor = _in_turn({"extract": whole, "forward": forward, "prepare": prepare}, repetitions, {})
+    slower, cost = ratio(wall, "extract", "forward"), ratio(processor, "extract", "forward")
+    hidden = ratio(processor, "prepare", "forward")
+    rate = len(entries) / min(wall["extract"])
     share = rate * _operations(network, batches[0]) / matmul_rate(torch.device(network.device), torch.float32)
     print(
-        f"{network.name}: {rate:.1f} images/s, {slower['median']:.2f}x the forward passes, {share:.0%} of matmul rate"
+        f"{network.name}: {rate:.1f} images/s, {slower['median']:.2f}x the forward passes ({cost['median']:.2f}x their "
+        f"processor time; preparing takes {hidden['median']:.2f} of it), {share:.0%} of matmul rate",
+        flush=True,
     )
-    times = {name: summary(found) for name, found in seconds.items()}
-    described = {"name": network.name, "implementation": network.implementation, "images": len(entries)}
-    return {**described, **times, "ratio": slower, "images_per_second": rate, "share_of_matmul_rate": share}
+    return {
+        "name": network.name,
+        "implementation": network.implementation,
+        "images": len(entries),
+        "pixels": list(decode_image(entries[0].read()).size),
+        "batch_size": batch_size,
+        "loaders": LOADERS,
+        **{name: summary(found) for name, found in wall.items()},
+        "processor": {name: summary(found) for name, found in processor.items()},
+        "ratio": slower,
+        "processor_ratio": cost,
+        "prepare_ratio": hidden,
+        "images_per_second": rate,
+        "share_of_matmul_rate": share,
+    }
 
 
 def _in_turn(
-    tasks: Mapping[str, Callable[[], float]], repetitions: int, clock: Callable[[], float], values: dict[str, float]
-) -> dict[str, list[float]]:
-    """Seconds of each task by `clock`; their last values go into `values`. No task is run to warm up: some are long."""
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    tasks: Mapping[str, Callable[[], float]], repetitions: int, values: dict[str, float]
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Wall and processor seconds of each task; their last values go into `values`.
+
+    No task is run to warm up: some are long.
+    """
+    wall: dict[str, list[float]] = {name: [] for name in tasks}
+    processor: dict[str, list[float]] = {name: [] for name in tasks}
     for _ in range(repetitions):
         for name, task in tasks.items():
-            begun = clock()
+            begun = time.perf_counter(), time.process_time()
             values[name] = task()
-            seconds[name].append(clock() - begun)
-    return seconds
+            wall[name].append(time.perf_counter() - begun[0])
+            processor[name].append(time.process_time() - begun[1])
+    return wall, processor
 
 
 def _arguments(pair: Sequence[Statistics]) -> tuple[np.ndarray, ...]:
@@ -168,7 +196,7 @@ def _pictures(folder: Path, count: int, pixels: int) -> Path:
     return folder
 
 
-def _random_vit(folder: Path) -> Path:
+def _random_vit(folder: Path, device: str) -> Extractor:
     """A transformers folder: DINOv2's ViT-S/14 for 224 px with random weights."""
     from transformers import BitImageProcessor, Dinov2Config, Dinov2Model
     from transformers.utils import logging
@@ -177,7 +205,36 @@ def _random_vit(folder: Path) -> Path:
     torch.manual_seed(0)
     Dinov2Model(Dinov2Config(hidden_size=384, num_attention_heads=6, image_size=224)).save_pretrained(folder)
     BitImageProcessor(size={"shortest_edge": 256}, crop_size={"height": 224, "width": 224}).save_pretrained(folder)
-    return folder
+    return load_extractor(folder, device=device)
+
+
+def _random_inception(path: Path, device: str) -> Extractor:
+    return load_extractor("inception-v3-compat", weights=write_random_inception(path), device=device)
+
+
+def write_random_inception(path: Path) -> Path:
+    """Random weights of the FID Inception in torch-fidelity's own file format."""
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    class Unloaded(FeatureExtractorInceptionV3):
+        """The class cannot be built without a file of weights: what is in it is ignored."""
+
+        def load_state_dict(self, state_dict, *args, **kwargs):
+            return None
+
+    torch.save({}, path)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Unloaded("inception-v3-compat", ["2048"], feature_extractor_weights_path=str(path))
+        for tensor in network.parameters():
+            if tensor.ndim == 4:
+                # Keeps the activations' size through the layers; the default would shrink them to nothing.
+                torch.nn.init.kaiming_normal_(tensor, nonlinearity="relu")
+    torch.save(network.state_dict(), path)
+    return path
+
+
+_RANDOM: dict[str, Callable[[Path, str], Extractor]] = {"vit-s14": _random_vit, "inception": _random_inception}
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Tiny real parts for the quality tests: a CLIP folder, and folders of pictures."""
 
+import io
 import json
+import tarfile
 
 import numpy as np
 import pytest
@@ -80,3 +82,21 @@ def geneval_folder(tmp_path_factory):
         for copy in range(2):
             draw_picture(100 + 2 * index + copy).save(samples / f"{copy:05d}.png")
     return root
+
+
+@pytest.fixture(scope="session")
+def write_shard():
+    """Writes a WebDataset shard: a picture a prompt; None leaves the prompt out of its record."""
+
+    def write(path, prompts):
+        with tarfile.open(path, "w") as tar:
+            for index, prompt in enumerate(prompts):
+                buffer = io.BytesIO()
+                draw_picture(index).save(buffer, "PNG")
+                record = json.dumps({} if prompt is None else {"prompt": prompt}).encode()
+                for name, data in ((f"{index:06d}.png", buffer.getvalue()), (f"{index:06d}.json", record)):
+                    member = tarfile.TarInfo(name)
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+    return write

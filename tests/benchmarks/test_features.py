@@ -3,31 +3,19 @@
 import numpy as np
 import pytest
 
+from benchmarks.quality.clip_score import score_images
 from benchmarks.quality.extractors import load_extractor
 from benchmarks.quality.features import extract, extract_statistics, load_features, load_moments
 from benchmarks.quality.frechet import fid
+from benchmarks.quality.measure import measure
+from benchmarks.quality.spectrum import compare_detail
 from benchmarks.quality.weights import MissingWeights, doctor
+from benchmarks.speed.quality import write_random_inception
 
 
 @pytest.fixture(scope="module")
 def inception_weights(tmp_path_factory):
-    """Random weights in torch-fidelity's own file: a state dict written by torch.save."""
-    import torch
-    from torch_fidelity import feature_extractor_inceptionv3 as inception
-
-    path = tmp_path_factory.mktemp("weights") / "inception.pth"
-    # The class cannot be built without weights: for this one instance, loading does nothing.
-    with pytest.MonkeyPatch.context() as patch, torch.random.fork_rng():
-        patch.setattr(inception, "load_state_dict_from_url", lambda *args, **options: {})
-        patch.setattr(inception.FeatureExtractorInceptionV3, "load_state_dict", lambda self, state: None)
-        torch.manual_seed(0)
-        network = inception.FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], verbose=False)
-        for tensor in network.parameters():
-            if tensor.ndim == 4:
-                # Keeps the activations' size through the layers; the default would shrink them to nothing.
-                torch.nn.init.kaiming_normal_(tensor, nonlinearity="relu")
-    torch.save(network.state_dict(), path)
-    return path
+    return write_random_inception(tmp_path_factory.mktemp("weights") / "inception.pth")
 
 
 def test_inception_features_and_fid_equal_torch_fidelity(inception_weights, pictures, tmp_path, picture):
@@ -76,6 +64,20 @@ def test_clip_features_do_not_depend_on_the_batch(pictures, clip_folder, tmp_pat
     np.testing.assert_allclose(one.values, other.values, atol=1e-5)
     assert one.ids == [f"{index:03d}.png" for index in range(40)]
     assert one.values.dtype == np.float32
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_clip_features_are_those_of_open_clips_own_transform(size, clip_folder, picture):
+    """To the bit, though pictures are scaled a batch at a time, and not resized where they fit."""
+    import torch
+
+    from benchmarks.quality.clip_model import load_clip
+
+    clip, network = load_clip(clip_folder), load_extractor(clip_folder)
+    images = [picture(index, size=size) for index in range(5)]
+    with torch.inference_mode():
+        expected = clip.network.encode_image(torch.stack([clip.preprocess(image) for image in images]))
+    np.testing.assert_array_equal(network([network.prepare(image) for image in images]), expected.numpy())
 
 
 def test_dinov2_folder_gives_the_class_token(pictures, tmp_path):
@@ -129,6 +131,32 @@ def test_corrupt_images_are_counted_refused_and_skipped_on_request(clip_folder, 
     assert len(features.ids) == 8 and features.meta["skipped"] == 2
 
 
+def test_every_number_of_a_set_with_corrupt_images_says_so(clip_folder, tmp_path, picture):
+    folder, captions = tmp_path / "images", tmp_path / "captions.txt"
+    folder.mkdir()
+    for index in range(10):
+        picture(index).save(folder / f"{index}.png")
+    (folder / "4.png").write_bytes((folder / "4.png").read_bytes()[:100])
+    captions.write_text("".join(f"square {index}\n" for index in range(10)))
+    for measured in (
+        lambda **options: score_images(folder, clip_folder, captions=captions, **options)[0],
+        lambda **options: compare_detail(folder, folder, **options)["metrics"],
+        lambda **options: measure(
+            folder, folder, extractor=clip_folder, clip=clip_folder, captions=captions, **options
+        )["metrics"],
+    ):
+        with pytest.raises(ValueError, match=r"1 of 10 images .* cannot be read \(4\.png"):
+            measured()
+        assert all("skipped=" in name for name in measured(skip_corrupt=True))
+
+
+def test_the_embedded_clip_has_a_name():
+    from benchmarks.quality.clip_model import EMBEDDED
+
+    named, folder = load_extractor("icon-clip"), load_extractor(EMBEDDED["icon-clip"], name="icon-clip")
+    assert named.identity == folder.identity
+
+
 def test_missing_weights_say_which_file_and_where(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(MissingWeights, match=r"weights-inception-2015-12-05-6726825d\.pth .* 96 MB"):
@@ -136,6 +164,25 @@ def test_missing_weights_say_which_file_and_where(monkeypatch, tmp_path):
     rows = {row["extractor"]: row for row in doctor()}
     assert rows["inception-v3-compat"]["status"] == "missing"
     assert str(tmp_path) in rows["inception-v3-compat"]["file"]
+    assert rows["inception-v3-compat"]["sha256"] == "6726825d..."
+
+
+def test_missing_hub_weights_say_which_cache_folder_to_copy(monkeypatch):
+    from benchmarks.quality import weights
+
+    monkeypatch.setattr(weights.WeightFile, "path", lambda self: None)
+    with pytest.raises(MissingWeights, match=r"1218 MB.* copy .*models--facebook--dinov2-large from .* `hf download"):
+        load_extractor("dinov2-vitl14")
+
+
+def test_broken_weights_are_noticed(pictures, clip_folder, tmp_path):
+    from dataclasses import replace
+
+    network = load_extractor(clip_folder)
+    broken = replace(network, forward=lambda batch: network.forward(batch) * float("nan"))
+    with pytest.raises(ValueError, match="gave NaN or infinite features"):
+        extract(pictures, broken, tmp_path / "f.safetensors")
+    assert not (tmp_path / "f.safetensors").exists()
 
 
 def test_a_wrong_file_under_the_official_name_is_noticed(monkeypatch, tmp_path):

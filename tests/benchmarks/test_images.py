@@ -1,9 +1,7 @@
 """Reading images from every layout, and the refusals."""
 
 import io
-import json
 import struct
-import tarfile
 import zlib
 
 import numpy as np
@@ -19,19 +17,9 @@ def encoded(image, kind="PNG", **options):
     return buffer.getvalue()
 
 
-def write_shard(path, count, picture):
-    with tarfile.open(path, "w") as tar:
-        for index in range(count):
-            record = json.dumps({"prompt": f"caption {index}"}).encode()
-            for name, data in ((f"{index:06d}.png", encoded(picture(index))), (f"{index:06d}.json", record)):
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                tar.addfile(member, io.BytesIO(data))
-
-
-def test_shards_give_images_and_prompts_by_offset(tmp_path, picture):
-    write_shard(tmp_path / "data_000000.tar", 3, picture)
-    write_shard(tmp_path / "data_000001.tar", 2, picture)
+def test_shards_give_images_and_prompts_by_offset(tmp_path, picture, write_shard):
+    write_shard(tmp_path / "data_000000.tar", [f"caption {index}" for index in range(3)])
+    write_shard(tmp_path / "data_000001.tar", [f"caption {index}" for index in range(2)])
     entries = list_images(tmp_path)
     assert [entry.id for entry in entries][-1] == "data_000001.tar/000001.png"
     assert entries[1].prompt == "caption 1"
@@ -91,12 +79,12 @@ def test_a_picture_that_claims_to_be_huge_is_refused_before_it_is_decoded(side):
         decode_image(data, "huge.png")
 
 
-def test_empty_missing_and_torn_sources_are_refused(tmp_path, picture):
+def test_empty_missing_and_torn_sources_are_refused(tmp_path, picture, write_shard):
     with pytest.raises(ImageError, match="no images in"):
         list_images(tmp_path)
     with pytest.raises(FileNotFoundError, match="does not exist"):
         list_images(tmp_path / "missing")
-    write_shard(tmp_path / "data_000000.tar", 3, picture)
+    write_shard(tmp_path / "data_000000.tar", [f"caption {index}" for index in range(3)])
     shard = tmp_path / "data_000000.tar"
     shard.write_bytes(shard.read_bytes()[:2000])
     with pytest.raises(ImageError, match=r"data_000000\.tar is not a complete"):

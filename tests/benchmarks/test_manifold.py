@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import manifold
-from benchmarks.quality.manifold import density_coverage, precision_recall, vendi
+from benchmarks.quality.manifold import density_coverage, precision_recall, prompt_vendi, vendi
 
 
 def features(num_samples, seed=0, shift=0.0):
@@ -64,6 +64,32 @@ def test_precision_and_recall_equal_torch_fidelity(monkeypatch, rows):
 def test_an_offset_of_all_features_changes_nothing():
     a, b = features(50, shift=0.5), features(50, seed=1)
     assert precision_recall(a + 1e4, b + 1e4) == precision_recall(a, b)
+
+
+def test_prompt_vendi_counts_the_distinct_samples_of_each_prompt():
+    values = np.concatenate([np.repeat(np.eye(8)[:1], 4, 0), np.eye(8)[:4], np.repeat(np.eye(8)[:2], 2, 0)])
+    prompts = [name for name in ("alike", "different", "pairs") for _ in range(4)]
+    np.testing.assert_allclose(prompt_vendi(values, prompts, np.zeros(8)), [1, 4, 2])
+    order = np.random.default_rng(0).permutation(12)[::-1]
+    shuffled = prompt_vendi(values[order], [prompts[row] for row in order], np.zeros(8))
+    np.testing.assert_allclose(np.sort(shuffled), [1, 2, 4])
+
+
+def test_prompt_vendi_leaves_out_what_all_images_share():
+    """A common part a hundred times as long hides every difference from the bare cosine."""
+    common = np.zeros(8)
+    common[7] = 100
+    values, prompts = common + np.eye(8)[:4], ["a"] * 4
+    assert vendi(values) == pytest.approx(1, abs=0.01)
+    np.testing.assert_allclose(prompt_vendi(values, prompts, common), [4])
+
+
+def test_a_model_that_always_draws_the_same_is_not_diverse():
+    """Around the reference its noise counts for nothing; around its own mean it would be all there is."""
+    generator = np.random.default_rng(0)
+    values, prompts = 1 + 1e-3 * generator.normal(size=(40, 50)), [str(row // 4) for row in range(40)]
+    assert prompt_vendi(values, prompts, np.zeros(50)).mean() == pytest.approx(1, abs=1e-3)
+    assert prompt_vendi(values, prompts, values.mean(0)).mean() > 3.5
 
 
 def test_vendi_counts_distinct_items():

@@ -12,7 +12,7 @@ def test_measure_names_carry_extractor_and_count(geneval_folder, pictures, clip_
     metrics = result["metrics"]
     assert {name.split("[")[0] for name in metrics} == {
         *("fid", "fid_infinity", "kid", "cmmd", "precision", "recall", "density", "coverage", "vendi", "clip_score"),
-        *("detail/spectrum_gap", "detail/laplacian_gap"),
+        *("prompt_vendi", "detail/spectrum_gap", "detail/laplacian_gap"),
     }
     label = load_features(tmp_path / "reference.safetensors").meta["images"][:8]
     assert metrics[f"fid[icon-clip,n=24,ref={label}]"]["n"] == 24
@@ -38,6 +38,60 @@ def test_images_of_one_prompt_are_left_out_together(geneval_folder, pictures, cl
     assert by_prompt["clusters"] == 12 and "jackknife over prompts" in by_prompt["version"]
     by_image = kid(pictures, geneval_folder / "00000" / "samples")
     assert "clusters" not in by_image and "jackknife over images" in by_image["version"]
+
+
+def diversity(generated, reference, **options):
+    """The entry of prompt_vendi, or None, and the warnings about it."""
+    result = measure(generated, reference, **options)
+    found = [entry for name, entry in result["metrics"].items() if name.startswith("prompt_vendi[")]
+    return (found[0] if found else None), [line for line in result["warnings"] if "prompt_vendi" in line]
+
+
+def copy_samples(source, root, counts):
+    """A GenEval folder of as many prompts as counts, each with its number of samples; past the second, repeats."""
+    for index, count in enumerate(counts):
+        shutil.copytree(source / f"{index:05d}", root / f"{index:05d}")
+        samples = root / f"{index:05d}" / "samples"
+        if count < 2:
+            (samples / "00001.png").unlink()
+        for copy in range(1, count - 1):
+            shutil.copyfile(samples / "00000.png", samples / f"{copy:05d}b.png")
+
+
+def test_diversity_of_one_prompts_samples(geneval_folder, pictures, clip_folder, tmp_path):
+    entry, _ = diversity(geneval_folder, pictures, extractor=clip_folder)
+    assert entry["clusters"] == 12 and entry["n"] == 24 and entry["higher_is_better"]
+    assert 1 < entry["ci"][0] <= entry["value"] <= entry["ci"][1] <= 2
+    assert "mean over prompts, 2 images each; cosine kernel around the reference's mean" in entry["version"]
+    for index in range(12):
+        samples = tmp_path / f"{index:05d}" / "samples"
+        shutil.copytree(geneval_folder / f"{index:05d}", samples.parent)
+        shutil.copyfile(samples / "00000.png", samples / "00001.png")
+    assert diversity(tmp_path, pictures, extractor=clip_folder)[0]["value"] == pytest.approx(1)
+
+
+def test_diversity_names_the_range_of_copies(geneval_folder, pictures, clip_folder, tmp_path):
+    copy_samples(geneval_folder, tmp_path, [2, 4, 3])
+    assert "2 to 4 images each" in diversity(tmp_path, pictures, extractor=clip_folder)[0]["version"]
+
+
+def test_diversity_needs_two_images_of_every_prompt(geneval_folder, pictures, clip_folder, tmp_path):
+    copy_samples(geneval_folder, tmp_path, [1, 2, 2])
+    entry, warnings = diversity(tmp_path, pictures, extractor=clip_folder)
+    assert entry is None and "1 of 3 prompts have one image" in warnings[0]
+
+
+def test_diversity_needs_prompts(pictures, clip_folder, tmp_path, write_shard):
+    assert diversity(pictures, pictures, extractor=clip_folder) == (None, [])
+    write_shard(tmp_path / "bare.tar", [None] * 6)
+    assert diversity(tmp_path / "bare.tar", pictures, extractor=clip_folder) == (None, [])
+    write_shard(tmp_path / "single.tar", list("abcdef"))
+    assert diversity(tmp_path / "single.tar", pictures, extractor=clip_folder) == (None, [])
+    write_shard(tmp_path / "pairs.tar", list("aabbcc"))
+    assert diversity(tmp_path / "pairs.tar", pictures, extractor=clip_folder)[0]["clusters"] == 3
+    captions = tmp_path / "captions.txt"
+    captions.write_text("".join(f"square {index // 2}\n" for index in range(40)))
+    assert diversity(pictures, pictures, extractor=clip_folder, captions=captions)[0]["clusters"] == 20
 
 
 def test_detail_needs_the_images_that_the_features_are_of(geneval_folder, pictures, clip_folder, tmp_path):
@@ -92,3 +146,16 @@ def test_features_are_reused(pictures, clip_folder, tmp_path):
     extract(pictures, clip_folder, tmp_path / "f.safetensors")
     assert first.stat().st_mtime_ns == changed
     assert load_features(first).values.shape == (40, 24)
+
+
+def test_captions_that_do_not_match_are_refused_before_anything_is_computed(pictures, clip_folder, tmp_path):
+    captions = tmp_path / "captions.txt"
+    captions.write_text("one\ntwo\n")
+    with pytest.raises(ValueError, match="2 captions for 40 images"):
+        measure(pictures, pictures, extractor=clip_folder, captions=captions, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mean_and_covariance_are_no_reference_for_every_metric(pictures, clip_folder, tmp_path):
+    with pytest.raises(ValueError, match="of which only an FID can be made"):
+        measure(pictures, tmp_path / "statistics.npz", extractor=clip_folder)
