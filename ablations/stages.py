@@ -141,7 +141,7 @@ STAGES: Mapping[str, Stage] = {
     ),
     "quality": Stage(
         function=judging.quality,
-        version=2,
+        version=3,
         sections=("quality.extractor",),
         components=("clip",),
     ),
