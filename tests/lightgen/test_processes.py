@@ -1,4 +1,4 @@
-"""Several processes on one machine do the same training as one: every draw comes from the pair, not from the process."""
+"""Several processes on one machine train as one does: every draw comes from the pair, not from the process."""
 
 import json
 import os
