@@ -125,7 +125,7 @@ def initialize(work: Work) -> Facts:
 
 
 def prefer(work: Work) -> Facts:
-    """model/ after DPO, and metrics.jsonl."""
+    """model/ after DPO, and metrics.jsonl; the reference is the model it starts from unless an older one is given."""
     from lightgen.config import from_dict
     from lightgen.preference import PreferenceConfig, train_dpo
 
@@ -135,11 +135,13 @@ def prefer(work: Work) -> Facts:
         (work.out / "metrics.jsonl").touch()
         return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
     config = from_dict(PreferenceConfig, {**work.recipe["dpo"], "seed": work.seed})
+    reference = work.inputs["reference"] / "model" if "reference" in work.inputs else None
     result = train_dpo(
         config,
         work.inputs["model"] / "model",
         pairs_file,
         work.out,
+        reference=reference,
         stop=work.stop,
         on_step=lambda row: work.progress(row["step"] / config.steps),
     )

@@ -30,19 +30,24 @@ if TYPE_CHECKING:
     from lightgen.pairs import Pair
 
 
-def samples(work: Work) -> Facts:
-    """images/TASK/: the model's own pictures of training captions, detected; grades.json: {TASK: {file: grade}}."""
+def samples(work: Work, *, turn: int = 1) -> Facts:
+    """images/TASK/: the model's own pictures of captions, detected; grades.json: {TASK: {file: grade}}."""
     preference = work.recipe["preference"]
     prompts = _prompts(work, preference["prompts"])
     grades: dict[str, dict[str, float]] = {}
     images = 0
     for task, copies in copies_by_task(prompts, preference["copies"], preference["max_copies"]).items():
         asked = [prompt for prompt in prompts if prompt.tag == task]
-        grades[task] = _graded(work, asked, work.out / "images" / task, copies=copies)
+        grades[task] = _graded(work, asked, work.out / "images" / task, copies=copies, seed=work.seed + 1000 * turn)
         images += len(grades[task])
     write_json(work.out / "grades.json", grades)
     right = {task: sum(grade == 1.0 for grade in found.values()) / len(found) for task, found in grades.items()}
     return {"prompts": len(prompts), "images": images, "right": right}
+
+
+def samples_again(work: Work) -> Facts:
+    """As `samples`, with other noise: of a model that was preferred once."""
+    return samples(work, turn=2)
 
 
 def pairs(work: Work) -> Facts:
@@ -156,7 +161,12 @@ def retune(work: Work) -> Facts:
     found = {}
     for scale in settings["scales"]:
         grades = _graded(
-            work, prompts, work.out / "images" / f"{scale:g}", copies=settings["copies"], guidance_scale=scale
+            work,
+            prompts,
+            work.out / "images" / f"{scale:g}",
+            copies=settings["copies"],
+            seed=work.seed + 1000,
+            guidance_scale=scale,
         )
         found[scale] = _mean_of_tasks(grades, prompts)
     best = max(found, key=lambda scale: (found[scale], -scale))
@@ -165,23 +175,23 @@ def retune(work: Work) -> Facts:
 
 
 def _prompts(work: Work, count: int) -> list[Prompt]:
-    """Training captions outside the benchmark; ValueError where there are none."""
+    """Captions outside the benchmark, of the training set or of all that there are; ValueError where there are none."""
     data = work.recipe["data"]
     benchmark = evaluation_prompts(work.recipe["evaluation"], data["world"])
-    prompts = preference_prompts(data, work.seed, benchmark, count)
+    prompts = preference_prompts(data, work.seed, benchmark, count, captions=work.recipe["preference"]["captions"])
     if not prompts:
-        raise ValueError("no training caption is outside the benchmark: nothing to learn a preference from")
+        raise ValueError("no caption is outside the benchmark: nothing to learn a preference from")
     return prompts
 
 
 def _graded(
-    work: Work, prompts: Sequence[Prompt], images: Path, *, copies: int, guidance_scale: float | None = None
+    work: Work, prompts: Sequence[Prompt], images: Path, *, copies: int, seed: int, guidance_scale: float | None = None
 ) -> dict[str, float]:
     """{file: grade} of own pictures of the prompts, made in `images` unless they are there."""
     from geneval.scores import grade_folder
 
     given = {} if guidance_scale is None else {"guidance_scale": guidance_scale}
-    generate_folder(work, prompts, images, copies=copies, seed=work.seed + 1, **given)
+    generate_folder(work, prompts, images, copies=copies, seed=seed, **given)
     detect_folder(work, images)
     return grade_folder(images)
 

@@ -24,11 +24,12 @@ _TRAIN: Mapping[str, Any] = {
     "weight_decay": 0.02, "beta1": 0.9, "beta2": 0.95, "clip_norm": 3.0, "ema_decay": 0.999, "ema_warmup": True,
     "per_image_ratio": False, "log_every": 25, "save_every_seconds": 30.0, "precision": "fp32", "compile": False,
 }  # fmt: skip
-# Pairs: of up to `prompts` captions, as many of each task, `copies` samples and `per_prompt` pairs; tasks with fewer
-# captions get more of both, up to `max_copies`, and no task more than `per_task` pairs. `limit`: of the other sources.
+# Captions: the training set's own, or all of the world's. Pairs: of up to `prompts` captions, as many of each task,
+# `copies` samples and `per_prompt` pairs; tasks with fewer captions get more of both, up to `max_copies` samples, and
+# no task more than `per_task` pairs. `limit`: pairs of the other sources. Rounds: 2 = again, of what the first made.
 _PREFERENCE: Mapping[str, Any] = {
-    "enabled": False, "source": "verifier", "prompts": 240, "copies": 8, "max_copies": 64, "per_prompt": 3,
-    "min_gap": 0.1, "per_task": 400, "limit": 1200, "damages": ["blur", "noise"],
+    "enabled": False, "source": "verifier", "rounds": 1, "captions": "training", "prompts": 240, "copies": 8,
+    "max_copies": 64, "per_prompt": 3, "min_gap": 0.1, "per_task": 400, "limit": 1200, "damages": ["blur", "noise"],
 }  # fmt: skip
 _DPO: Mapping[str, Any] = {
     "kind": "sigmoid", "beta": 200.0, "margin": 0.0, "dpop": 0.0, "sdpo": False, "sdpo_mu": 0.5, "sft": 0.0,

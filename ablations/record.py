@@ -22,6 +22,7 @@ from geneval.statistics import summarize
 
 SCHEMA = 1
 NORMAL_95 = 1.959964
+PREFERRED = ("prefer_2", "prefer")  # the last round first
 PACKAGES = ("diffusers", "transformers", "open-clip-torch", "accelerate", "numpy", "pillow")
 
 Rows = Sequence[Mapping[str, Any]]
@@ -63,14 +64,15 @@ def _status(cell: Cell, facts: Mapping[str, Any]) -> tuple[str, str]:
     missing = [step.stage for step in cell.steps if step.stage not in facts]
     if missing:
         return "partial", f"{', '.join(missing)} missing"
-    drifted = facts.get("prefer", {}).get("facts", {}).get("status") == "drifted"
+    drifted = any(facts.get(stage, {}).get("facts", {}).get("status") == "drifted" for stage in PREFERRED)
     return "complete", "DPO ended early, at its bound on the winners' drift" if drifted else ""
 
 
 def _copy_curves(folder: Path, cell: Cell, store: Store) -> dict[str, str]:
     """training.jsonl and preference.jsonl, from the stages that learn."""
     items = {}
-    for stage, name in (("train", "training"), ("prefer", "preference")):
+    last = next((stage for stage in PREFERRED if cell.step(stage)), "prefer")
+    for stage, name in (("train", "training"), (last, "preference")):
         step = cell.step(stage)
         (folder / f"{name}.jsonl").unlink(missing_ok=True)
         if step is not None and store.has(step) and (store.folder(step) / "metrics.jsonl").is_file():
@@ -164,7 +166,8 @@ def _preference_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
     """How far preference training moved the model from its reference, on draws that its order of training did not
     choose; and the guidance that was chosen where it was tuned instead."""
     found = {}
-    if drift := facts.get("prefer", {}).get("facts", {}).get("drift"):
+    last = next((stage for stage in PREFERRED if stage in facts), "prefer")
+    if drift := facts.get(last, {}).get("facts", {}).get("drift"):
         shared = {"n": drift["pairs"], "higher_is_better": False, "version": "mean squared error, pool entry 0"}
         for name in ("winner", "loser"):
             value, reach = drift[name], NORMAL_95 * drift[f"{name}_stderr"]
@@ -184,7 +187,7 @@ def _preference_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cost(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Learning in seconds, samples and operations; pictures judged; and the seconds of every stage."""
-    learned = [facts[stage]["facts"] for stage in ("train", "prefer") if stage in facts]
+    learned = [facts[stage]["facts"] for stage in ("train", *PREFERRED) if stage in facts]
     trained = facts["train"]["facts"] if "train" in facts else {}
     return {
         "train_seconds": sum(fact.get("seconds", 0) for fact in learned),

@@ -9,6 +9,7 @@ and, shared by all: reference, the pictures that FID compares with
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from ablations import judging, learning, preferring
 from ablations.cells import Stage, Step
@@ -57,7 +58,7 @@ STAGES: Mapping[str, Stage] = {
             "data",
             "evaluation",
             "sampling",
-            *(f"preference.{n}" for n in ("prompts", "copies", "max_copies")),
+            *(f"preference.{n}" for n in ("captions", "prompts", "copies", "max_copies")),
             "batch",
         ),
         components=("detector", "clip"),
@@ -102,7 +103,7 @@ STAGES: Mapping[str, Stage] = {
     "retune": Stage(
         function=preferring.retune,
         version=1,
-        sections=("data", "evaluation", "sampling", "retune", "batch"),
+        sections=("data", "evaluation", "sampling", "retune", "preference.captions", "batch"),
         components=("detector", "clip"),
         seeded=True,
         resumable=True,
@@ -148,6 +149,14 @@ STAGES: Mapping[str, Stage] = {
 }
 
 
+# The second round of the verifier: the same work, from what the first one made.
+STAGES = {
+    **STAGES,
+    "samples_2": replace(STAGES["samples"], function=preferring.samples_again),
+    "verifier_pairs_2": STAGES["verifier_pairs"],
+    "prefer_2": STAGES["prefer"],
+}
+
 # How the pairs of a source are made; the last step of each is the one whose pairs.jsonl is learned from.
 SOURCES: Mapping[str, tuple[Step, ...]] = {
     "verifier": (Step("samples", {"model": "train"}), Step("verifier_pairs", {"samples": "samples"})),
@@ -160,6 +169,12 @@ SOURCES: Mapping[str, tuple[Step, ...]] = {
     "detail": (Step("detail_pairs", {"dataset": "teach"}),),
     "layout": (Step("layout_pairs", {"dataset": "teach"}),),
 }
+# New samples of the preferred model; drift is measured from the base all the same.
+SECOND_ROUND = (
+    Step("samples_2", {"model": "prefer"}),
+    Step("verifier_pairs_2", {"samples": "samples_2"}),
+    Step("prefer_2", {"model": "prefer", "pairs": "verifier_pairs_2", "reference": "train"}),
+)
 
 
 def path(recipe: Recipe) -> list[Step]:
@@ -180,9 +195,14 @@ def path(recipe: Recipe) -> list[Step]:
     if preference["enabled"]:
         if preference["source"] not in SOURCES:
             raise ValueError(f"preference.source is {preference['source']!r}; valid: {', '.join(SOURCES)}")
+        if preference["rounds"] not in (1, 2) or (preference["rounds"] == 2 and preference["source"] != "verifier"):
+            raise ValueError(f"preference.rounds is {preference['rounds']}; valid: 1, and 2 for the verifier's pairs")
         pairs = SOURCES[preference["source"]]
         steps += [*pairs, Step("prefer", {"model": model, "pairs": pairs[-1].stage})]
         model = "prefer"
+        if preference["rounds"] > 1:
+            steps += SECOND_ROUND
+            model = "prefer_2"
     given = {"model": model}
     if recipe["retune"]["enabled"]:
         steps.append(Step("retune", given))

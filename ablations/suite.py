@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ablations.icons.compositions import split_of
+from ablations.icons.compositions import compositions, split_of
 from ablations.icons.render import DatasetConfig, sample_scenes
 from ablations.icons.world import world
 from geneval.prompts import OBJECTS, Prompt, official_prompts, prompt_suite
@@ -35,16 +35,24 @@ def split_by_prompt(prompts: Sequence[Prompt], name: str, kind: str) -> dict[str
     return {prompt.line(): {"split": split_of(prompt.metadata(), world(name))} for prompt in prompts}
 
 
-def preference_prompts(data: Mapping[str, Any], seed: int, benchmark: Sequence[Prompt], count: int) -> list[Prompt]:
-    """Captions of the cell's own training set that no benchmark prompt has, of each task the same share of `count`, or
-    as many as there are; tasks in turn. For data of the user's own, whose captions no rule can judge, prompts of
-    GenEval's generator from another seed.
+def preference_prompts(
+    data: Mapping[str, Any], seed: int, benchmark: Sequence[Prompt], count: int, *, captions: str = "training"
+) -> list[Prompt]:
+    """Captions that no benchmark prompt has, of each task the same share of `count`, or as many as there are; tasks in
+    turn. For data of the user's own, whose captions no rule can judge, prompts of GenEval's generator.
 
-    Nothing that is judged is learned from, and a narrow cell gets no composition that its data lacked.
+    `captions` "training" takes them from the cell's own training set, so that a narrow cell gets no composition that
+    its data lacked; "all" from the whole world: a preference needs no picture of the teacher.
     """
+    if captions not in ("training", "all"):
+        raise ValueError(f"preference captions are {captions!r}; valid: training, all")
     asked = {prompt.prompt for prompt in benchmark}
     found: dict[str, dict[str, Prompt]] = {}
-    for prompt in _generated(seed, count) if data["shards"] else _captions(data, seed):
+    if data["shards"]:
+        candidates: Iterable[Prompt] = _generated(seed, count)
+    else:
+        candidates = _captions(data, seed) if captions == "training" else _all_captions(data)
+    for prompt in candidates:
         if prompt.prompt not in asked:
             found.setdefault(prompt.tag, {}).setdefault(prompt.prompt, prompt)
     groups = [list(group.values()) for _, group in sorted(found.items())]
@@ -58,6 +66,11 @@ def preference_prompts(data: Mapping[str, Any], seed: int, benchmark: Sequence[P
 def _captions(data: Mapping[str, Any], seed: int) -> Iterator[Prompt]:
     for scene in sample_scenes(dataset_config(data, seed)):
         yield Prompt.from_metadata(_plain(dict(scene.request)))
+
+
+def _all_captions(data: Mapping[str, Any]) -> Iterator[Prompt]:
+    for requests in compositions(world(data["world"]), "all").values():
+        yield from (Prompt.from_metadata(_plain(dict(request))) for request in requests)
 
 
 def _generated(seed: int, count: int) -> list[Prompt]:

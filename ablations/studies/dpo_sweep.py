@@ -10,6 +10,7 @@ H8 (it mends what flips broke; training without flips does too) and H9 (it resto
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ablations.recipes import NOTES, SCALES, SPLITS, num_images
@@ -55,8 +56,15 @@ _GUIDANCE = Variant(
     overrides={"retune.enabled": True},
 )
 _VERIFIER = _dpo("verifier", "DPO, own samples by verdict", "verifier")
+_TWICE = replace(
+    _VERIFIER,
+    name="verifier-twice",
+    label="the same, again with new samples",
+    overrides={**_VERIFIER.overrides, "preference.rounds": 2},
+)
 _SOURCES = [
     _VERIFIER,
+    _TWICE,
     _dpo("teacher-pairs", "DPO, teacher's image against own sample", "teacher"),
     _dpo("detail", "DPO, image against itself blurred or noisy", "detail"),
     _dpo("layout", "DPO, image against a wrong layout", "layout"),
@@ -64,7 +72,7 @@ _SOURCES = [
     _dpo("sft", "SFT on the verifier's winners", "verifier", kind="sft"),
 ]
 _STRENGTHS = [
-    _dpo("verifier-strong", "verifier, beta 50, learning rate 2e-4", "verifier", beta=50.0, learning_rate=2e-4),
+    _dpo("verifier-gentle", "verifier, beta 200, learning rate 5e-5", "verifier", beta=200.0, learning_rate=5e-5),
     _dpo("verifier-stiff", "verifier, beta 1000, learning rate 2e-4", "verifier", beta=1000.0, learning_rate=2e-4),
     _dpo(
         "teacher-pairs-lightgen",
@@ -105,6 +113,8 @@ def _minus(name: str, a: str, b: str, label: str, claim: str, metric: str = "gen
 
 _CONTRASTS = [
     _minus("h7-verifier", "verifier", "base", "DPO by verdict minus base", "H7: DPO lifts the overall score."),
+    _minus("h7-twice", "verifier-twice", "base", "two rounds of DPO by verdict minus base",
+           "H7 with new samples once more: DPO lifts the overall score."),
     _minus("h7-sft", "verifier", "sft", "DPO by verdict minus SFT on the same winners",
            "H7: the losers teach something that the winners alone do not."),
     _minus("h7-placebo", "verifier", "random", "DPO by verdict minus shuffled verdicts",
@@ -134,11 +144,21 @@ _CONTRASTS = [
            "H9 as LightGen made its pairs.", "detail/spectrum_gap", smallest_effect=0.1),
 ]  # fmt: skip
 
-# More captions are left to learn preferences from, of each task as many, and each benchmark prompt is drawn more often.
+# Fewer benchmark prompts leave captions of every task to learn preferences from; each is drawn more often instead.
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
-    "smoke": {},
-    "cpu": {"evaluation.num_prompts": 24, "evaluation.copies": 8, "preference.prompts": 750},
-    "gpu": {"evaluation.num_prompts": 50, "evaluation.copies": 8, "preference.prompts": 1500},
+    "smoke": {"preference.captions": "all"},
+    "cpu": {
+        "evaluation.num_prompts": 24,
+        "evaluation.copies": 8,
+        "preference.captions": "all",
+        "preference.prompts": 750,
+    },
+    "gpu": {
+        "evaluation.num_prompts": 50,
+        "evaluation.copies": 8,
+        "preference.captions": "all",
+        "preference.prompts": 1500,
+    },
     "paper": {"preference.limit": 30_000},
 }
 

@@ -8,7 +8,8 @@ import pytest
 from ablations.cells import Work, plan_cells
 from ablations.preferring import retune, samples
 from ablations.studies import load_study
-from ablations.suite import copies_by_task, evaluation_prompts, preference_prompts
+from ablations.study import override
+from ablations.suite import copies_by_task, evaluation_prompts, preference_prompts, split_by_prompt
 from geneval.prompts import official_prompts
 
 STUDY = load_study("dpo_sweep")
@@ -30,7 +31,7 @@ def test_every_variant_starts_from_the_base_of_its_seed():
 def test_sft_and_the_placebo_learn_from_the_verifier_s_own_pairs():
     planned = cells()
     pairs = planned["verifier"].step("verifier_pairs").key
-    for name in ("sft", "random", "verifier-strong", "verifier-stiff"):
+    for name in ("sft", "random", "verifier-gentle", "verifier-stiff"):
         assert planned[name].step("verifier_pairs").key == pairs
     recipes = [planned[name].recipe["dpo"] for name in ("verifier", "sft")]
     assert {key for key in recipes[0] if recipes[0][key] != recipes[1][key]} == {"kind"}
@@ -65,6 +66,29 @@ def test_preference_prompts_are_not_the_benchmark_s_and_tasks_are_balanced():
     assert max(copies_by_task(prompts, 4, 8).values()) == 8
 
 
+def test_preference_prompts_of_the_whole_world_hold_what_no_training_set_shows():
+    recipe = STUDY.scales["cpu"]
+    benchmark = evaluation_prompts(recipe["evaluation"], "cpu")
+    prompts = preference_prompts(recipe["data"], 0, benchmark, 400, captions="all")
+    assert not {p.prompt for p in prompts} & {p.prompt for p in benchmark}
+    splits = {entry["split"] for entry in split_by_prompt(prompts, "cpu", "world").values()}
+    assert splits == {"shared", "diverse", "unseen"}
+    with pytest.raises(ValueError, match="valid: training, all"):
+        preference_prompts(recipe["data"], 0, benchmark, 400, captions="some")
+
+
+def test_the_second_round_samples_the_first_s_model_and_keeps_the_base_as_reference():
+    cell = cells()["verifier-twice"]
+    assert cell.step("prefer").key == cells()["verifier"].step("prefer").key
+    assert cell.step("samples_2").inputs == {"model": "prefer"}
+    assert cell.step("prefer_2").inputs["reference"] == "train" and cell.step("generate").inputs == {
+        "model": "prefer_2"
+    }
+    recipe = override(STUDY.scales["cpu"], {"preference.enabled": True, "preference.rounds": 3})
+    with pytest.raises(ValueError, match=r"preference\.rounds is 3"):
+        STUDY.path(recipe)
+
+
 def test_preference_prompts_of_one_s_own_data_come_from_geneval_s_generator():
     prompts = preference_prompts({"shards": "data"}, 3, official_prompts(), 60)
     asked = {prompt.prompt for prompt in official_prompts()}
@@ -74,9 +98,10 @@ def test_preference_prompts_of_one_s_own_data_come_from_geneval_s_generator():
 
 def work(tmp_path, grades, monkeypatch, **sections):
     """A step's work in which making and judging pictures is replaced by given grades of (guidance, prompt number)."""
-    recipe = {"data": STUDY.scales["smoke"]["data"], "evaluation": STUDY.scales["smoke"]["evaluation"], **sections}
+    whole = STUDY.scales["smoke"]
+    recipe = {"data": whole["data"], "evaluation": whole["evaluation"], "preference": {"captions": "all"}, **sections}
 
-    def graded(work, prompts, images, *, copies, guidance_scale=None):
+    def graded(work, prompts, images, *, copies, seed, guidance_scale=None):
         return {
             f"{number:05d}/samples/{copy:05d}.png": grades(guidance_scale, prompt)
             for number, prompt in enumerate(prompts)
@@ -101,7 +126,7 @@ def test_retuned_guidance_is_the_best_mean_of_task_means_and_the_smaller_of_equa
 
 
 def test_samples_are_counted_by_task(tmp_path, monkeypatch):
-    preference = {"prompts": 20, "copies": 2, "max_copies": 6}
+    preference = {"captions": "training", "prompts": 20, "copies": 2, "max_copies": 6}
     given = work(tmp_path, lambda scale, prompt: float(prompt.tag == "colors"), monkeypatch, preference=preference)
     found = samples(given)
     kept = json.loads((tmp_path / "grades.json").read_text())
