@@ -32,8 +32,8 @@ _PREFERENCE: Mapping[str, Any] = {
     "max_copies": 64, "per_prompt": 3, "min_gap": 0.1, "per_task": 400, "limit": 1200, "damages": ["blur", "noise"],
 }  # fmt: skip
 _DPO: Mapping[str, Any] = {
-    "kind": "sigmoid", "beta": 200.0, "margin": 0.0, "dpop": 0.0, "sdpo": False, "sdpo_mu": 0.5, "sft": 0.0,
-    "learning_rate": 5e-5, "warmup_steps": 10, "schedule": "constant", "batch_size": 48, "steps": 200,
+    "kind": "sigmoid", "beta": 100.0, "margin": 0.0, "dpop": 0.0, "sdpo": False, "sdpo_mu": 0.5, "sft": 0.0,
+    "learning_rate": 2e-4, "warmup_steps": 10, "schedule": "cosine", "batch_size": 48, "steps": 300,
     "noise_draws": 4, "draws_per_pair": 16, "train": "all", "lora_rank": 0, "reference": "precomputed",
     "refresh_every": 0, "max_winner_drift": 0.2, "measured_pairs": 512, "weight_decay": 0.0, "beta1": 0.9,
     "beta2": 0.95, "clip_norm": 1.0, "log_every": 1, "save_every_seconds": 30.0, "precision": "fp32",
@@ -78,7 +78,7 @@ GPU = override(
     {
         "model.width": 192, "model.encoder_depth": 4, "model.decoder_depth": 4, "model.cross_depth": 4,
         "model.head_width": 384, "train.samples_seen": 2_000_000, "train.batch_size": 512, "train.warmup_steps": 200,
-        "data.small": 2000, "data.large": 32_000, "preference.prompts": 600, "preference.copies": 16, "dpo.steps": 300,
+        "data.small": 2000, "data.large": 32_000, "preference.prompts": 600, "preference.copies": 16, "dpo.steps": 600,
         "dpo.batch_size": 128, "sampling.num_head_steps": 50, "evaluation.num_prompts": 100,
         "batch.generate": 1024, "batch.detect": 256, "run.cells_per_gpu": 4,
     },
@@ -98,7 +98,8 @@ PAPER = override(
         "train.samples_seen": 80_000_000, "train.batch_size": 2048,
         "train.warmup_steps": 2000, "train.schedule": "constant", "train.ema_decay": 0.9999, "train.ema_warmup": False,
         "train.per_image_ratio": False, "train.learning_rate": 8e-4, "train.precision": "bf16",
-        "preference.source": "teacher", "preference.limit": 10_000, "dpo.steps": 2000,
+        "preference.source": "teacher", "preference.limit": 10_000, "dpo.steps": 2000, "dpo.beta": 5000.0,
+        "dpo.learning_rate": 1e-8, "dpo.schedule": "constant",
         "sampling.num_steps": 64, "sampling.num_head_steps": 100, "sampling.guidance_scale": 4.0,
         "evaluation.prompts": "official", "evaluation.num_prompts": 553, "quality.extractor": "clip-ViT-L-14",
         "batch.generate": 64,

@@ -33,10 +33,16 @@ def test_every_entry_is_there_and_of_its_type():
             from_dict(kind, dict(recipe[section]))
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_all_variants_see_the_same_number_of_samples(recipe):
+def test_all_variants_of_the_sweep_see_the_same_number_of_samples():
     study = load_study("diversity_sweep")
-    assert recipe["train"]["samples_seen"] in {r["train"]["samples_seen"] for r in study.scales.values()}
+    for scale, recipe in study.scales.items():
+        assert {study.recipe(scale, v)["train"]["samples_seen"] for v in study.variants} == {
+            recipe["train"]["samples_seen"]
+        }
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_data_of_a_world_can_be_made(recipe):
     if recipe["data"]["world"] in WORLDS:
         assert isinstance(dataset_config(recipe["data"], seed=0), DatasetConfig)
 
