@@ -161,7 +161,8 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {
         "evaluation.num_prompts": 24,
         "evaluation.copies": 8,
         "preference.captions": "all",
-        "preference.prompts": 750,
+        "preference.prompts": 600,
+        "train.samples_seen": 60_000,
     },
     "gpu": {
         "evaluation.num_prompts": 50,
