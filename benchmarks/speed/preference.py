@@ -3,7 +3,7 @@
 `python -m benchmarks.speed.preference`. Steps are timed in processor time, in turn, with forward and backward pass,
 clipping and optimizer: DPO with precomputed reference errors, DPO with the reference held in memory, and training on
 the same images. Memory is arithmetic: weights, gradients and optimizer by parameter counts, activations as the
-tensors that autograd keeps when the model runs without data (on torch's "meta" device). The last line is JSON.
+tensors that autograd keeps when the model runs on fake tensors, without data. The last line is JSON.
 """
 
 import json
@@ -17,6 +17,7 @@ import tyro
 
 from benchmarks.speed.models import make_model
 from benchmarks.speed.timer import alternate, machine, ratio, summary
+from lightgen.diffusion import add_noise
 from lightgen.encoded_pairs import EncodedPairs
 from lightgen.mar import MAR, MARConfig
 from lightgen.masking import Draws, draw
@@ -155,30 +156,43 @@ def memory(config: MARConfig, side: int, *, pairs: int) -> dict[str, Any]:
 
 
 def _activations(config: MARConfig, side: int, pairs: int) -> float:
-    """Bytes that autograd keeps of a forward pass of `pairs` pairs, parameters left out."""
-    model = _model(config).bfloat16().eval()
-    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    """Bytes that autograd keeps of a forward pass of `pairs` pairs, parameters left out.
+
+    Fake tensors have shapes and no data, and take the fused attention that a real device takes; on the meta device
+    attention is written out, and its matrices would be counted.
+    """
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
     kept: dict[int, int] = {}
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in own:
-            kept[storage._cdata] = storage.nbytes()
-        return tensor
-
     tokens, batch = side * side, 2 * pairs
     masked = round(MEAN_MASKED * tokens)
-    with torch.device("meta"):
+    # Tables that are kept for later calls must be real ones.
+    add_noise(torch.zeros(1), torch.zeros(1), torch.zeros((), dtype=torch.long), config.diffusion_steps)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        before = torch.get_default_dtype()
+        torch.set_default_dtype(torch.bfloat16)  # a fake model's weights cannot be cast
+        try:
+            model = MAR(**asdict(config)).eval()
+        finally:
+            torch.set_default_dtype(before)
+        own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                kept[storage._cdata] = storage.nbytes()
+            return tensor
+
         draws = Draws(
-            mask=torch.empty(batch, tokens, dtype=torch.bool),
-            timesteps=torch.empty(4, batch, tokens, dtype=torch.long),
-            noise=torch.empty(4, batch, tokens, config.token_dim),
+            mask=torch.zeros(batch, tokens, dtype=torch.bool),
+            timesteps=torch.zeros(4, batch, tokens, dtype=torch.long),
+            noise=torch.zeros(4, batch, tokens, config.token_dim),
             text_dropped=torch.zeros(batch, dtype=torch.bool),
             masked_range=(masked, masked),
         )
-        latents = torch.empty(batch, config.vae_channels, side * config.patch_size, side * config.patch_size)
-        text = torch.empty(batch, config.max_text_length, config.text_channels)
-        lengths = torch.empty(batch, dtype=torch.long)
+        latents = torch.zeros(batch, config.vae_channels, side * config.patch_size, side * config.patch_size)
+        text = torch.zeros(batch, config.max_text_length, config.text_channels)
+        lengths = torch.zeros(batch, dtype=torch.long)
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
             loss = model(latents, text, lengths, draws, variational=False).errors.sum()
     assert loss.requires_grad

@@ -100,6 +100,13 @@ def test_three_commands_score_pictures_of_the_icon_world(tmp_path):
     assert done.returncode == 0 and NOT_COMPARABLE in done.stderr and not _imported(done) & HEAVY
     found = json.loads(_run("summary", tmp_path / "r.jsonl", "--json").stdout)
     assert found["overall"]["value"] > 0.9 and found["status"] == "complete" and found["note"] == NOT_COMPARABLE
+    assert _run(*score, "--grades", tmp_path / "grades.jsonl").returncode == 0
+    grades = [json.loads(line) for line in (tmp_path / "grades.jsonl").read_text().splitlines()]
+    verdicts = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
+    assert [(g["prompt"], g["tag"], g["score"] == 1) for g in grades] == [
+        (v["prompt"], v["tag"], v["correct"]) for v in verdicts
+    ]
+    assert (images / grades[0]["filename"]).is_file()
     sample_path(images, 0, 1).unlink()
     refused = _run(*score)
     assert refused.returncode == 2 and "00000/samples: 1 images, expected 2" in refused.stderr

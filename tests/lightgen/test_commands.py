@@ -100,6 +100,36 @@ def test_verifier_s_pairs_come_from_a_results_file(run, tmp_path):
     assert code == 0 and "1 pairs" in out, err
 
 
+def test_the_benchmark_s_prompts_give_no_pairs(run, tmp_path):
+    rows = []
+    for prompt in "xy":
+        for name, color, score in (("a", 10, 1.0), ("b", 99, 0.25)):
+            Image.new("RGB", (8, 8), (color, ord(prompt), 0)).save(tmp_path / f"{prompt}{name}.png")
+            rows.append({"filename": f"{prompt}{name}.png", "prompt": prompt, "tag": "colors", "score": score})
+    (tmp_path / "grades.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "benchmark.txt").write_text("x\nz\n")
+    words = ["--results", tmp_path / "grades.jsonl", "--exclude", tmp_path / "benchmark.txt", "--out", tmp_path / "out"]
+    code, out, err = run("pairs", "verifier", *words)
+    assert code == 0 and "1 pairs" in out and "1 of 2 prompts are excluded" in err
+    assert json.loads((tmp_path / "out/pairs.jsonl").read_text())["scores"] == [1.0, 0.25]
+
+
+def test_pairs_of_damaged_detail_wrong_layout_and_a_coin(tiny, run, tmp_path):
+    words = ["--dataset", tiny.dataset, "--limit", 6, "--vae", tiny.vae, "--damages", "blur", "vae", "--device", "cpu"]
+    code, out, err = run("pairs", "detail", *words, "--out", tmp_path / "detail")
+    assert code == 0 and "6 pairs" in out, err
+    words = ["--dataset", tiny.dataset, "--against", tiny.dataset, "--limit", 4]
+    code, out, err = run("pairs", "layout", *words, "--out", tmp_path / "layout")
+    assert code == 0 and "4 pairs" in out, err
+    words = ["--file", tmp_path / "detail/pairs.jsonl", "--seed", 1]
+    code, out, err = run("pairs", "random", *words, "--out", tmp_path / "random")
+    assert code == 0 and "6 pairs" in out, err
+    rows = [json.loads(line) for line in (tmp_path / "random/pairs.jsonl").read_text().splitlines()]
+    assert sum("chosen" in row["rejected"] for row in rows) == 3
+    code, _, err = run("pairs", "layout", "--dataset", tiny.dataset, "--out", tmp_path / "x")
+    assert code == 2 and "--against is needed" in err
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from benchmarks.speed import limits, memory, sampling, training
+from benchmarks.speed import limits, memory, preference, sampling, training
 from benchmarks.speed.report import run
 from benchmarks.speed.timer import alternate, count_operations, ratio
 from lightgen.mar import MARConfig
@@ -68,3 +68,28 @@ def test_the_released_size_samples_within_a_gibibyte_of_its_weights():
     row = memory.measure("released")
     assert row["parameters"] == pytest.approx(792_244_000, rel=1e-6)
     assert row["above_weights"] < 2**30
+
+
+def test_the_memory_of_preference_training_is_counted_without_data():
+    config = MARConfig(
+        width=32, encoder_depth=1, decoder_depth=1, cross_depth=1, heads=2, text_depth=1, text_channels=8,
+        max_text_length=4, vae_channels=2, position_grid=4, head_depth=1, head_width=32,
+    )  # fmt: skip
+    small, large = (preference.memory(config, side, pairs=2) for side in (4, 8))
+    assert small["fixed"]["held"] - small["fixed"]["precomputed"] == 6 * small["parameters"]
+    assert small["fixed"]["precomputed"] == 18 * small["parameters"]
+    # Activations grow with the tokens, but for the text's part; no attention matrix grows with their square.
+    assert 3.0 < large["activations_by_pair"] / small["activations_by_pair"] < 4.2
+    released = preference.memory(MARConfig(), 16, pairs=1)
+    assert released["parameters"] == 792244352 and released["fixed"]["precomputed"] < 80e9
+
+
+def test_preference_steps_are_timed_in_turn_with_training():
+    config = MARConfig(
+        width=32, encoder_depth=1, decoder_depth=1, cross_depth=1, heads=2, text_depth=1, text_channels=8,
+        max_text_length=4, vae_channels=2, position_grid=4, head_depth=1, head_width=32,
+    )  # fmt: skip
+    found = preference.time_steps(config, pairs=2, steps=1, repetitions=2)
+    assert set(found["seconds"]) == {"DPO, reference precomputed", "DPO, reference held", "training"}
+    assert all(len(times["all"]) == 2 for times in found["seconds"].values())
+    assert set(found["ratios"]) == {"precomputed / held", "held / training", "precomputed / training"}
