@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import tyro
 
-from benchmarks.speed.models import make_model
+from benchmarks.speed.models import make_model, size
 from benchmarks.speed.timer import alternate, machine, ratio, summary
 from lightgen.diffusion import add_noise
 from lightgen.encoded_pairs import EncodedPairs
@@ -33,7 +33,7 @@ MEAN_MASKED = 0.867  # share of tokens that the released mask ratio hides on ave
 
 def main(
     *,
-    preset: str = "tiny",
+    model: str = "tiny",
     pairs: int = 48,
     steps: int = 4,
     repetitions: int = 5,
@@ -44,7 +44,7 @@ def main(
     """Measure and print.
 
     Args:
-        preset: whose model is timed.
+        model: what is timed: a preset's (tiny, small, ...) or a size of the other speed benchmarks (golden, 10m).
         pairs: in a step.
         steps: in one measurement.
         repetitions: of each measurement, in turn.
@@ -57,7 +57,8 @@ def main(
     torch.set_num_threads(threads)
     record: dict[str, Any] = {"schema": 1, "name": "speed/preference", "machine": machine(torch.device("cpu"))}
     if "steps" in parts:
-        record["steps"] = time_steps(PRESETS[preset].model, pairs=pairs, steps=steps, repetitions=repetitions)
+        config = PRESETS[model].model if model in PRESETS else size(model).model
+        record["steps"] = time_steps(config, pairs=pairs, steps=steps, repetitions=repetitions)
         for name, found in record["steps"]["ratios"].items():
             print(f"{name}: {found['median']:.2f} [{found['least']:.2f}, {found['most']:.2f}]", flush=True)
     if "memory" in parts:
