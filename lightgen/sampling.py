@@ -21,7 +21,7 @@ from lightgen.diffusion import Schedule, cosine_schedule, ddim_step, ddpm_step, 
 from lightgen.mar import FLOW_TIME_SCALE, MAR, Layout
 from lightgen.masking import masked_counts
 
-MODULATED_ROWS = 512  # most rows (head steps times tokens times halves) whose modulations are held at once
+MODULATED_ROWS = 256  # most rows (head steps times tokens times halves) whose modulations are held at once
 SOLVERS = {"ddpm": ("ddpm", "ddim"), "flow": ("euler", "heun")}  # by head objective
 
 
@@ -250,6 +250,7 @@ class FastPrediction:
         """What `Head.modulations` yields for `step`, computed together with its neighbors'."""
         start = step - step % self.span
         if start != self.start:
+            self.held = []  # freed before its successor is made
             self.start, times = start, self.time_table[start : start + self.span]
             layers = self.head.modulations(self.condition + times[:, None, None, None])
             # Each layer's shift, scale and gate hold all steps; they are taken apart once, not in every step.
