@@ -1,8 +1,9 @@
-"""`python -m reports build DIR` and `python -m reports check DIR`."""
+"""`python -m reports build DIR`, `python -m reports check DIR` and `python -m reports pack DIR --out SMALL`."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -41,10 +42,26 @@ def check(folder: Folder) -> int:
     return 1 if found else 0
 
 
+def pack(folder: Folder, out: Path) -> int:
+    """Keep a complete study small: records, compressed lines, pictures to show, and the report built from them.
+
+    Args:
+        folder: The study's folder, as `python -m ablations.run` wrote it.
+        out: A folder of its own.
+    """
+    from reports.pack import pack as packed
+
+    print(packed(folder, out))
+    return 0
+
+
+VERBS: dict[str, Callable[..., int]] = {"build": build, "check": check, "pack": pack}
+
+
 def main() -> int:
     """The exit code: 0 done, 1 incomplete (check), 2 bad input."""
     try:
-        return tyro.extras.subcommand_cli_from_dict({"build": build, "check": check}, prog="python -m reports")
+        return tyro.extras.subcommand_cli_from_dict(VERBS, prog="python -m reports")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -29,17 +29,20 @@ metric's version names everything that would change its value.
     fid_by_n      [[images, FID], ...]      fid_infinity  {value, stderr}: the line through them over 1/N, at 0
     spectrum      frequencies (cycles per pixel), generated, reference: as many powers as frequencies
 
+A packed study (`python -m reports pack`) has its .jsonl files compressed, with ".gz" behind their names.
+
 NaN and infinity are refused everywhere: no number is better than a wrong one.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from reports.jsonfiles import RecordError, lines, read_json, read_lines
 
 SCHEMA = 1
 STATUSES = ("complete", "partial", "failed", "diverged", "stopped")
@@ -63,10 +66,6 @@ CONTRAST_FIELDS = {
 }  # fmt: skip
 ROW_FIELDS = {"filename": str, "tag": str, "prompt": str, "correct": bool, "reason": str, "metadata": str}
 SAMPLE_FIELDS = {"file": str, "prompt": str, "correct": bool, "reason": str}
-
-
-class RecordError(ValueError):
-    """A file of the study folder that cannot be trusted: which file, which field, what is wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,48 +229,6 @@ def read_record(path: Path) -> Record:
     return Record(metrics=metrics, reason=data.get("reason") or "", **{key: data[key] for key in keys})
 
 
-def read_json(path: Path) -> Any:
-    """The JSON document at `path`, NaN and infinity refused."""
-    return _parse(_text(path), str(path))
-
-
-def read_lines(path: Path) -> list[dict]:
-    """The objects of a JSON Lines file; a torn or foreign line is an error with its number."""
-    return list(_lines(path))
-
-
-def _lines(path: Path) -> Iterator[dict]:
-    for number, line in enumerate(_text(path).splitlines(), 1):
-        if line.strip():
-            row = _parse(line, f"{path}:{number}")
-            if not isinstance(row, dict):
-                raise RecordError(f"{path}:{number}: expected an object, found {type(row).__name__}")
-            yield row
-
-
-def _text(path: Path) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise RecordError(f"{path}: not found") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: cannot be read: {error}") from None
-
-
-def _parse(text: str, where: str) -> Any:
-    def refuse(constant: str) -> float:
-        raise RecordError(f"{where}: holds {constant}; write null and a reason instead")
-
-    def finite(digits: str) -> float:
-        number = float(digits)
-        return number if abs(number) != float("inf") else refuse(digits)
-
-    try:
-        return json.loads(text, parse_constant=refuse, parse_float=finite)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise RecordError(f"{where}: is not valid JSON ({error})") from None
-
-
 def _check(data: Any, fields: Mapping[str, Any], where: str) -> dict:
     """`data` if it is an object that has every field in its type."""
     if not isinstance(data, dict):
@@ -382,8 +339,11 @@ def _quality(path: Path) -> dict:
 
 
 def _item(folder: Path, record: Record, name: str, default: str) -> Path | None:
-    """The item's file: the one the record names, else the usual one where it exists."""
+    """The item's file: the one the record names, else the usual one where it exists; compressed where it is packed."""
     path = inside(folder, str(record.items.get(name) or default))
+    packed = path.with_name(f"{path.name}.gz")
+    if packed.is_file() and not path.is_file():
+        return packed
     return path if name in record.items or path.is_file() else None
 
 
@@ -396,7 +356,7 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def _rows(path: Path, record: Record) -> list[dict]:
-    rows = [_check(row, ROW_FIELDS, f"{path}:{i}") for i, row in enumerate(_lines(path), 1)]
+    rows = [_check(row, ROW_FIELDS, f"{path}:{i}") for i, row in enumerate(lines(path), 1)]
     expected = record.metrics.get("geneval/overall")
     if expected is not None and expected.n != len(rows):
         raise RecordError(f"{path}: has {len(rows)} verdicts, the record's geneval/overall has n = {expected.n}")

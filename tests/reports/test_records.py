@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reports.build import build_report
+from reports.pack import pack
 from reports.records import RecordError, read_lines, read_record, read_study
 
 CELL = "cells/small-diverse-none-s0"
@@ -121,3 +123,20 @@ def test_the_study_file_itself_is_checked(make_study, tmp_path):
 
 def test_a_control_needs_no_second_seed(make_study):
     assert not read_study(make_study(seeds=(0, 1))).incomplete()
+
+
+def test_a_packed_study_gives_the_same_report_from_a_tenth_of_the_lines(finished, tmp_path):
+    build_report(finished, tmp_path / "whole")
+    page = pack(finished, tmp_path / "small")
+    assert page.read_bytes() == (tmp_path / "whole/index.html").read_bytes()
+    packed = sorted((tmp_path / "small/cells").glob("*/*.jsonl*"))
+    assert packed and all(path.suffix == ".gz" for path in packed)
+    again = pack(tmp_path / "small", tmp_path / "again")
+    assert again.read_bytes() == page.read_bytes()
+    assert [p.read_bytes() for p in sorted((tmp_path / "again/cells").glob("*/*.gz"))] == [
+        p.read_bytes() for p in packed
+    ]
+    with pytest.raises(ValueError, match="is not empty"):
+        pack(finished, tmp_path / "small")
+    packed[0].write_bytes(packed[0].read_bytes()[:40])
+    assert "cannot be read" in read_study(tmp_path / "small").incomplete()[0].reason
