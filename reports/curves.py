@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.contrasts import OVERALL, Scores
-from reports.figures import MUTED, PALETTE, Figure, Look, draw_dot, looks, render
+from reports.figures import MUTED, PALETTE, Figure, Look, draw_dot, looks, render, wrapped
 from reports.records import Cell, Study
 
+COLUMNS = 5  # panels of one variant each in a row
 MAX_POINTS = 400  # of one curve in a plot and in the CSV behind it
 PANELS = {"drift": "drift of the squared error", "accuracy": "implicit accuracy", "loss": "preference loss"}
 
@@ -52,41 +53,72 @@ def training(study: Study) -> Figure | None:
 
 
 def preference(study: Study) -> Figure | None:
-    """Preference training: drift of winners and losers, implicit accuracy and loss, over steps."""
+    """Preference training: drift of winners and losers, implicit accuracy and loss over steps; of many variants the
+    drift alone, a panel each, for lines of more than six would not be told apart."""
     cells = [cell for cell in study.cells if len(cell.preference) > 1]
     fields = list(dict.fromkeys(key for cell in cells for row in cell.preference for key in row if _panel(key)))
     panels = [panel for panel in PANELS if any(_panel(key) == panel for key in fields)]
     if not panels:
         return None
-    look, labels = looks(study), {variant.name: variant.label for variant in study.variants}
     data = [
         {"cell": cell.name, "field": key, "step": row["step"], "value": row[key], "smoothed": smooth}
         for cell in cells
         for key in fields
         for row, smooth in _thinned(cell.preference, "step", key)
     ]
+    variants = [v for v in study.variants if any(cell.variant == v.name for cell in cells)]
+    crowded = len(variants) > len(PALETTE)
+    rows = -(-len(variants) // COLUMNS) if crowded else 1
 
     def draw(figure) -> None:
-        axes = figure.subplots(1, len(panels), squeeze=False)[0]
-        for ax, panel in zip(axes, panels):
-            shown = [key for key in fields if _panel(key) == panel]
-            for cell in cells:
-                for key in shown:
-                    rows = [row for row in data if row["cell"] == cell.name and row["field"] == key]
-                    line = look[cell.variant].line if len(shown) == 1 else ("--" if "loser" in key else "-")
-                    xs, ys = [row["step"] for row in rows], [row["smoothed"] for row in rows]
-                    label = labels[cell.variant] if key == shown[0] and cell.seed == study.seeds[0] else None
-                    ax.plot(xs, ys, color=_shade(study, cell), linestyle=line, linewidth=1.6, label=label)
-            ax.set_title(PANELS[panel] + ("\nsolid: winner, dashed: loser" if len(shown) > 1 else "\n"))
-            ax.set_xlabel("step")
-            if panel != "loss":
-                ax.axhline(0.5 if panel == "accuracy" else 0.0, color=MUTED, linewidth=0.8)
-            ax.grid(axis="y")
-            ax.tick_params(length=0)
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+        if not crowded:
+            _preference_panels(figure, study, cells, fields, panels, data)
+            return
+        axes = figure.subplots(rows, COLUMNS, sharex=True, sharey=True, squeeze=False).flatten()
+        for ax, variant in zip(axes, variants):
+            for cell in (cell for cell in cells if cell.variant == variant.name):
+                for key in (key for key in fields if _panel(key) == "drift"):
+                    _line(ax, data, cell, key, PALETTE[1 if "loser" in key else 0], "-")
+            ax.set_title(wrapped(variant.label, 26), fontsize=8.5)
+            _finish(ax, "drift")
+        for ax in axes[len(variants) :]:
+            ax.set_axis_off()
+        figure.supylabel("drift of the squared error; blue: winners, orange: losers", fontsize=8.5, color=MUTED)
+        figure.supxlabel("step", fontsize=8.5, color=MUTED)
 
     alt = "Preference training of " + ", ".join(cell.name for cell in cells)
-    return render("preference", "Preference training", alt, draw, data, width=11, height=3.6)
+    return render(
+        "preference", "Preference training", alt, draw, data, width=11, height=1.75 * rows + 0.4 if crowded else 3.6
+    )
+
+
+def _preference_panels(figure, study: Study, cells, fields, panels, data) -> None:
+    labels = {variant.name: variant.label for variant in study.variants}
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for ax, panel in zip(axes, panels):
+        shown = [key for key in fields if _panel(key) == panel]
+        for cell in cells:
+            for key in shown:
+                style = looks(study)[cell.variant].line if len(shown) == 1 else ("--" if "loser" in key else "-")
+                label = labels[cell.variant] if key == shown[0] and cell.seed == study.seeds[0] else None
+                _line(ax, data, cell, key, _shade(study, cell), style, label)
+        ax.set_title(PANELS[panel] + ("\nsolid: winner, dashed: loser" if len(shown) > 1 else "\n"))
+        ax.set_xlabel("step")
+        _finish(ax, panel)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+
+
+def _line(ax, data, cell: Cell, key: str, color: str, style: str, label: str | None = None) -> None:
+    rows = [row for row in data if row["cell"] == cell.name and row["field"] == key]
+    xs, ys = [row["step"] for row in rows], [row["smoothed"] for row in rows]
+    ax.plot(xs, ys, color=color, linestyle=style, linewidth=1.6, label=label)
+
+
+def _finish(ax, panel: str) -> None:
+    if panel != "loss":
+        ax.axhline(0.5 if panel == "accuracy" else 0.0, color=MUTED, linewidth=0.8)
+    ax.grid(axis="y")
+    ax.tick_params(length=0)
 
 
 def drift(study: Study, scores: Scores) -> Figure | None:
@@ -109,6 +141,7 @@ def drift(study: Study, scores: Scores) -> Figure | None:
         ax = figure.subplots()
         ax.axvline(0.0, color=MUTED, linewidth=0.8)
         ends: dict[str, tuple[float, float, Look]] = {}
+        numbers: dict[tuple[float, float], list[str]] = {}  # of the variants at (nearly) one place
         for number, variant in enumerate(shown, 1):
             estimate, mine = scores[variant.name, "", OVERALL], looks(study)[variant.name]
             rows = [row for row in data if row["variant"] == variant.name]
@@ -116,8 +149,10 @@ def drift(study: Study, scores: Scores) -> Figure | None:
             ax.plot([row["winner_drift"] for row in rows], [row["geneval_overall"] for row in rows], ".", alpha=0.35,
                     markersize=5, color=mine.color)  # fmt: skip
             draw_dot(ax, x, estimate.value, None, mine)
-            ax.annotate(str(number), (x, estimate.value), xytext=(4, 4), textcoords="offset points", fontsize=8.5)
+            numbers.setdefault((round(x, 2), round(estimate.value, 2)), []).append(str(number))
             ends[f"{number}  {variant.label}: {estimate.value:.3f}"] = (x, estimate.value, mine)
+        for place, near in numbers.items():
+            ax.annotate(", ".join(near), place, xytext=(5, 3), textcoords="offset points", fontsize=8.5)
         ax.margins(x=0.06, y=0.08)
         _label_ends(ax, ends, gap=0.052)
         ax.set_xlabel("drift of the winners' squared error from the reference (left: their error fell)")

@@ -59,7 +59,7 @@ _VERIFIER = _dpo("verifier", "DPO, own samples by verdict", "verifier")
 _TWICE = replace(
     _VERIFIER,
     name="verifier-twice",
-    label="the same, again with new samples",
+    label="DPO by verdict, two rounds",
     overrides={**_VERIFIER.overrides, "preference.rounds": 2},
 )
 _SOURCES = [
@@ -91,7 +91,7 @@ _LONGER = Variant(
 )
 _FLIPS = [
     _with_flips(_BASE, "flips", "base trained with flips"),
-    _with_flips(_VERIFIER, "flips-verifier", "the same, then DPO by verdict"),
+    _with_flips(_VERIFIER, "flips-verifier", "trained with flips, then DPO by verdict"),
 ]
 # Everything else that the training offers, made only by name.
 _CHOICES = [
