@@ -105,6 +105,7 @@ class Variant:
     name: str
     label: str
     factors: Mapping[str, str]
+    once: bool = False  # one seed of it is enough
 
     @property
     def is_control(self) -> bool:
@@ -215,7 +216,7 @@ def read_study(folder: Path) -> Study:
         **{key: data[key] for key in ("name", "title", "question", "claim", "source", "scale")},
     )
     cells = tuple(_read_cell(study, variant.name, seed) for variant in variants for seed in study.seeds)
-    return Study(**{**vars(study), "cells": _without_idle_controls(cells, variants)})
+    return Study(**{**vars(study), "cells": _without_idle_seeds(cells, variants)})
 
 
 def read_record(path: Path) -> Record:
@@ -268,7 +269,9 @@ def _variant(entry: Any, where: str) -> Variant:
     data = _check(entry, VARIANT_FIELDS, where)
     if not NAME.fullmatch(data["name"]):
         raise RecordError(f"{where}: name: {data['name']!r} cannot name a folder; use letters, digits, '_', '.', '-'")
-    return Variant(name=data["name"], label=data["label"], factors={str(k): str(v) for k, v in data["factors"].items()})
+    factors = {str(k): str(v) for k, v in data["factors"].items()}
+    once = bool(data.get("once", "control" in factors))
+    return Variant(name=data["name"], label=data["label"], factors=factors, once=once)
 
 
 def _contrast(entry: Any, variants: list[str], where: str) -> Contrast:
@@ -371,10 +374,10 @@ def _splits(folder: Path, record: Record) -> dict[str, str]:
     return {metadata: _check(entry, {"split": str}, f"{path}")["split"] for metadata, entry in entries.items()}
 
 
-def _without_idle_controls(cells: tuple[Cell, ...], variants: tuple[Variant, ...]) -> tuple[Cell, ...]:
-    """Cells without a control's missing seeds where it has a seed: a teacher has no training seed to repeat."""
-    controls = {variant.name for variant in variants if variant.is_control}
+def _without_idle_seeds(cells: tuple[Cell, ...], variants: tuple[Variant, ...]) -> tuple[Cell, ...]:
+    """Cells without the missing seeds of a variant that needs one and has one: a teacher has no training seed."""
+    single = {variant.name for variant in variants if variant.once}
     present = {cell.variant for cell in cells if cell.state != "missing"}
     return tuple(
-        cell for cell in cells if not (cell.state == "missing" and cell.variant in controls and cell.variant in present)
+        cell for cell in cells if not (cell.state == "missing" and cell.variant in single and cell.variant in present)
     )

@@ -21,7 +21,7 @@ from ablations.study import Contrast, Recipe, Study, Variant, override
 DRAWN = ("smoke", "cpu", "gpu")  # scales of a world whose teacher can draw anything
 
 
-def _dpo(name: str, label: str, source: str, *, optional: bool = False, **changes: Any) -> Variant:
+def _dpo(name: str, label: str, source: str, *, optional: bool = False, once: bool = False, **changes: Any) -> Variant:
     """A variant that is preference training of the base; `changes` are names of the recipe's `dpo` section."""
     kind = "SFT" if changes.get("kind") == "sft" else "DPO"
     return Variant(
@@ -35,6 +35,7 @@ def _dpo(name: str, label: str, source: str, *, optional: bool = False, **change
         },
         scales=DRAWN if source == "layout" else (),
         optional=optional,
+        once=once,
     )
 
 
@@ -67,17 +68,18 @@ _SOURCES = [
     _TWICE,
     _dpo("teacher-pairs", "DPO, teacher's image against own sample", "teacher"),
     _dpo("detail", "DPO, image against itself blurred or noisy", "detail"),
-    _dpo("layout", "DPO, image against a wrong layout", "layout"),
+    _dpo("layout", "DPO, image against a wrong layout", "layout", once=True),
     _dpo("random", "DPO, verdicts shuffled (placebo)", "random"),
     _dpo("sft", "SFT on the verifier's winners", "verifier", kind="sft"),
 ]
 _STRENGTHS = [
-    _dpo("verifier-gentle", "verifier, beta 200, learning rate 5e-5", "verifier", beta=200.0, learning_rate=5e-5),
-    _dpo("verifier-stiff", "verifier, beta 1000, learning rate 2e-4", "verifier", beta=1000.0, learning_rate=2e-4),
+    _dpo("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", once=True, beta=200.0, learning_rate=5e-5),
+    _dpo("verifier-stiff", "verifier, beta 1000, rate 2e-4", "verifier", once=True, beta=1000.0, learning_rate=2e-4),
     _dpo(
         "teacher-pairs-lightgen",
         "teacher's image, LightGen's beta 5000, rate 1e-8",
         "teacher",
+        once=True,
         beta=5000.0,
         learning_rate=1e-8,
     ),
@@ -88,6 +90,7 @@ _LONGER = Variant(
     factors={"method": "training", "pairs": "none"},
     overrides={"train.samples_seen": 120_000},
     scales=("cpu",),
+    once=True,
 )
 _FLIPS = [
     _with_flips(_BASE, "flips", "base trained with flips"),
