@@ -137,3 +137,12 @@ def test_samples_are_counted_by_task(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["teacher-pairs", "verifier", "guidance"])
 def test_what_needs_no_drawing_teacher_can_be_asked_at_paper_scale(name):
     assert "paper" in (STUDY.variant(name).scales or STUDY.scales)
+
+
+def test_settings_that_are_only_looked_at_have_one_seed():
+    planned = plan_cells(STUDY, "cpu", [4, 5])
+    seeds = {}
+    for cell in planned:
+        seeds.setdefault(cell.variant, []).append(cell.seed)
+    assert seeds["verifier"] == seeds["sft"] == seeds["random"] == [4, 5]
+    assert seeds["verifier-gentle"] == seeds["teacher-pairs-lightgen"] == seeds["teacher"] == [4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -140,3 +141,14 @@ def test_a_packed_study_gives_the_same_report_from_a_tenth_of_the_lines(finished
         pack(finished, tmp_path / "small")
     packed[0].write_bytes(packed[0].read_bytes()[:40])
     assert "cannot be read" in read_study(tmp_path / "small").incomplete()[0].reason
+
+
+def test_a_variant_of_one_seed_lacks_nothing(make_study):
+    root = make_study(seeds=(0, 1))
+    shutil.rmtree(root / "cells/small-diverse-dpo-s1")
+    assert [cell.name for cell in read_study(root).incomplete()] == ["small-diverse-dpo-s1"]
+    study = json.loads((root / "study.json").read_text())
+    for variant in study["variants"]:
+        variant["once"] = variant["name"] == "small-diverse-dpo" or "control" in variant["factors"]
+    (root / "study.json").write_text(json.dumps(study))
+    assert not read_study(root).incomplete()
