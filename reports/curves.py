@@ -60,14 +60,16 @@ def preference(study: Study) -> Figure | None:
     panels = [panel for panel in PANELS if any(_panel(key) == panel for key in fields)]
     if not panels:
         return None
+    variants = [v for v in study.variants if any(cell.variant == v.name for cell in cells)]
+    crowded = len(variants) > len(PALETTE)
+    if crowded:
+        fields = [key for key in fields if _panel(key) == "drift"]
     data = [
         {"cell": cell.name, "field": key, "step": row["step"], "value": row[key], "smoothed": smooth}
         for cell in cells
         for key in fields
-        for row, smooth in _thinned(cell.preference, "step", key)
+        for row, smooth in _thinned(cell.preference, "step", key, MAX_POINTS // 4 if crowded else MAX_POINTS)
     ]
-    variants = [v for v in study.variants if any(cell.variant == v.name for cell in cells)]
-    crowded = len(variants) > len(PALETTE)
     rows = -(-len(variants) // COLUMNS) if crowded else 1
 
     def draw(figure) -> None:
@@ -199,15 +201,17 @@ def _distinct(cells: Sequence[Cell]) -> list[Cell]:
     return found
 
 
-def _thinned(rows: Sequence[Mapping[str, Any]], x: str, key: str) -> list[tuple[Mapping[str, Any], float]]:
-    """At most MAX_POINTS rows that have `x` and `key`, each with its running mean over a fiftieth of the curve."""
+def _thinned(
+    rows: Sequence[Mapping[str, Any]], x: str, key: str, most: int = MAX_POINTS
+) -> list[tuple[Mapping[str, Any], float]]:
+    """At most `most` rows that have `x` and `key`, each with its running mean over a fiftieth of the curve."""
     given = [row for row in rows if isinstance(row.get(x), (int, float)) and isinstance(row.get(key), (int, float))]
     weight = min(1.0, 50 / max(len(given), 1))
     mean, means = 0.0, []
     for number, row in enumerate(given, 1):
         mean += (row[key] - mean) * max(weight, 1 / number)
         means.append(mean)
-    step = -(-len(given) // MAX_POINTS) or 1
+    step = -(-len(given) // most) or 1
     return [(given[i], means[i]) for i in range((len(given) - 1) % step, len(given), step)]
 
 
