@@ -6,8 +6,9 @@ Heavy libraries are imported inside, so that a plan needs none of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,9 +46,9 @@ def samples(work: Work, *, turn: int = 1) -> Facts:
     return {"prompts": len(prompts), "images": images, "right": right}
 
 
-def samples_again(work: Work) -> Facts:
-    """As `samples`, with other noise: of a model that was preferred once."""
-    return samples(work, turn=2)
+def samples_of_round(turn: int) -> Callable[[Work], Facts]:
+    """`samples` with noise of its own, of the model that the round before made."""
+    return partial(samples, turn=turn)
 
 
 def pairs(work: Work) -> Facts:

@@ -149,12 +149,17 @@ STAGES: Mapping[str, Stage] = {
 }
 
 
-# The second round of the verifier: the same work, from what the first one made.
+# Further rounds of the verifier: the same work, from what the round before made.
+ROUNDS = 3
 STAGES = {
     **STAGES,
-    "samples_2": replace(STAGES["samples"], function=preferring.samples_again),
-    "verifier_pairs_2": STAGES["verifier_pairs"],
-    "prefer_2": STAGES["prefer"],
+    **{
+        f"{name}_{turn}": replace(STAGES[name], function=preferring.samples_of_round(turn))
+        if name == "samples"
+        else STAGES[name]
+        for turn in range(2, ROUNDS + 1)
+        for name in ("samples", "verifier_pairs", "prefer")
+    },
 }
 
 # How the pairs of a source are made; the last step of each is the one whose pairs.jsonl is learned from.
@@ -169,12 +174,16 @@ SOURCES: Mapping[str, tuple[Step, ...]] = {
     "detail": (Step("detail_pairs", {"dataset": "teach"}),),
     "layout": (Step("layout_pairs", {"dataset": "teach"}),),
 }
-# New samples of the preferred model; drift is measured from the base all the same.
-SECOND_ROUND = (
-    Step("samples_2", {"model": "prefer"}),
-    Step("verifier_pairs_2", {"samples": "samples_2"}),
-    Step("prefer_2", {"model": "prefer", "pairs": "verifier_pairs_2", "reference": "train"}),
-)
+
+
+def _round(turn: int) -> list[Step]:
+    """New samples of the preferred model, and training on them; drift is measured from the base all the same."""
+    before = "prefer" if turn == 2 else f"prefer_{turn - 1}"
+    return [
+        Step(f"samples_{turn}", {"model": before}),
+        Step(f"verifier_pairs_{turn}", {"samples": f"samples_{turn}"}),
+        Step(f"prefer_{turn}", {"model": before, "pairs": f"verifier_pairs_{turn}", "reference": "train"}),
+    ]
 
 
 def path(recipe: Recipe) -> list[Step]:
@@ -195,14 +204,15 @@ def path(recipe: Recipe) -> list[Step]:
     if preference["enabled"]:
         if preference["source"] not in SOURCES:
             raise ValueError(f"preference.source is {preference['source']!r}; valid: {', '.join(SOURCES)}")
-        if preference["rounds"] not in (1, 2) or (preference["rounds"] == 2 and preference["source"] != "verifier"):
-            raise ValueError(f"preference.rounds is {preference['rounds']}; valid: 1, and 2 for the verifier's pairs")
+        rounds = preference["rounds"]
+        if not 1 <= rounds <= ROUNDS or (rounds > 1 and preference["source"] != "verifier"):
+            raise ValueError(f"preference.rounds is {rounds}; valid: 1, and up to {ROUNDS} for the verifier's pairs")
         pairs = SOURCES[preference["source"]]
         steps += [*pairs, Step("prefer", {"model": model, "pairs": pairs[-1].stage})]
         model = "prefer"
-        if preference["rounds"] > 1:
-            steps += SECOND_ROUND
-            model = "prefer_2"
+        for turn in range(2, rounds + 1):
+            steps += _round(turn)
+            model = f"prefer_{turn}"
     given = {"model": model}
     if recipe["retune"]["enabled"]:
         steps.append(Step("retune", given))

@@ -63,9 +63,16 @@ _TWICE = replace(
     label="DPO by verdict, two rounds",
     overrides={**_VERIFIER.overrides, "preference.rounds": 2},
 )
+_THRICE = replace(
+    _VERIFIER,
+    name="verifier-thrice",
+    label="DPO by verdict, three rounds",
+    overrides={**_VERIFIER.overrides, "preference.rounds": 3},
+)
 _SOURCES = [
     _VERIFIER,
     _TWICE,
+    _THRICE,
     _dpo("teacher-pairs", "DPO, teacher's image against own sample", "teacher"),
     _dpo("detail", "DPO, image against itself blurred or noisy", "detail"),
     _dpo("layout", "DPO, image against a wrong layout", "layout", once=True),
@@ -125,6 +132,8 @@ _CONTRASTS = [
     _minus("h7-verifier", "verifier", "base", "DPO by verdict minus base", "H7: DPO lifts the overall score."),
     _minus("h7-twice", "verifier-twice", "base", "two rounds of DPO by verdict minus base",
            "H7 with new samples once more: DPO lifts the overall score."),
+    _minus("h7-thrice", "verifier-thrice", "base", "three rounds of DPO by verdict minus base",
+           "H7 with new samples twice more: DPO lifts the overall score."),
     _minus("h7-sft", "verifier", "sft", "DPO by verdict minus SFT on the same winners",
            "H7: the losers teach something that the winners alone do not."),
     _minus("h7-placebo", "verifier", "random", "DPO by verdict minus shuffled verdicts",

@@ -84,8 +84,12 @@ def test_the_second_round_samples_the_first_s_model_and_keeps_the_base_as_refere
     assert cell.step("prefer_2").inputs["reference"] == "train" and cell.step("generate").inputs == {
         "model": "prefer_2"
     }
-    recipe = override(STUDY.scales["cpu"], {"preference.enabled": True, "preference.rounds": 3})
-    with pytest.raises(ValueError, match=r"preference\.rounds is 3"):
+    third = cells()["verifier-thrice"]
+    assert third.step("prefer_2").key == cell.step("prefer_2").key
+    assert third.step("samples_3").inputs == {"model": "prefer_2"}
+    assert third.step("prefer_3").inputs == {"model": "prefer_2", "pairs": "verifier_pairs_3", "reference": "train"}
+    recipe = override(STUDY.scales["cpu"], {"preference.enabled": True, "preference.rounds": 4})
+    with pytest.raises(ValueError, match=r"preference\.rounds is 4"):
         STUDY.path(recipe)
 
 
