@@ -78,6 +78,8 @@ class PreferenceConfig:
             raise ValueError(f"sdpo_mu is {self.sdpo_mu}, must lie in [0, 1)")
         if self.reference == "adapter" and (self.lora_rank == 0 or self.refresh_every):
             raise ValueError("reference 'adapter' needs lora_rank above 0 and refresh_every 0: it is the adapters off")
+        if self.reference == "held" and self.lora_rank and self.refresh_every:
+            raise ValueError("a held reference has no adapters to take over; refresh with reference 'precomputed'")
 
 
 def train_dpo(

@@ -409,6 +409,8 @@ def test_the_three_references_of_adapters_give_one_run(base, pairs, tmp_path):
         assert [row[name] for row in first] == pytest.approx([row[name] for row in second], abs=1e-4)
     with pytest.raises(ValueError, match="needs lora_rank"):
         dataclasses.replace(CONFIG, reference="adapter")
+    with pytest.raises(ValueError, match="no adapters to take over"):
+        dataclasses.replace(CONFIG, reference="held", lora_rank=2, refresh_every=4)
 
 
 def test_an_older_ancestor_may_be_the_reference_and_a_stranger_may_not(base, pairs, tiny, tmp_path):
