@@ -125,9 +125,10 @@ def initialize(work: Work) -> Facts:
 
 
 def prefer(work: Work) -> Facts:
-    """model/ after DPO, and metrics.jsonl; the reference is the model it starts from unless an older one is given."""
+    """model/ after DPO, and metrics.jsonl; the reference is the model it starts from, drift is told from `origin`."""
+    from lightgen.averaging import train_policies
     from lightgen.config import from_dict
-    from lightgen.preference import PreferenceConfig, train_dpo
+    from lightgen.preference import PreferenceConfig
 
     pairs_file = work.inputs["pairs"] / "pairs.jsonl"
     if not pairs_file.stat().st_size:  # every caption's samples were graded alike: nothing to prefer, nothing to change
@@ -135,16 +136,21 @@ def prefer(work: Work) -> Facts:
         (work.out / "metrics.jsonl").touch()
         return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
     config = from_dict(PreferenceConfig, {**work.recipe["dpo"], "seed": work.seed})
-    reference = work.inputs["reference"] / "model" if "reference" in work.inputs else None
-    result = train_dpo(
+    origin = work.inputs["origin"] / "model" if "origin" in work.inputs else None
+    policies = work.recipe["preference"]["policies"]
+    result = train_policies(
         config,
         work.inputs["model"] / "model",
         pairs_file,
         work.out,
-        reference=reference,
+        policies=policies,
+        drift_from=origin,
         stop=work.stop,
-        on_step=lambda row: work.progress(row["step"] / config.steps),
+        on_step=lambda row: work.progress(row["step"] / (config.steps * policies)),
     )
+    if result["status"] != "stopped":
+        for folder in work.out.glob("policy_*"):  # the average is what the study keeps
+            shutil.rmtree(folder)
     return _finished(work, result)
 
 

@@ -27,16 +27,18 @@ _TRAIN: Mapping[str, Any] = {
 # Captions: the training set's own, or all of the world's. Pairs: of up to `prompts` captions, as many of each task,
 # `copies` samples and `per_prompt` pairs; tasks with fewer captions get more of both, up to `max_copies` samples, and
 # no task more than `per_task` pairs. `limit`: pairs of the other sources. Rounds: 2 = again, of what the first made.
+# Policies: as many are trained in each round, and their weights are averaged.
 _PREFERENCE: Mapping[str, Any] = {
-    "enabled": False, "source": "verifier", "rounds": 1, "captions": "training", "prompts": 240, "copies": 8,
-    "max_copies": 64, "per_prompt": 3, "min_gap": 0.1, "per_task": 400, "limit": 1200, "damages": ["blur", "noise"],
+    "enabled": False, "source": "verifier", "rounds": 1, "policies": 1, "captions": "training", "prompts": 240,
+    "copies": 8, "max_copies": 64, "per_prompt": 3, "min_gap": 0.1, "per_task": 400, "limit": 1200,
+    "damages": ["blur", "noise"],
 }  # fmt: skip
 _DPO: Mapping[str, Any] = {
     "kind": "sigmoid", "beta": 100.0, "margin": 0.0, "dpop": 0.0, "sdpo": False, "sdpo_mu": 0.5, "sft": 0.0,
     "learning_rate": 2e-4, "warmup_steps": 10, "schedule": "cosine", "batch_size": 48, "steps": 300,
     "noise_draws": 4, "draws_per_pair": 16, "train": "all", "lora_rank": 0, "reference": "precomputed",
-    "refresh_every": 0, "max_winner_drift": 0.2, "measured_pairs": 512, "weight_decay": 0.0, "beta1": 0.9,
-    "beta2": 0.95, "clip_norm": 1.0, "log_every": 1, "save_every_seconds": 30.0, "precision": "fp32",
+    "guidance_scale": 1.0, "refresh_every": 0, "max_winner_drift": 0.2, "measured_pairs": 512, "weight_decay": 0.0,
+    "beta1": 0.9, "beta2": 0.95, "clip_norm": 1.0, "log_every": 1, "save_every_seconds": 30.0, "precision": "fp32",
 }  # fmt: skip
 _SAMPLING: Mapping[str, Any] = {
     "num_steps": 4, "num_head_steps": 20, "guidance_scale": 3.0, "guidance_schedule": "constant",

@@ -110,8 +110,8 @@ STAGES: Mapping[str, Stage] = {
     ),
     "prefer": Stage(
         function=learning.prefer,
-        version=2,
-        sections=("dpo",),
+        version=3,
+        sections=("dpo", "preference.policies"),
         seeded=True,
         resumable=True,
         awaited=True,
@@ -177,12 +177,13 @@ SOURCES: Mapping[str, tuple[Step, ...]] = {
 
 
 def _round(turn: int) -> list[Step]:
-    """New samples of the preferred model, and training on them; drift is measured from the base all the same."""
+    """New samples of the preferred model, and training on them with that model as the reference; drift is told from
+    the base all the same."""
     before = "prefer" if turn == 2 else f"prefer_{turn - 1}"
     return [
         Step(f"samples_{turn}", {"model": before}),
         Step(f"verifier_pairs_{turn}", {"samples": f"samples_{turn}"}),
-        Step(f"prefer_{turn}", {"model": before, "pairs": f"verifier_pairs_{turn}", "reference": "train"}),
+        Step(f"prefer_{turn}", {"model": before, "pairs": f"verifier_pairs_{turn}", "origin": "train"}),
     ]
 
 

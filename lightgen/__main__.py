@@ -244,6 +244,8 @@ def dpo(
     pairs: Path,
     out: Path,
     reference: Path | None = None,
+    drift_from: Path | None = None,
+    policies: int = 1,
     preset: str = "tiny",
     values: _Set = (),
 ) -> None:
@@ -254,16 +256,20 @@ def dpo(
         pairs: pairs.jsonl
         out: folder of the run; OUT/model is the pipeline
         reference: pipeline folder that margins are measured from, an ancestor of the model (default: the model)
+        drift_from: pipeline folder that the drift told at the end is measured from, an ancestor too (default: the
+            reference)
+        policies: as many are trained, in OUT/policy_0 and so on, and OUT/model is the average of their weights
         preset: tiny or paper
-        values: changes of the preset, as beta=200 learning_rate=1e-5 kind=ipo train=head lora_rank=8 sdpo=true
+        values: changes of the preset, as beta=200 learning_rate=1e-5 guidance_scale=3 kind=ipo train=head lora_rank=8
     """
+    from lightgen.averaging import train_policies
     from lightgen.config import override
-    from lightgen.preference import train_dpo
     from lightgen.presets import preference_preset
 
     config = override(preference_preset(preset), json_pairs(values))
-    options: dict[str, Any] = {"stop": stop_on_signals(), "on_step": row_lines(config.steps)}
-    finish(train_dpo(config, model, pairs, out, reference=reference, **options), out)
+    options: dict[str, Any] = {"stop": stop_on_signals(), "on_step": row_lines(config.steps * policies)}
+    options |= {"policies": policies, "reference": reference, "drift_from": drift_from}
+    finish(train_policies(config, model, pairs, out, **options), out)
 
 
 def generate(

@@ -3,6 +3,10 @@
 B images, N tokens of an image, M of them queried, L text positions, W width, H heads.
 """
 
+from __future__ import annotations
+
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,6 +97,14 @@ class CrossAttention(nn.Module):
         return drop(self.proj(x), self.dropout, self.training)
 
 
+class TextContext(NamedTuple):
+    """What a cross block reads of the text; it does not depend on the image."""
+
+    keys: Tensor  # (B, H, L, W/H)
+    values: Tensor  # (B, H, L, W/H)
+    null: Tensor | None  # (W,), the attention's output where the text is the null text; None without guidance
+
+
 class CrossBlock(nn.Module):
     """Cross-attention from image tokens to text, then an MLP; image tokens do not see each other here.
 
@@ -121,22 +133,22 @@ class CrossBlock(nn.Module):
         _, value = self.attn.key_value(self.norm_context(vector)).chunk(2, dim=-1)
         return self.attn.proj(value)
 
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], key_mask: Tensor | None) -> Tensor:
+    def context(self, text: Tensor, null_text: Tensor | None) -> TextContext:
+        """What the block reads of aligned text (B, L, W) and of the null text (1, 1, W), None without guidance."""
+        null = None if null_text is None else self.constant_attention(null_text[0, 0])
+        return TextContext(*self.keys_values(text), null)
+
+    def forward(self, x: Tensor, context: TextContext, key_mask: Tensor | None) -> Tensor:
+        """x (B, M, W), or (2B, M, W) where the second half attends to the context's null text."""
         query = self.norm_query(x)
         residual = query if self.normalized_residual else x
-        return self.finish(residual + self.attn(query, keys_values, key_mask))
-
-    def forward_guided(
-        self, x: Tensor, keys_values: tuple[Tensor, Tensor], key_mask: Tensor | None, null_attention: Tensor
-    ) -> Tensor:
-        """As `forward` for a batch of 2B whose second half attends to the null text, given as a constant (W,)."""
-        query = self.norm_query(x)
-        residual = query if self.normalized_residual else x
-        given, null = residual.chunk(2)
-        given = given + self.attn(query[: len(given)], keys_values, key_mask)
-        return self.finish(torch.cat([given, null + null_attention]))
-
-    def finish(self, x: Tensor) -> Tensor:
+        keys_values = context.keys, context.values
+        if context.null is None:
+            x = residual + self.attn(query, keys_values, key_mask)
+        else:
+            given, null = residual.chunk(2)
+            given = given + self.attn(query[: len(given)], keys_values, key_mask)
+            x = torch.cat([given, null + context.null])
         return x + self.mlp(self.norm_mlp(x))
 
 

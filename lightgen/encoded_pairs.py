@@ -121,9 +121,15 @@ class PairErrors(NamedTuple):
 
 
 def pair_errors(
-    forward: Callable[..., Any], pairs: EncodedPairs, ids: Tensor, draws: Draws, device: torch.device
+    forward: Callable[..., Any],
+    pairs: EncodedPairs,
+    ids: Tensor,
+    draws: Draws,
+    device: torch.device,
+    guidance: float = 1.0,
 ) -> PairErrors:
-    """The errors of the pairs `ids`, winner and loser in one forward pass."""
-    found = forward(*pairs.stacked(ids, device), draws.to(device).repeat(2), variational=False)
+    """The errors of the pairs `ids`, winner and loser in one forward pass; of the prediction at that guidance."""
+    images = pairs.stacked(ids, device)
+    found = forward(*images, draws.to(device).repeat(2), variational=False, guidance=guidance)
     chosen, rejected = found.errors.chunk(2)
     return PairErrors(chosen, rejected, found.residuals)

@@ -76,8 +76,8 @@ class HeadBlock(nn.Module):
         self.modulation = nn.Linear(width, 3 * width)
 
     def forward(self, x: Tensor, shift: Tensor, scale: Tensor, gate: Tensor) -> Tensor:
-        update = self.fc2(F.silu(self.fc1(torch.addcmul(shift, self.norm(x), scale))))
-        return torch.addcmul(x, gate, update)
+        update = self.fc2(F.silu(self.fc1(add_product(shift, self.norm(x), scale))))
+        return add_product(x, gate, update)
 
 
 class FinalLayer(nn.Module):
@@ -90,7 +90,24 @@ class FinalLayer(nn.Module):
         self.modulation = nn.Linear(width, 2 * width)
 
     def forward(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-        return self.linear(torch.addcmul(shift, self.norm(x), scale))
+        return self.linear(add_product(shift, self.norm(x), scale))
+
+
+def add_product(x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """x + a * b. Fused where no gradient is wanted: the fused operation's gradient multiplies once more, by 1."""
+    return x + a * b if torch.is_grad_enabled() else torch.addcmul(x, a, b)
+
+
+def guide(output: Tensor, guidance: float, channels: int) -> Tensor:
+    """One output (..., out) from the head's (G, ..., out): null + guidance (given - null) on the first `channels`.
+
+    What follows them, the variance, is the given half's (released: models/diffloss.py:252-260).
+    """
+    if len(output) == 1:
+        return output[0]
+    given, null = output
+    guided = torch.lerp(null[..., :channels], given[..., :channels], guidance)
+    return guided if guided.shape == given.shape else torch.cat([guided, given[..., channels:]], dim=-1)
 
 
 def initialize(head: Head) -> None:

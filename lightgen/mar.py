@@ -15,10 +15,10 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from lightgen.blocks import EPSILON, Block, CrossBlock, TextProjection, take
+from lightgen.blocks import EPSILON, Block, CrossBlock, TextContext, TextProjection, take
 from lightgen.diffusion import add_noise, flow_noised, learned_range_loss
-from lightgen.head import Head, initialize
-from lightgen.masking import Draws
+from lightgen.head import Head, guide, initialize
+from lightgen.masking import Draws, Layout, mask_layout
 
 POSITION_OFFSET = 0.1  # added to each side when position tables are resized, as in DINO and the release
 FLOW_TIME_SCALE = 1000.0  # flow times in (0, 1) are shown to the head on the same scale as timesteps
@@ -91,16 +91,6 @@ class MARLoss(NamedTuple):
     mse: Tensor  # scalar, its squared-error part
     errors: Tensor  # (B,) mean squared error of the head over an image's masked tokens, channels and noise copies
     residuals: Tensor  # (K, B, M, D) float32, prediction minus target, whose squares `errors` averages; 0 where filled
-
-
-class Layout(NamedTuple):
-    """Which tokens are visible and masked, as ascending index tensors; ragged rows are filled and marked invalid."""
-
-    batch: int
-    visible: Tensor | None  # (B, V) long, None when every token is masked
-    masked: Tensor | None  # (B, M) long, None when every token is masked
-    visible_valid: Tensor | None  # (B, V) bool, None when all are
-    masked_valid: Tensor | None  # (B, M) bool, None when all are
 
 
 class MAR(ModelMixin, ConfigMixin):
@@ -185,11 +175,19 @@ class MAR(ModelMixin, ConfigMixin):
         initialize(self.head)
 
     def forward(
-        self, latents: Tensor, text: Tensor, text_lengths: Tensor, draws: Draws, variational: bool = True
+        self,
+        latents: Tensor,
+        text: Tensor,
+        text_lengths: Tensor,
+        draws: Draws,
+        variational: bool = True,
+        guidance: float = 1.0,
     ) -> MARLoss:
         """The loss of a batch of latents (B, C, H, W) with text features (B, L, text_channels) of true lengths (B,).
 
         Without `variational` the bound that trains a ddpm head's variance is left out of it: `errors` do not hold it.
+        With a `guidance` other than 1 it is the loss of what sampling at that scale predicts, null + guidance (given -
+        null), without the bound.
         """
         tokens = self.patchify(latents)
         grid = self.token_grid(latents)
@@ -198,8 +196,9 @@ class MAR(ModelMixin, ConfigMixin):
         layout = mask_layout(draws)
         encoded = self.encode(tokens, self.positions(self.encoder_positions, grid), layout)
         x = self.decode(encoded, self.positions(self.decoder_positions, grid), layout, queries=layout.masked)
-        z = self.cross(x, self.positions(self.cross_positions, grid), aligned, key_mask, layout.masked)
-        return self.head_loss(tokens, z, draws, layout, variational)
+        positions, guided = self.positions(self.cross_positions, grid), guidance != 1
+        z = self.cross(x, positions, aligned, key_mask, layout.masked, guided=guided)
+        return self.head_loss(tokens, z, draws, layout, variational and not guided, guidance)
 
     def reference_loss(self, latents: Tensor, text: Tensor, text_lengths: Tensor, draws: Draws) -> MARLoss:
         """What `forward` gives without dropout, computed as the release does (models/fluid_arbitrary.py:299-305): every
@@ -302,13 +301,29 @@ class MAR(ModelMixin, ConfigMixin):
         return self.decoder_norm(x)
 
     def cross(
-        self, x: Tensor, positions: Tensor, aligned: Tensor, key_mask: Tensor | None, index: Tensor | None
+        self,
+        x: Tensor,
+        positions: Tensor,
+        aligned: Tensor,
+        key_mask: Tensor | None,
+        index: Tensor | None,
+        *,
+        guided: bool = False,
     ) -> Tensor:
-        """The head's condition z (B, M, W) for decoded tokens x at the positions `index` (all when None)."""
+        """The head's condition z (B, M, W) for decoded tokens x at the positions `index` (all when None); with `guided`
+        (2B, M, W), followed by that under the null text."""
         x = self.cross_embed(x) + (positions if index is None else positions[0][index])
-        x = x.expand(len(aligned), -1, -1)
-        for block in self.cross_blocks:
-            x = block(x, block.keys_values(aligned), key_mask)
+        contexts = [block.context(aligned, self.null_text if guided else None) for block in self.cross_blocks]
+        return self.attend_text(x.expand(len(aligned), -1, -1), contexts, key_mask, guided=guided)
+
+    def attend_text(
+        self, x: Tensor, contexts: Sequence[TextContext], key_mask: Tensor | None, *, guided: bool
+    ) -> Tensor:
+        """The cross stack on embedded tokens (B, M, W), given each block's context; with `guided` (2B, M, W)."""
+        if guided:
+            x = torch.cat([x, x])  # the trunk before this sees no text, so both halves share it
+        for block, context in zip(self.cross_blocks, contexts, strict=True):
+            x = block(x, context, key_mask)
         return self.cross_norm(x)
 
     def positions(self, table: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -324,8 +339,16 @@ class MAR(ModelMixin, ConfigMixin):
         image = F.interpolate(image, scale_factor=scale, mode="bicubic")
         return image.flatten(2).transpose(1, 2).to(table.dtype)
 
-    def head_loss(self, tokens: Tensor, z: Tensor, draws: Draws, layout: Layout, variational: bool = True) -> MARLoss:
-        """The head's loss on masked tokens; the noise copies share the condition."""
+    def head_loss(
+        self,
+        tokens: Tensor,
+        z: Tensor,
+        draws: Draws,
+        layout: Layout,
+        variational: bool = True,
+        guidance: float = 1.0,
+    ) -> MARLoss:
+        """The head's loss on masked tokens for z (B, M, W), with guidance (2B, M, W); noise copies share z."""
         config = self.mar_config
         clean, timesteps, noise = tokens.float(), draws.timesteps, draws.noise
         if layout.masked is not None:
@@ -336,13 +359,15 @@ class MAR(ModelMixin, ConfigMixin):
             clean = clean.flatten(0, 1).index_select(0, index).unflatten(0, shape)  # (B, M, D)
             timesteps = timesteps.flatten(1).index_select(1, index).unflatten(1, shape)  # (K, B, M)
             noise = noise.flatten(1, 2).index_select(1, index).unflatten(1, shape)  # (K, B, M, D)
-        condition = self.head.condition(z) + self.embed_times(timesteps)  # (K, B, M, head width)
+        halves = self.head.condition(z).unflatten(0, (-1, 1, len(clean)))  # (G, 1, B, M, head width)
+        condition = halves + self.embed_times(timesteps)  # (G, K, B, M, head width)
         clean, bound = clean.expand_as(noise), None
         if config.head_objective == "flow":
-            prediction = self.head.denoise(flow_noised(clean, noise, timesteps), condition)
-            residual = prediction.float() - (noise - clean)
+            output = self.head.denoise(flow_noised(clean, noise, timesteps), condition)
+            residual = guide(output, guidance, config.token_dim).float() - (noise - clean)
         else:
-            prediction = self.head.denoise(add_noise(clean, noise, timesteps, config.diffusion_steps), condition)
+            output = self.head.denoise(add_noise(clean, noise, timesteps, config.diffusion_steps), condition)
+            prediction = guide(output, guidance, config.token_dim)
             if variational:
                 residual, bound = learned_range_loss(prediction, clean, noise, timesteps, config.diffusion_steps)
             else:
@@ -357,21 +382,6 @@ class MAR(ModelMixin, ConfigMixin):
         if timesteps.numel() <= steps:
             return self.head.embed_times(timesteps)
         return F.embedding(timesteps, self.head.embed_times(torch.arange(steps, device=timesteps.device)))
-
-
-def mask_layout(draws: Draws) -> Layout:
-    """The index tensors of `draws.mask`; shapes follow from counts known on the host."""
-    mask = draws.mask
-    batch, num_tokens = mask.shape
-    least, most = draws.masked_range
-    if least == num_tokens:
-        return Layout(batch, None, None, None, None)
-    order = mask.byte().argsort(dim=1, stable=True)  # visible ascending, then masked ascending
-    visible = order[:, : num_tokens - least]
-    if least == most:
-        return Layout(batch, visible, order[:, num_tokens - least :], None, None)
-    masked = (~mask).byte().argsort(dim=1, stable=True)[:, :most]
-    return Layout(batch, visible, masked, ~mask.gather(1, visible), mask.gather(1, masked))
 
 
 def _reduce(residual: Tensor, variational: Tensor | None, valid: Tensor | None) -> MARLoss:

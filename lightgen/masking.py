@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -59,6 +59,16 @@ class Draws:
         )
 
 
+class Layout(NamedTuple):
+    """Which tokens are visible and masked, as ascending index tensors; ragged rows are filled and marked invalid."""
+
+    batch: int
+    visible: Tensor | None  # (B, V) long, None when every token is masked
+    masked: Tensor | None  # (B, M) long, None when every token is masked
+    visible_valid: Tensor | None  # (B, V) bool, None when all are
+    masked_valid: Tensor | None  # (B, M) bool, None when all are
+
+
 def draw(
     config: "MARConfig",
     batch: int,
@@ -110,6 +120,21 @@ def mask_ratios(config: "MARConfig", uniform: Tensor) -> Tensor:
     low, high = torch.special.ndtr((edges - config.mask_mean) / config.mask_std)
     ratios = config.mask_mean + config.mask_std * torch.special.ndtri(torch.lerp(low, high, uniform))
     return ratios.clamp(config.mask_minimum, 1.0)
+
+
+def mask_layout(draws: Draws) -> Layout:
+    """The index tensors of `draws.mask`; shapes follow from counts known on the host."""
+    mask = draws.mask
+    batch, num_tokens = mask.shape
+    least, most = draws.masked_range
+    if least == num_tokens:
+        return Layout(batch, None, None, None, None)
+    order = mask.byte().argsort(dim=1, stable=True)  # visible ascending, then masked ascending
+    visible = order[:, : num_tokens - least]
+    if least == most:
+        return Layout(batch, visible, order[:, num_tokens - least :], None, None)
+    masked = (~mask).byte().argsort(dim=1, stable=True)[:, :most]
+    return Layout(batch, visible, masked, ~mask.gather(1, visible), mask.gather(1, masked))
 
 
 def masked_counts(num_tokens: int, num_steps: int) -> list[int]:

@@ -7,7 +7,7 @@ are averaged inside the sigmoid, and dropout and text drop are off: the margin i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +16,7 @@ from lightgen.adapter import merge_adapters
 from lightgen.atomic import write_json
 from lightgen.checkpoint import temporary_folder
 from lightgen.encoded_pairs import encode_pairs
-from lightgen.pairs import pairs_sha256, read_pairs
+from lightgen.pairs import Pair, pairs_sha256, read_pairs
 from lightgen.pipeline import LightGenPipeline
 from lightgen.preference_loss import KINDS, Kind
 from lightgen.preference_run import PreferenceRun
@@ -38,6 +38,8 @@ class PreferenceConfig:
     noise_draws: int = 4  # timesteps and noises of each token, averaged inside the sigmoid
     draws_per_pair: int = 16  # seeds in a pair's pool; epoch e uses number e modulo this
     seed: int = 0
+    # The errors are of what sampling at this scale predicts; 1: of the conditional prediction alone, as Diffusion-DPO
+    guidance_scale: float = 1.0
     margin: float = 0.0  # SimPO's gamma: by how much the logit should exceed 0
     dpop: float = 0.0  # DPO-positive's penalty on a winner whose error rises
     sdpo: bool = False  # Diffusion-SDPO: the loser's gradient is cut where it would raise the winner's error
@@ -59,7 +61,16 @@ class PreferenceConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
-        for name in ("beta", "learning_rate", "batch_size", "steps", "noise_draws", "draws_per_pair", "log_every"):
+        for name in (
+            "beta",
+            "learning_rate",
+            "batch_size",
+            "steps",
+            "noise_draws",
+            "draws_per_pair",
+            "log_every",
+            "guidance_scale",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be above 0")
         for name in ("dpop", "sft", "lora_rank", "refresh_every", "warmup_steps", "measured_pairs"):
@@ -89,6 +100,7 @@ def train_dpo(
     out: Path,
     *,
     reference: Path | None = None,
+    drift_from: Path | None = None,
     stop: Callable[[], bool] | None = None,
     on_step: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
@@ -96,18 +108,14 @@ def train_dpo(
 
     The reference is the given model itself, or `reference`, one of its ancestors. Logged each step: loss, winner_drift
     and loser_drift (policy minus reference error), accuracy (share of pairs with a positive margin), margin, grad_norm
-    and its parts. Result: steps, seconds, samples, flops, drift from the first reference on fixed draws, and status:
-    complete, stopped, diverged, or drifted, where the winner's error rose past `max_winner_drift`.
+    and its parts. Result: steps, seconds, samples, flops, drift on fixed draws from `drift_from`, an ancestor too (the
+    reference where none is given), and status: complete, stopped, diverged, or drifted, where the winner's error rose
+    past `max_winner_drift`.
     """
     out = Path(out)
     accelerator = make_accelerator(config.precision)
     listed = read_pairs(pairs)
-    settings = {
-        "preference": dataclasses.asdict(config),
-        "start": folder_identity(model),
-        "reference": _ancestor(model, reference, config),
-        "pairs": pairs_sha256(listed),
-    }
+    settings = run_settings(config, model, listed, reference, drift_from)
     if (done := finished_result(out, settings)) is not None:
         return done
     if accelerator.is_main_process:
@@ -118,7 +126,8 @@ def train_dpo(
     pipeline.vae.to("cpu")
     pipeline.text_encoder.to("cpu")
     first = None if reference is None else LightGenPipeline.from_pretrained(reference).transformer
-    run = PreferenceRun(config, pipeline.transformer, first, encoded, out, accelerator, settings)
+    origin = None if drift_from is None else LightGenPipeline.from_pretrained(drift_from).transformer
+    run = PreferenceRun(config, pipeline.transformer, first, encoded, out, accelerator, settings, origin)
     result = run.loop(stop, on_step)
     if result["status"] != "stopped" and accelerator.is_main_process:
         if config.lora_rank:
@@ -131,8 +140,21 @@ def train_dpo(
     return result
 
 
-def _ancestor(model: Path, reference: Path | None, config: PreferenceConfig) -> str:
-    """The identity of the reference; ValueError where the policy did not start from it."""
+def run_settings(
+    config: PreferenceConfig, model: Path, pairs: Sequence[Pair], reference: Path | None, drift_from: Path | None
+) -> dict[str, Any]:
+    """What a run is known by; ValueError where the reference, or what drift is told from, is no ancestor."""
+    return {
+        "preference": dataclasses.asdict(config),
+        "start": folder_identity(model),
+        "reference": _ancestor(model, reference, config),
+        "drift_from": _ancestor(model, drift_from or reference),
+        "pairs": pairs_sha256(pairs),
+    }
+
+
+def _ancestor(model: Path, reference: Path | None, config: PreferenceConfig | None = None) -> str:
+    """The identity of the reference; ValueError where the policy did not start from it, or `config` has another."""
     if reference is None:
         return folder_identity(model)
     identity = folder_identity(reference)
@@ -141,6 +163,6 @@ def _ancestor(model: Path, reference: Path | None, config: PreferenceConfig) -> 
             f"{reference} is no ancestor of {model}: a margin is measured from where the policy started; give a model"
             " that it was trained from, or none"
         )
-    if config.reference == "adapter":
+    if config is not None and config.reference == "adapter":
         raise ValueError("reference 'adapter' is the start with its adapters off; no other model can be given")
     return identity

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightgen.adapter import adapters_off, add_adapters
+from lightgen.drift import drift, fixed_errors
 from lightgen.encoded_pairs import EncodedPairs, PairErrors, pair_draws, pair_errors
 from lightgen.mar import MAR
 from lightgen.masking import Draws
@@ -55,10 +56,12 @@ class PreferenceRun:
         out: Path,
         accelerator: Accelerator,
         settings: dict[str, Any],
+        origin: MAR | None = None,
     ):
         self.config, self.pairs, self.out, self.accelerator = config, pairs, out, accelerator
         self.device = accelerator.device
         self.first_reference = None if first_reference is None else first_reference.to(self.device).eval()
+        self.origin = None if origin is None else origin.to(self.device).eval()
         self.held: MAR | None = None
         if config.reference == "held":
             self.held = self.first_reference or copy.deepcopy(policy.to(self.device).eval())
@@ -74,9 +77,14 @@ class PreferenceRun:
         )
         self.grid = policy.token_grid(pairs.chosen[:1])
         self.pool = min(config.draws_per_pair, math.ceil(config.steps * config.batch_size / len(pairs)))
-        drawn = {name: settings["preference"][name] for name in ("seed", "noise_draws", "draws_per_pair", "precision")}
-        self.identity = {**drawn, "model": settings["reference"], "pairs": settings["pairs"]}
+        given = ("seed", "noise_draws", "draws_per_pair", "precision", "guidance_scale")
+        self.identity = {
+            **{name: settings["preference"][name] for name in given},
+            "model": settings["reference"],
+            "pairs": settings["pairs"],
+        }
         self.step, self.seconds, self.count, self.reference_step = 0, 0.0, 0, 0
+        self.drift_from = settings["drift_from"]
         self.sums = torch.zeros(len(self.MEASURED), device=self.device)
         self.healthy = True
 
@@ -129,11 +137,15 @@ class PreferenceRun:
     def prepare(self, stop: Callable[[], bool] | None = None) -> bool:
         """Compute what only the first reference can give, take up an earlier state; False where `stop` ended it."""
         self.first_errors = ReferenceErrors(
-            self.out / "first_reference.safetensors", 1, len(self.pairs), {**self.identity, "fixed": True}
+            self.out / "first_reference.safetensors",
+            1,
+            len(self.pairs),
+            {**self.identity, "model": self.drift_from, "guidance_scale": 1.0, "fixed": True},
         )
         measured = [(0, pair) for pair in range(min(self.config.measured_pairs, len(self.pairs)))]
-        if not self._fill(self.first_errors, measured, stop):
+        if not self._fill(self.first_errors, self.origin or self.first_reference, measured, 1.0, stop):
             return False
+        self.origin = None  # training holds one model
         state = load_state(self.out / "resume")
         self.reference_step = 0 if state is None else state[2]["reference_step"]
         if self.reference_step == 0 and not self._prepare_stretch(stop):
@@ -167,19 +179,28 @@ class PreferenceRun:
         wanted = sorted(set(zip(visits.tolist(), ids.tolist())))
         if self.step > self.reference_step and self.errors.missing(wanted):
             raise ValueError(f"{self.errors.path} is gone, and with it the model it was made by; remove {self.out}")
-        return self._fill(self.errors, wanted, stop)
+        return self._fill(self.errors, self.first_reference, wanted, config.guidance_scale, stop)
 
-    def _fill(self, errors: ReferenceErrors, wanted: list[tuple[int, int]], stop: Callable[[], bool] | None) -> bool:
+    def _fill(
+        self,
+        errors: ReferenceErrors,
+        model: MAR | None,
+        wanted: list[tuple[int, int]],
+        guidance: float,
+        stop: Callable[[], bool] | None,
+    ) -> bool:
+        """Compute those errors of the model, or of the policy as it is; False where `stop` ended it."""
         finished = True
         if self.accelerator.is_main_process:
             with self.accelerator.autocast():
                 finished = errors.fill(
-                    self.first_reference or self.policy,
+                    model or self.policy,
                     self.pairs,
                     wanted,
                     self._draws,
                     batch_size=self.config.batch_size,
                     device=self.device,
+                    guidance=guidance,
                     stop=stop,
                     save_every_seconds=self.config.save_every_seconds,
                 )
@@ -195,7 +216,10 @@ class PreferenceRun:
             return winner.to(self.device), loser.to(self.device)
         off = contextlib.nullcontext() if self.held is not None else adapters_off(self.policy)
         with torch.no_grad(), self.accelerator.autocast(), off:
-            return pair_errors(self.held or self.policy, self.pairs, ids, draws, self.device)[:2]
+            return self._errors(self.held or self.policy, ids, draws)[:2]
+
+    def _errors(self, forward: Callable[..., Any], ids: Tensor, draws: Draws) -> PairErrors:
+        return pair_errors(forward, self.pairs, ids, draws, self.device, self.config.guidance_scale)
 
     # --- a step -------------------------------------------------------------------------------------------------------
 
@@ -218,7 +242,7 @@ class PreferenceRun:
         ids, visits = (part[accelerator.process_index :: accelerator.num_processes] for part in (ids, visits))
         draws = self._draws(ids, visits)
         reference = self._reference(ids, visits, draws)
-        errors = pair_errors(forward, self.pairs, ids, draws, self.device)
+        errors = self._errors(forward, ids, draws)
         loss = self._loss(errors, *reference)
         accelerator.backward(loss)
         norms = self._clip()
@@ -295,25 +319,12 @@ class PreferenceRun:
         return {**done, **({} if drift is None else {"drift": drift})}
 
     def _measure_drift(self) -> dict[str, Any]:
-        """Mean and standard error of the errors' change since the first reference, on draws that training order does
-        not choose: winner, loser, and the share of pairs whose margin is positive."""
-        ids = torch.arange(min(self.config.measured_pairs, len(self.pairs)))
-        drifts: list[Tensor] = []
-        for part in ids.split(self.config.batch_size):
-            visits = torch.zeros_like(part)
-            with torch.no_grad(), self.accelerator.autocast():
-                found = pair_errors(self.policy, self.pairs, part, self._draws(part, visits), self.device)
-            now = torch.stack([found.chosen, found.rejected]).float().cpu()
-            drifts.append(now - torch.stack(self.first_errors.at(part, visits)))
-        winner, loser = torch.cat(drifts, 1)
-        return {
-            "pairs": len(ids),
-            "winner": float(winner.mean()),
-            "winner_stderr": float(winner.std() / math.sqrt(len(ids))) if len(ids) > 1 else 0.0,
-            "loser": float(loser.mean()),
-            "loser_stderr": float(loser.std() / math.sqrt(len(ids))) if len(ids) > 1 else 0.0,
-            "accuracy": float((loser > winner).float().mean()),
-        }
+        count = min(self.config.measured_pairs, len(self.pairs))
+        with self.accelerator.autocast():
+            now = fixed_errors(
+                self.policy, self.pairs, count, self._draws, batch_size=self.config.batch_size, device=self.device
+            )
+        return drift(now, self.first_errors.values[:, 0, :count])
 
     def _measure_flops(self) -> int:
         """Floating-point operations of one pair in the policy's forward and backward pass."""
@@ -322,7 +333,7 @@ class PreferenceRun:
         ids = torch.arange(min(4, len(self.pairs)))
         draws = self._draws(ids, torch.zeros_like(ids))
         with FlopCounterMode(display=False) as counter:
-            found = pair_errors(self.policy, self.pairs, ids, draws, self.device)
+            found = self._errors(self.policy, ids, draws)
             (found.chosen + found.rejected).mean().backward()
         self.optimizer.zero_grad(set_to_none=True)
         return counter.get_total_flops() // len(ids)

@@ -39,6 +39,7 @@ class ReferenceErrors:
         *,
         batch_size: int,
         device: torch.device,
+        guidance: float = 1.0,
         stop: Callable[[], bool] | None = None,
         save_every_seconds: float = 60.0,
     ) -> bool:
@@ -51,7 +52,7 @@ class ReferenceErrors:
                 return False
             visits, ids = torch.tensor(todo[first : first + batch_size]).T
             with torch.no_grad():
-                found = pair_errors(model, pairs, ids, draws_of(ids, visits), device)
+                found = pair_errors(model, pairs, ids, draws_of(ids, visits), device, guidance)
             self.values[:, visits, ids] = torch.stack([found.chosen, found.rejected]).float().cpu()
             if time.monotonic() - saved > save_every_seconds:
                 self._save()
@@ -82,6 +83,7 @@ class ReferenceErrors:
             raise ValueError(f"{self.path} is torn ({error}); remove it, it will be computed again") from None
         if identity != self.identity or values.shape != self.values.shape:
             raise ValueError(
-                f"{self.path} belongs to another model, seed or set of pairs; remove it or choose another folder"
+                f"{self.path} belongs to another model, seed, guidance or set of pairs; remove it or choose another"
+                " folder"
             )
         self.values = values

@@ -18,8 +18,9 @@ from torch import Tensor
 
 from lightgen.blocks import take
 from lightgen.diffusion import Schedule, cosine_schedule, ddim_step, ddpm_step, flow_times, released_tables
-from lightgen.mar import FLOW_TIME_SCALE, MAR, Layout
-from lightgen.masking import masked_counts
+from lightgen.head import guide
+from lightgen.mar import FLOW_TIME_SCALE, MAR
+from lightgen.masking import Layout, masked_counts
 
 MODULATED_ROWS = 256  # most rows (head steps times tokens times halves) whose modulations are held at once
 SOLVERS = {"ddpm": ("ddpm", "ddim"), "flow": ("euler", "heun")}  # by head objective
@@ -189,12 +190,12 @@ class FastTrunk:
     def __init__(self, model: MAR, text: Tensor, lengths: Tensor, grid: tuple[int, int], config: SamplingConfig):
         self.model = model
         aligned, self.key_mask = model.align_text(text, lengths)
-        self.keys_values = [block.keys_values(aligned) for block in model.cross_blocks]
-        null = model.null_text[0, 0]
-        self.null_attention = [block.constant_attention(null) for block in model.cross_blocks]
+        self.guided = config.guidance_scale != 1
+        self.contexts = [
+            block.context(aligned, model.null_text if self.guided else None) for block in model.cross_blocks
+        ]
         tables = (model.encoder_positions, model.decoder_positions, model.cross_positions)
         self.positions = [model.positions(table, grid) for table in tables]
-        self.guided = config.guidance_scale != 1
 
     def __call__(self, tokens: Tensor, visible: Tensor | None, predicted: Tensor) -> Tensor:
         model = self.model
@@ -205,14 +206,9 @@ class FastTrunk:
         else:
             x = model.decode(encoded, self.positions[1], layout, queries=predicted)
         x = model.cross_embed(x) + self.positions[2][0][predicted]
-        if not self.guided:
-            for block, keys_values in zip(model.cross_blocks, self.keys_values, strict=True):
-                x = block(x, keys_values, self.key_mask)
-            return model.cross_norm(x)[None]
-        x = torch.cat([x, x])
-        for block, keys_values, null in zip(model.cross_blocks, self.keys_values, self.null_attention, strict=True):
-            x = block.forward_guided(x, keys_values, self.key_mask, null)
-        return model.cross_norm(x).unflatten(0, (2, -1))
+        return model.attend_text(x, self.contexts, self.key_mask, guided=self.guided).unflatten(
+            0, (1 + self.guided, -1)
+        )
 
 
 class ReferencePrediction:
@@ -257,18 +253,6 @@ class FastPrediction:
             steps_of_layers = (zip(*(part.unbind() for part in layer), strict=True) for layer in layers)
             self.held = list(zip(*steps_of_layers, strict=True))
         return self.held[step - start]
-
-
-def guide(output: Tensor, guidance: float, channels: int) -> Tensor:
-    """One output (B, n, out) from the head's (G, B, n, out): null + guidance (given - null) on the first `channels`.
-
-    What follows them, the variance, is the given half's (released: models/diffloss.py:252-260).
-    """
-    if len(output) == 1:
-        return output[0]
-    given, null = output
-    guided = torch.lerp(null[..., :channels], given[..., :channels], guidance)
-    return guided if guided.shape == given.shape else torch.cat([guided, given[..., channels:]], dim=-1)
 
 
 class Solver(NamedTuple):

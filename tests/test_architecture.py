@@ -39,7 +39,7 @@ LAYERS = (
     ("shards", "latents"),
     ("teachers", "captions"),
     ("pairs", "pair_sources", "training"),
-    ("encoded_pairs", "reference", "preference_loss", "adapter", "preference_run", "preference"),
+    ("encoded_pairs", "drift", "reference", "preference_loss", "adapter", "preference_run", "preference", "averaging"),
     ("presets", "convert"),
     ("__main__",),
 )

@@ -39,6 +39,11 @@ def _dpo(name: str, label: str, source: str, *, optional: bool = False, once: bo
     )
 
 
+def _rounds(variant: Variant, rounds: int, name: str, label: str) -> Variant:
+    """The variant again and again: new samples of what the round before made, which is then the reference."""
+    return replace(variant, name=name, label=label, overrides={**variant.overrides, "preference.rounds": rounds})
+
+
 def _with_flips(variant: Variant, name: str, label: str) -> Variant:
     return Variant(
         name=name,
@@ -57,31 +62,37 @@ _GUIDANCE = Variant(
     overrides={"retune.enabled": True},
 )
 _VERIFIER = _dpo("verifier", "DPO, own samples by verdict", "verifier")
-_TWICE = replace(
-    _VERIFIER,
-    name="verifier-twice",
-    label="DPO by verdict, two rounds",
-    overrides={**_VERIFIER.overrides, "preference.rounds": 2},
-)
-_THRICE = replace(
-    _VERIFIER,
-    name="verifier-thrice",
-    label="DPO by verdict, three rounds",
-    overrides={**_VERIFIER.overrides, "preference.rounds": 3},
-)
+_SFT = _dpo("sft", "SFT on the verifier's winners", "verifier", kind="sft")
 _SOURCES = [
     _VERIFIER,
-    _TWICE,
-    _THRICE,
+    _rounds(_VERIFIER, 2, "verifier-twice", "DPO by verdict, two rounds"),
+    _rounds(_VERIFIER, 3, "verifier-thrice", "DPO by verdict, three rounds"),
     _dpo("teacher-pairs", "DPO, teacher's image against own sample", "teacher"),
     _dpo("detail", "DPO, image against itself blurred or noisy", "detail"),
     _dpo("layout", "DPO, image against a wrong layout", "layout", once=True),
     _dpo("random", "DPO, verdicts shuffled (placebo)", "random"),
-    _dpo("sft", "SFT on the verifier's winners", "verifier", kind="sft"),
+    _SFT,
+    _rounds(_SFT, 2, "sft-twice", "SFT on the verifier's winners, two rounds"),
 ]
 _STRENGTHS = [
     _dpo("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", once=True, beta=200.0, learning_rate=5e-5),
     _dpo("verifier-stiff", "verifier, beta 1000, rate 2e-4", "verifier", once=True, beta=1000.0, learning_rate=2e-4),
+    _dpo(
+        "verifier-guided",
+        "verifier, loss of the guided prediction",
+        "verifier",
+        once=True,
+        guidance_scale=3.0,
+        learning_rate=1e-4,
+        max_winner_drift=2.0,
+    ),
+    replace(
+        _VERIFIER,
+        name="verifier-alone",
+        label="DPO by verdict, one policy instead of two averaged",
+        overrides={**_VERIFIER.overrides, "preference.policies": 1},
+        once=True,
+    ),
     _dpo(
         "teacher-pairs-lightgen",
         "teacher's image, LightGen's beta 5000, rate 1e-8",
@@ -138,6 +149,12 @@ _CONTRASTS = [
            "H7: the losers teach something that the winners alone do not."),
     _minus("h7-placebo", "verifier", "random", "DPO by verdict minus shuffled verdicts",
            "H7: the preferences matter, not the training."),
+    _minus("h7-twice-sft", "verifier-twice", "sft-twice", "two rounds of DPO by verdict minus two of SFT",
+           "H7 with new samples once more: the losers teach something that the winners alone do not."),
+    _minus("h7-twice-placebo", "verifier-twice", "random", "two rounds of DPO by verdict minus shuffled verdicts",
+           "H7 with new samples once more: the preferences matter, not the training."),
+    _minus("h7-twice-guidance", "verifier-twice", "guidance", "two rounds of DPO by verdict minus retuned guidance",
+           "H7 with new samples once more: DPO beats the cheap rival."),
     _minus("h7-guidance", "verifier", "guidance", "DPO by verdict minus retuned guidance",
            "H7: DPO beats the cheap rival."),
     _minus("h7-longer", "verifier", "longer", "DPO by verdict minus twice the training",
@@ -168,12 +185,13 @@ _CONTRASTS = [
 # Fewer benchmark prompts leave captions of every task to learn preferences from; each is drawn more often instead. At
 # cpu scale the base sees half of the samples of `diversity_sweep`, so that there is something left to gain.
 _CHANGES: Mapping[str, Mapping[str, Any]] = {
-    "smoke": {"preference.captions": "all"},
+    "smoke": {"preference.captions": "all", "preference.policies": 2},
     "cpu": {
         "evaluation.num_prompts": 24,
         "evaluation.copies": 8,
         "preference.captions": "all",
         "preference.prompts": 600,
+        "preference.policies": 2,
         "train.samples_seen": 60_000,
     },
     "gpu": {
@@ -181,6 +199,7 @@ _CHANGES: Mapping[str, Mapping[str, Any]] = {
         "evaluation.copies": 8,
         "preference.captions": "all",
         "preference.prompts": 1500,
+        "preference.policies": 2,
     },
     "paper": {"preference.limit": 30_000},
 }

@@ -79,7 +79,7 @@ def time_steps(config: MARConfig, *, pairs: int, steps: int, repetitions: int) -
         tasks = {}
         for reference in ("precomputed", "held"):
             chosen = replace(settings, reference=reference)
-            described = {"preference": asdict(chosen), "reference": "", "pairs": ""}
+            described = {"preference": asdict(chosen), "reference": "", "drift_from": "", "pairs": ""}
             model, place = make_model(config, device), Path(scratch) / reference
             run = PreferenceRun(chosen, model, None, encoded, place, make_accelerator("fp32"), described)
             run.pool, run.config = 1, replace(chosen, steps=1)  # every pair once: the whole pool is computed before

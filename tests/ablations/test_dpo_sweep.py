@@ -77,17 +77,16 @@ def test_preference_prompts_of_the_whole_world_hold_what_no_training_set_shows()
         preference_prompts(recipe["data"], 0, benchmark, 400, captions="some")
 
 
-def test_the_second_round_samples_the_first_s_model_and_keeps_the_base_as_reference():
+def test_a_round_samples_the_model_before_which_is_its_reference_and_tells_drift_from_the_base():
     cell = cells()["verifier-twice"]
     assert cell.step("prefer").key == cells()["verifier"].step("prefer").key
     assert cell.step("samples_2").inputs == {"model": "prefer"}
-    assert cell.step("prefer_2").inputs["reference"] == "train" and cell.step("generate").inputs == {
-        "model": "prefer_2"
-    }
+    assert cell.step("prefer_2").inputs["origin"] == "train" and "reference" not in cell.step("prefer_2").inputs
+    assert cell.step("generate").inputs == {"model": "prefer_2"}
     third = cells()["verifier-thrice"]
     assert third.step("prefer_2").key == cell.step("prefer_2").key
     assert third.step("samples_3").inputs == {"model": "prefer_2"}
-    assert third.step("prefer_3").inputs == {"model": "prefer_2", "pairs": "verifier_pairs_3", "reference": "train"}
+    assert third.step("prefer_3").inputs == {"model": "prefer_2", "pairs": "verifier_pairs_3", "origin": "train"}
     recipe = override(STUDY.scales["cpu"], {"preference.enabled": True, "preference.rounds": 4})
     with pytest.raises(ValueError, match=r"preference\.rounds is 4"):
         STUDY.path(recipe)

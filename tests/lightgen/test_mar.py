@@ -6,8 +6,8 @@ import torch
 from safetensors.torch import load_file
 
 from lightgen.convert import our_name
-from lightgen.mar import MAR, MARConfig, mask_layout
-from lightgen.masking import Draws, draw
+from lightgen.mar import MAR, MARConfig
+from lightgen.masking import Draws, draw, mask_layout
 
 OFFICIAL = Path(__file__).parents[1] / "golden" / "lightgen_official"
 
@@ -194,6 +194,23 @@ def test_dropped_captions_are_replaced_by_the_null_text():
     assert torch.equal(result.errors, model(latents, text + 1, lengths, draws).errors)
     result.loss.backward()
     assert model.null_text.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("objective", ["flow", "ddpm"])
+def test_guided_errors_are_of_the_guided_prediction(objective):
+    model = make_model(head_objective=objective, cross_depth=2)
+    latents, text, lengths, draws = make_batch(model)
+    given = model(latents, text, lengths, draws, variational=False)
+    unconditional = replace(draws, text_dropped=torch.ones_like(draws.text_dropped))
+    null = model(latents, text, lengths, unconditional, variational=False)
+    guided = model(latents, text, lengths, draws, guidance=3.0)
+    # the target is the same, so residuals combine as predictions do
+    expected = null.residuals + 3.0 * (given.residuals - null.residuals)
+    torch.testing.assert_close(guided.residuals, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(guided.errors, expected.square().mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(guided.loss, guided.errors.mean())
+    guided.loss.backward()
+    assert model.null_text.grad.any()
 
 
 def test_the_residual_switch_changes_the_skip_only():

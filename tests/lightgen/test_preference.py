@@ -186,6 +186,38 @@ def test_a_held_reference_gives_the_same_run_as_precomputed_errors(base, pairs, 
     assert not (tmp_path / "held/reference.safetensors").exists()
 
 
+def test_guidance_trains_the_prediction_that_is_sampled(base, pairs, tmp_path):
+    guided = dataclasses.replace(CONFIG, guidance_scale=3.0, learning_rate=1e-4, log_every=1)
+    for kind in ("precomputed", "held"):
+        result = train_dpo(dataclasses.replace(guided, reference=kind), base, pairs, tmp_path / kind)
+    stored, held = (read_journal(tmp_path / kind / "metrics.jsonl") for kind in ("precomputed", "held"))
+    assert [row["loss"] for row in stored] == pytest.approx([row["loss"] for row in held], abs=1e-3)
+    assert stored[0]["loss"] == pytest.approx(math.log(2), abs=1e-3) and stored[-1]["margin"] > 0
+    before = load_file(base / "transformer/diffusion_pytorch_model.safetensors")
+    assert not torch.equal(weights(tmp_path / "held")["null_text"], before["null_text"])
+    # The result's drift is of the conditional prediction in every run, so that runs can be compared.
+    policy, reference = (LightGenPipeline.from_pretrained(path) for path in (tmp_path / "held/model", base))
+    encoded, ids = encode_pairs(read_pairs(pairs), policy), torch.arange(16)
+    drawn = pair_draws(policy.transformer.mar_config, ids, ids * 0, (2, 2), seed=0, noise_draws=2)
+    with torch.no_grad():
+        now, then = (
+            pair_errors(model.transformer.eval(), encoded, ids, drawn, torch.device("cpu")).chosen
+            for model in (policy, reference)
+        )
+    assert result["drift"]["pairs"] == 16
+    assert result["drift"]["winner"] == pytest.approx(float((now - then).mean()), abs=1e-5)
+
+
+def test_reference_errors_at_another_guidance_are_refused(base, pairs, tmp_path):
+    train_dpo(dataclasses.replace(CONFIG, steps=3, guidance_scale=2.0), base, pairs, tmp_path / "a")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a/reference.safetensors").rename(tmp_path / "b/reference.safetensors")
+    with pytest.raises(ValueError, match="belongs to another model, seed, guidance or set of pairs"):
+        train_dpo(dataclasses.replace(CONFIG, steps=3), base, pairs, tmp_path / "b")
+    with pytest.raises(ValueError, match=r"guidance_scale is 0\.0, must be above 0"):
+        dataclasses.replace(CONFIG, guidance_scale=0.0)
+
+
 def test_a_frozen_part_stays_as_it_was(base, pairs, tmp_path):
     before = load_file(base / "transformer/diffusion_pytorch_model.safetensors")
     for part in ("head", "trunk"):
@@ -212,7 +244,7 @@ def test_reference_errors_of_another_run_are_refused(base, pairs, tmp_path):
     (tmp_path / "b").mkdir()
     data = (tmp_path / "a/reference.safetensors").read_bytes()
     (tmp_path / "b/reference.safetensors").write_bytes(data)
-    with pytest.raises(ValueError, match="another model, seed or set of pairs"):
+    with pytest.raises(ValueError, match="another model, seed, guidance or set of pairs"):
         train_dpo(dataclasses.replace(CONFIG, steps=3, seed=1), base, pairs, tmp_path / "b")
     (tmp_path / "b/training.json").unlink()
     (tmp_path / "b/first_reference.safetensors").unlink(missing_ok=True)
@@ -432,6 +464,17 @@ def test_an_older_ancestor_may_be_the_reference_and_a_stranger_may_not(base, pai
         )
     first, held = (read_journal(folder / "metrics.jsonl") for folder in (second, tmp_path / "held"))
     assert [r["loss"] for r in first] == pytest.approx([r["loss"] for r in held], abs=1e-4)
-    with pytest.raises(ValueError, match="no ancestor"):
-        train_dpo(config, base, pairs, tmp_path / "wrong", reference=tmp_path / "first/model")
+    for role in ("reference", "drift_from"):
+        with pytest.raises(ValueError, match="no ancestor"):
+            train_dpo(config, base, pairs, tmp_path / "wrong", **{role: tmp_path / "first/model"})
     assert not (tmp_path / "wrong").exists()
+
+
+def test_drift_can_be_told_from_an_older_ancestor_than_the_reference(base, pairs, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=8, learning_rate=3e-4, log_every=1)
+    one = train_dpo(config, base, pairs, tmp_path / "one")
+    still = dataclasses.replace(config, learning_rate=1e-12, steps=1)
+    kept = train_dpo(still, tmp_path / "one/model", pairs, tmp_path / "kept", drift_from=base)
+    assert read_journal(tmp_path / "kept/metrics.jsonl")[0]["margin"] == pytest.approx(0, abs=1e-5)
+    assert kept["drift"]["loser"] == pytest.approx(one["drift"]["loser"], abs=1e-5)
+    assert abs(kept["drift"]["loser"]) > 1e-4

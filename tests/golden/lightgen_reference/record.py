@@ -14,8 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from lightgen.convert import RELEASED_NAMES, our_name
-from lightgen.mar import MAR, MARConfig, mask_layout
-from lightgen.masking import Draws
+from lightgen.mar import MAR, MARConfig
+from lightgen.masking import Draws, mask_layout
 from lightgen.sampling import SamplingConfig, generate_from_draws
 
 HERE = Path(__file__).parent

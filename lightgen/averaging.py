@@ -1,0 +1,148 @@
+"""Preference training of several policies whose weights are averaged.
+
+Policies that start from one model and differ in their draws and in the order of pairs move the same way and err each in
+its own: the mean of their weights keeps the one and loses some of the other (weights of fine-tuned models averaged:
+Wortsman et al. 2022, arXiv 2203.05482; of policies: Rame et al. 2024, arXiv 2406.16768).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lightgen.atomic import write_json
+from lightgen.checkpoint import temporary_folder, write_text
+from lightgen.drift import drift, fixed_errors
+from lightgen.encoded_pairs import encode_pairs, pair_draws
+from lightgen.pairs import read_pairs
+from lightgen.pipeline import LightGenPipeline
+from lightgen.preference import PreferenceConfig, run_settings, train_dpo
+from lightgen.processes import make_accelerator
+from lightgen.resume import finished_result, folder_identity, read_journal, read_lineage, write_lineage
+from lightgen.seeds import derive_seed
+
+SUMMED = ("samples", "seconds", "flops", "samples_per_second")  # of the policies; the others are averaged
+
+
+def average_models(models: Sequence[Path], out: Path) -> Path:
+    """A pipeline folder with the mean of the models' trained weights, and all else of the first.
+
+    ValueError for fewer than two models, or for models that are not trained from one: their mean means nothing.
+    """
+    if len(models) < 2:
+        raise ValueError(f"{len(models)} model given; an average needs at least two")
+    origins = [{*read_lineage(model), folder_identity(model)} for model in models]
+    if not set.intersection(*origins):
+        raise ValueError(
+            f"{', '.join(str(model) for model in models)} have no ancestor in common; only models that were trained"
+            " from one and the same can be averaged"
+        )
+    pipeline = LightGenPipeline.from_pretrained(models[0])
+    parameters = pipeline.transformer.state_dict()
+    total = {name: value.double() for name, value in parameters.items()}
+    for model in models[1:]:
+        for name, value in LightGenPipeline.from_pretrained(model).transformer.state_dict().items():
+            total[name] += value
+    for name, value in parameters.items():
+        value.copy_(total[name] / len(models))
+    with temporary_folder(out) as folder:
+        pipeline.save_pretrained(folder)
+        write_lineage(folder, parent=models[0])
+    return out
+
+
+def train_policies(
+    config: PreferenceConfig,
+    model: Path,
+    pairs: Path,
+    out: Path,
+    *,
+    policies: int,
+    reference: Path | None = None,
+    drift_from: Path | None = None,
+    stop: Callable[[], bool] | None = None,
+    on_step: Callable[[dict[str, Any]], None] | None = None,
+) -> dict[str, Any]:
+    """`train_dpo` of `policies` policies on the same pairs, in OUT/policy_0, ..., whose average becomes OUT/model.
+
+    Each has draws and an order of pairs of its own. OUT/metrics.jsonl holds the means of their rows; of the result,
+    samples, seconds and flops are sums, drift is the average's own and status the first that is not complete.
+    """
+    if policies < 1:
+        raise ValueError(f"policies is {policies}, must be at least 1")
+    if policies == 1:
+        return train_dpo(
+            config, model, pairs, out, reference=reference, drift_from=drift_from, stop=stop, on_step=on_step
+        )
+    listed, out = read_pairs(pairs), Path(out)
+    settings = {**run_settings(config, model, listed, reference, drift_from), "policies": policies}
+    if (done := finished_result(out, settings)) is not None:
+        return done
+    accelerator = make_accelerator(config.precision)
+    if accelerator.is_main_process:
+        write_json(out / "training.json", {**settings, "result": None})
+    results: list[dict[str, Any]] = []
+    for number in range(policies):
+        seed = config.seed if number == 0 else derive_seed(config.seed, "policy", number)
+
+        def told(row: dict[str, Any], before: int = number * config.steps) -> None:
+            if on_step is not None:
+                on_step({**row, "step": before + row["step"]})
+
+        own = dataclasses.replace(config, seed=seed)
+        result = train_dpo(
+            own, model, pairs, out / f"policy_{number}", reference=reference, drift_from=drift_from, stop=stop,
+            on_step=told,
+        )  # fmt: skip
+        if result["status"] == "stopped":
+            return result
+        results.append(result)
+    result = _together(results)
+    if accelerator.is_main_process:
+        folders = [out / f"policy_{number}" for number in range(policies)]
+        write_text(out / "metrics.jsonl", _mean_rows([read_journal(folder / "metrics.jsonl") for folder in folders]))
+        average_models([folder / "model" for folder in folders], out / "model")
+        result["drift"] = _drift(config, out / "model", drift_from or reference or model, pairs)
+        write_json(out / "training.json", {**settings, "result": result})
+    accelerator.wait_for_everyone()
+    return result
+
+
+def _together(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    sums = {name: sum(result[name] for result in results) for name in ("samples", "seconds", "flops")}
+    status = next((result["status"] for result in results if result["status"] != "complete"), "complete")
+    return {"steps": max(result["steps"] for result in results), **sums, "status": status}
+
+
+def _mean_rows(journals: Sequence[Sequence[dict[str, Any]]]) -> str:
+    """JSON lines of the rows of those steps that every policy logged."""
+    by_step = [{row["step"]: row for row in rows} for rows in journals]
+    lines = []
+    for step in sorted(set.intersection(*(set(rows) for rows in by_step))):
+        found = [rows[step] for rows in by_step]
+        total = {name: sum(row[name] for row in found) for name in found[0] if name != "step"}
+        mean = {name: value if name in SUMMED else value / len(found) for name, value in total.items()}
+        lines.append(json.dumps({"step": step, **mean}) + "\n")
+    return "".join(lines)
+
+
+def _drift(config: PreferenceConfig, model: Path, origin: Path, pairs: Path) -> dict[str, Any]:
+    """The average's drift, on the draws that the first policy's is measured on."""
+    pipeline = LightGenPipeline.from_pretrained(model)
+    encoded = encode_pairs(read_pairs(pairs), pipeline)
+    mar = pipeline.transformer
+    grid, count = mar.token_grid(encoded.chosen[:1]), min(config.measured_pairs, len(encoded))
+
+    def draws(ids: torch.Tensor, visits: torch.Tensor) -> Any:
+        return pair_draws(mar.mar_config, ids, visits, grid, seed=config.seed, noise_draws=config.noise_draws)
+
+    now, then = (
+        fixed_errors(one.eval(), encoded, count, draws, batch_size=config.batch_size, device=encoded.chosen.device)
+        for one in (mar, LightGenPipeline.from_pretrained(origin).transformer)
+    )
+    return drift(now, then)
