@@ -1,4 +1,4 @@
-"""Recorded outputs of LightGen, and the model they belong to.
+"""Recorded outputs of LightGen, and the model they belong to; a small trained pipeline and pairs for it.
 
 `LIGHTGEN_GOLDEN` names a folder with outputs of the released program; without it the small set under
 `tests/golden/lightgen_reference` of the same form is read.
@@ -11,12 +11,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import ImageOps
 from safetensors.torch import load_file
 from torch import Tensor
 
 from lightgen.convert import build_model, infer_config
 from lightgen.mar import MAR
 from lightgen.masking import Draws
+from lightgen.pairs import Pair, write_pairs
+from lightgen.shards import read_shards
+from lightgen.training import TrainConfig, train
+from tests.lightgen import squares
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -119,3 +124,37 @@ def text_folder(tmp_path_factory) -> Path:
     T5EncoderModel(config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    return squares.build(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def base(tiny, tmp_path_factory):
+    """A pipeline folder after a little training."""
+    out = tmp_path_factory.mktemp("base")
+    config = TrainConfig(samples_seen=3200, batch_size=32, learning_rate=5e-3, warmup_steps=5, ema_decay=0.9)
+    components = {"vae": tiny.vae, "text_encoder": tiny.text_encoder, "sampling": tiny.sampling}
+    train(config, tiny.model, tiny.latents, out, **components)
+    return out / "model"
+
+
+@pytest.fixture(scope="session")
+def pairs(tiny, tmp_path_factory):
+    """A square against its negative."""
+    out = tmp_path_factory.mktemp("pairs")
+    images = {}
+    for sample in read_shards(tiny.dataset):
+        images.setdefault(sample.prompt, sample.image)
+    prompts = list(images)
+    listed = []
+    for number, prompt in enumerate(prompts * 4):
+        chosen, rejected = images[prompt].copy(), ImageOps.invert(images[prompt])
+        for image, name in ((chosen, "w"), (rejected, "l")):
+            image.putpixel((0, 0), (number, 0, 0))
+            image.save(out / f"{number}{name}.png")
+        names = {"chosen": out / f"{number}w.png", "rejected": out / f"{number}l.png"}
+        listed.append(Pair(prompt=prompt, **names, scores=(1.0, 0.0)))
+    return write_pairs(listed, out / "pairs.jsonl")

@@ -76,6 +76,10 @@ def test_the_verbs_follow_each_other_from_captions_to_images(tiny, run, tmp_path
     code, out, err = run("dpo", model, "--pairs", tmp_path / "pairs/pairs.jsonl", *words)
     assert code == 0 and json.loads(out)["steps"] == 2, err
 
+    words = ["--out", tmp_path / "two", "--policies", 2, "--set", "steps=2", "batch_size=2", "noise_draws=1"]
+    code, out, err = run("dpo", model, "--pairs", tmp_path / "pairs/pairs.jsonl", *words)
+    assert code == 0 and json.loads(out)["samples"] == 8 and (tmp_path / "two/policy_1/model").is_dir(), err
+
     words = ["--prompt", "a red square", "--copies", 3, "--device", "cpu"]
     code, out, err = run("generate", tmp_path / "dpo/model", "--out", tmp_path / "images", *words)
     assert code == 0 and "3 images" in out, err

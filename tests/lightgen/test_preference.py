@@ -4,57 +4,20 @@ import math
 
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from safetensors.torch import load_file
 
 from lightgen.encoded_pairs import encode_pairs, pair_draws, pair_errors
 from lightgen.masking import Draws
-from lightgen.pairs import Pair, pair_images, read_pairs, write_pairs
+from lightgen.pairs import pair_images, read_pairs
 from lightgen.pipeline import LightGenPipeline
 from lightgen.preference import PreferenceConfig, train_dpo
 from lightgen.preference_loss import dpo_loss, safeguard, scale_gradient, simpo_loss
 from lightgen.resume import folder_identity, read_journal
-from lightgen.shards import read_shards
-from lightgen.training import TrainConfig, train
-from tests.lightgen import squares
 
 CONFIG = PreferenceConfig(
     steps=12, batch_size=6, learning_rate=1e-3, beta=50.0, log_every=3, noise_draws=2, save_every_seconds=0.0
 )
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory):
-    return squares.build(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture(scope="module")
-def base(tiny, tmp_path_factory):
-    """A pipeline folder after a little training."""
-    out = tmp_path_factory.mktemp("base")
-    config = TrainConfig(samples_seen=3200, batch_size=32, learning_rate=5e-3, warmup_steps=5, ema_decay=0.9)
-    components = {"vae": tiny.vae, "text_encoder": tiny.text_encoder, "sampling": tiny.sampling}
-    train(config, tiny.model, tiny.latents, out, **components)
-    return out / "model"
-
-
-@pytest.fixture(scope="module")
-def pairs(tiny, tmp_path_factory):
-    """A square against its negative."""
-    out = tmp_path_factory.mktemp("pairs")
-    images = {}
-    for sample in read_shards(tiny.dataset):
-        images.setdefault(sample.prompt, sample.image)
-    prompts = list(images)
-    listed = []
-    for number, prompt in enumerate(prompts * 4):
-        chosen, rejected = images[prompt].copy(), ImageOps.invert(images[prompt])
-        for image, name in ((chosen, "w"), (rejected, "l")):
-            image.putpixel((0, 0), (number, 0, 0))
-            image.save(out / f"{number}{name}.png")
-        names = {"chosen": out / f"{number}w.png", "rejected": out / f"{number}l.png"}
-        listed.append(Pair(prompt=prompt, **names, scores=(1.0, 0.0)))
-    return write_pairs(listed, out / "pairs.jsonl")
 
 
 def weights(folder):
