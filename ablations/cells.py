@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Stage:
     version: int  # raised when the code changes what it writes
     sections: tuple[str, ...] = ()  # parts of the recipe it reads: "model" or "data.world"
     components: tuple[str, ...] = ()  # weight folders it reads, by their name in the recipe's "components"
+    neutral: Mapping[str, Any] = field(default_factory=dict)  # values that a key leaves out: choices added later
     seeded: bool = False  # whether another seed gives another result
     resumable: bool = False  # whether its unfinished folder is worth keeping
     awaited: bool = False  # whether a cell should wait for another that is making this very step
@@ -107,7 +108,7 @@ def _plan(study: Study, scale: str, variant: Any, seed: int) -> Cell:
         weights = {name: component_identity(component_folder(part["components"][name])) for name in stage.components}
         own_seed = seed if stage.seeded else 0
         upstream = {role: steps[name].key for role, name in step.inputs.items()}
-        settings = {name: values for name, values in part.items() if name != "components"}
+        settings = _without_neutral({name: part[name] for name in part if name != "components"}, stage.neutral)
         key = _digest([step.stage, stage.version, settings, weights, own_seed, upstream])
         steps[step.stage] = PlannedStep(
             stage=step.stage, version=stage.version, key=key, inputs=dict(step.inputs), recipe=part, seed=own_seed
@@ -129,6 +130,19 @@ def _part(recipe: Recipe, stage: Stage) -> dict[str, dict[str, Any]]:
         section, _, name = path.partition(".")
         part.setdefault(section, {}).update({name: recipe[section][name]} if name else recipe[section])
     return part
+
+
+def _without_neutral(part: Mapping[str, Mapping[str, Any]], neutral: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings that a key holds: a choice that was added later and is not made changes no key made before it."""
+    chosen = {
+        section: {
+            name: value
+            for name, value in values.items()
+            if (path := f"{section}.{name}") not in neutral or value != neutral[path]
+        }
+        for section, values in part.items()
+    }
+    return {section: values for section, values in chosen.items() if values}
 
 
 def _digest(value: Any) -> str:

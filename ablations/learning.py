@@ -137,13 +137,14 @@ def prefer(work: Work) -> Facts:
         return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
     config = from_dict(PreferenceConfig, {**work.recipe["dpo"], "seed": work.seed})
     origin = work.inputs["origin"] / "model" if "origin" in work.inputs else None
-    policies = work.recipe["preference"]["policies"]
+    policies, extrapolation = (work.recipe["preference"][name] for name in ("policies", "extrapolation"))
     result = train_policies(
         config,
         work.inputs["model"] / "model",
         pairs_file,
         work.out,
         policies=policies,
+        extrapolation=extrapolation,
         drift_from=origin,
         stop=work.stop,
         on_step=lambda row: work.progress(row["step"] / (config.steps * policies)),

@@ -27,11 +27,12 @@ _TRAIN: Mapping[str, Any] = {
 # Captions: the training set's own, or all of the world's. Pairs: of up to `prompts` captions, as many of each task,
 # `copies` samples and `per_prompt` pairs; tasks with fewer captions get more of both, up to `max_copies` samples, and
 # no task more than `per_task` pairs. `limit`: pairs of the other sources. Rounds: 2 = again, of what the first made.
-# Policies: as many are trained in each round, and their weights are averaged.
+# Policies: as many are trained in each round, and their weights are averaged. Extrapolation: how far a round goes, in
+# the distance that its training went.
 _PREFERENCE: Mapping[str, Any] = {
-    "enabled": False, "source": "verifier", "rounds": 1, "policies": 1, "captions": "training", "prompts": 240,
-    "copies": 8, "max_copies": 64, "per_prompt": 3, "min_gap": 0.1, "per_task": 400, "limit": 1200,
-    "damages": ["blur", "noise"],
+    "enabled": False, "source": "verifier", "rounds": 1, "policies": 1, "extrapolation": 1.0,
+    "captions": "training", "prompts": 240, "copies": 8, "max_copies": 64, "per_prompt": 3, "min_gap": 0.1,
+    "per_task": 400, "limit": 1200, "damages": ["blur", "noise"],
 }  # fmt: skip
 _DPO: Mapping[str, Any] = {
     "kind": "sigmoid", "beta": 100.0, "margin": 0.0, "dpop": 0.0, "sdpo": False, "sdpo_mu": 0.5, "sft": 0.0,

@@ -110,8 +110,9 @@ STAGES: Mapping[str, Stage] = {
     ),
     "prefer": Stage(
         function=learning.prefer,
-        version=3,
-        sections=("dpo", "preference.policies"),
+        version=2,
+        sections=("dpo", "preference.policies", "preference.extrapolation"),
+        neutral={"dpo.guidance_scale": 1.0, "preference.policies": 1, "preference.extrapolation": 1.0},
         seeded=True,
         resumable=True,
         awaited=True,

@@ -246,6 +246,7 @@ def dpo(
     reference: Path | None = None,
     drift_from: Path | None = None,
     policies: int = 1,
+    extrapolation: float = 1.0,
     preset: str = "tiny",
     values: _Set = (),
 ) -> None:
@@ -259,6 +260,7 @@ def dpo(
         drift_from: pipeline folder that the drift told at the end is measured from, an ancestor too (default: the
             reference)
         policies: as many are trained, in OUT/policy_0 and so on, and OUT/model is the average of their weights
+        extrapolation: how far OUT/model goes from the start, in the distance that training went
         preset: tiny or paper
         values: changes of the preset, as beta=200 learning_rate=1e-5 guidance_scale=3 kind=ipo train=head lora_rank=8
     """
@@ -268,7 +270,7 @@ def dpo(
 
     config = override(preference_preset(preset), json_pairs(values))
     options: dict[str, Any] = {"stop": stop_on_signals(), "on_step": row_lines(config.steps * policies)}
-    options |= {"policies": policies, "reference": reference, "drift_from": drift_from}
+    options |= {"policies": policies, "extrapolation": extrapolation, "reference": reference, "drift_from": drift_from}
     finish(train_policies(config, model, pairs, out, **options), out)
 
 

@@ -1,8 +1,9 @@
-"""Preference training of several policies whose weights are averaged.
+"""Preference training of several policies whose weights are averaged, and a step further the way that they went.
 
 Policies that start from one model and differ in their draws and in the order of pairs move the same way and err each in
 its own: the mean of their weights keeps the one and loses some of the other (weights of fine-tuned models averaged:
-Wortsman et al. 2022, arXiv 2203.05482; of policies: Rame et al. 2024, arXiv 2406.16768).
+Wortsman et al. 2022, arXiv 2203.05482; of policies: Rame et al. 2024, arXiv 2406.16768). Extrapolation goes beyond what
+was trained, start + factor (trained - start): Zheng et al. 2024, arXiv 2404.16792.
 """
 
 from __future__ import annotations
@@ -29,27 +30,22 @@ from lightgen.seeds import derive_seed
 SUMMED = ("samples", "seconds", "flops", "samples_per_second")  # of the policies; the others are averaged
 
 
-def average_models(models: Sequence[Path], out: Path) -> Path:
-    """A pipeline folder with the mean of the models' trained weights, and all else of the first.
+def average_models(models: Sequence[Path], start: Path, out: Path, *, extrapolation: float = 1.0) -> Path:
+    """A pipeline folder of the weights start + extrapolation (mean of the models - start), and all else of the first.
 
-    ValueError for fewer than two models, or for models that are not trained from one: their mean means nothing.
+    ValueError where a model was not trained from `start`: then the mean of the weights means nothing.
     """
-    if len(models) < 2:
-        raise ValueError(f"{len(models)} model given; an average needs at least two")
-    origins = [{*read_lineage(model), folder_identity(model)} for model in models]
-    if not set.intersection(*origins):
-        raise ValueError(
-            f"{', '.join(str(model) for model in models)} have no ancestor in common; only models that were trained"
-            " from one and the same can be averaged"
-        )
+    if not models:
+        raise ValueError("no models to average; give at least one")
+    for model in models:
+        if folder_identity(start) not in (folder_identity(model), *read_lineage(model)):
+            raise ValueError(f"{start} is no ancestor of {model}; only models trained from it can be averaged")
     pipeline = LightGenPipeline.from_pretrained(models[0])
-    parameters = pipeline.transformer.state_dict()
-    total = {name: value.double() for name, value in parameters.items()}
-    for model in models[1:]:
-        for name, value in LightGenPipeline.from_pretrained(model).transformer.state_dict().items():
-            total[name] += value
-    for name, value in parameters.items():
-        value.copy_(total[name] / len(models))
+    weights = [_weights(model) for model in models]
+    before = _weights(start)
+    for name, value in pipeline.transformer.state_dict().items():
+        mean = sum(found[name].double() for found in weights) / len(weights)
+        value.copy_(before[name] + extrapolation * (mean - before[name]))
     with temporary_folder(out) as folder:
         pipeline.save_pretrained(folder)
         write_lineage(folder, parent=models[0])
@@ -62,25 +58,30 @@ def train_policies(
     pairs: Path,
     out: Path,
     *,
-    policies: int,
+    policies: int = 1,
+    extrapolation: float = 1.0,
     reference: Path | None = None,
     drift_from: Path | None = None,
     stop: Callable[[], bool] | None = None,
     on_step: Callable[[dict[str, Any]], None] | None = None,
 ) -> dict[str, Any]:
-    """`train_dpo` of `policies` policies on the same pairs, in OUT/policy_0, ..., whose average becomes OUT/model.
+    """`train_dpo` of `policies` policies on the same pairs, in OUT/policy_0, ..., whose average becomes OUT/model; with
+    an `extrapolation` above 1 by as much further from the start as they went.
 
     Each has draws and an order of pairs of its own. OUT/metrics.jsonl holds the means of their rows; of the result,
     samples, seconds and flops are sums, drift is the average's own and status the first that is not complete.
     """
     if policies < 1:
         raise ValueError(f"policies is {policies}, must be at least 1")
-    if policies == 1:
+    if not extrapolation > 0:
+        raise ValueError(f"extrapolation is {extrapolation}, must be above 0")
+    if policies == 1 and extrapolation == 1:
         return train_dpo(
             config, model, pairs, out, reference=reference, drift_from=drift_from, stop=stop, on_step=on_step
         )
     listed, out = read_pairs(pairs), Path(out)
     settings = {**run_settings(config, model, listed, reference, drift_from), "policies": policies}
+    settings["extrapolation"] = extrapolation
     if (done := finished_result(out, settings)) is not None:
         return done
     accelerator = make_accelerator(config.precision)
@@ -106,11 +107,16 @@ def train_policies(
     if accelerator.is_main_process:
         folders = [out / f"policy_{number}" for number in range(policies)]
         write_text(out / "metrics.jsonl", _mean_rows([read_journal(folder / "metrics.jsonl") for folder in folders]))
-        average_models([folder / "model" for folder in folders], out / "model")
+        trained = [folder / "model" for folder in folders]
+        average_models(trained, model, out / "model", extrapolation=extrapolation)
         result["drift"] = _drift(config, out / "model", drift_from or reference or model, pairs)
         write_json(out / "training.json", {**settings, "result": result})
     accelerator.wait_for_everyone()
     return result
+
+
+def _weights(model: Path) -> dict[str, torch.Tensor]:
+    return LightGenPipeline.from_pretrained(model).transformer.state_dict()
 
 
 def _together(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
