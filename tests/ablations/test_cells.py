@@ -67,6 +67,23 @@ def test_a_stage_version_and_its_settings_move_its_key_and_those_below():
     assert changed["teach"] == old["teach"] and changed["train"] != old["train"]
 
 
+def test_a_choice_at_its_neutral_value_leaves_the_keys_as_they_were():
+    def with_choice(value):
+        stage = dataclasses.replace(STUDY.stages["train"], neutral={"train.new": 0})
+        scales = {
+            "smoke": override(
+                {**STUDY.scales["smoke"], "train": {**STUDY.scales["smoke"]["train"], "new": 0}}, {"train.new": value}
+            )
+        }
+        return keys(
+            cells_of(dataclasses.replace(STUDY, scales=scales, stages={**STUDY.stages, "train": stage}))["few-s0"]
+        )
+
+    before = keys(cells_of()["few-s0"])
+    assert with_choice(0) == before
+    assert with_choice(1)["train"] != before["train"] and with_choice(1)["teach"] == before["teach"]
+
+
 def test_a_stage_is_given_only_what_it_declares():
     assert set(cells_of()["few-s0"].step("teach").recipe) == {"data"}
     assert cells_of()["few-s0"].step("judge").recipe == {}

@@ -40,6 +40,17 @@ def test_sft_and_the_placebo_learn_from_the_verifier_s_own_pairs():
     )
 
 
+def test_what_is_taken_far_has_controls_on_its_own_pairs():
+    planned = cells()
+    far = planned["verifier-far"]
+    for name in ("sft-far", "random-far"):
+        assert planned[name].step("verifier_pairs").key == far.step("verifier_pairs").key
+        assert planned[name].recipe["preference"]["extrapolation"] == far.recipe["preference"]["extrapolation"] > 1
+        differ = {key for key, value in far.recipe["dpo"].items() if planned[name].recipe["dpo"][key] != value}
+        assert differ == ({"kind"} if name == "sft-far" else set())
+    assert far.recipe["dpo"]["guidance_scale"] == far.recipe["sampling"]["guidance_scale"]  # what is sampled
+
+
 def test_lightgen_s_own_strength_is_among_them():
     recipe = cells()["teacher-pairs-lightgen"].recipe
     assert recipe["dpo"]["beta"] == 5000 and recipe["dpo"]["learning_rate"] == 1e-8
@@ -78,12 +89,13 @@ def test_preference_prompts_of_the_whole_world_hold_what_no_training_set_shows()
 
 
 def test_a_round_samples_the_model_before_which_is_its_reference_and_tells_drift_from_the_base():
-    cell = cells()["verifier-twice"]
-    assert cell.step("prefer").key == cells()["verifier"].step("prefer").key
+    planned = cells("verifier", "verifier-twice", "verifier-thrice")
+    cell = planned["verifier-twice"]
+    assert cell.step("prefer").key == planned["verifier"].step("prefer").key
     assert cell.step("samples_2").inputs == {"model": "prefer"}
     assert cell.step("prefer_2").inputs["origin"] == "train" and "reference" not in cell.step("prefer_2").inputs
     assert cell.step("generate").inputs == {"model": "prefer_2"}
-    third = cells()["verifier-thrice"]
+    third = planned["verifier-thrice"]
     assert third.step("prefer_2").key == cell.step("prefer_2").key
     assert third.step("samples_3").inputs == {"model": "prefer_2"}
     assert third.step("prefer_3").inputs == {"model": "prefer_2", "pairs": "verifier_pairs_3", "origin": "train"}

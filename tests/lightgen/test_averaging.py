@@ -84,18 +84,30 @@ def test_a_stopped_run_of_policies_goes_on_to_the_same_average(base, pairs, two,
         torch.testing.assert_close(resumed[name], whole[name])
 
 
+def test_extrapolation_goes_further_the_way_that_training_went(base, pairs, two, tmp_path):
+    far = train_policies(CONFIG, base, pairs, tmp_path, extrapolation=2.0)
+    before, trained, found = weights(base), weights(two[0] / "policy_0/model"), weights(tmp_path / "model")
+    for name in found:
+        torch.testing.assert_close(found[name], 2 * trained[name] - before[name])
+    assert far["samples"] == 36 and read_journal(tmp_path / "metrics.jsonl")[-1]["step"] == 6
+    plain = json.loads((tmp_path / "policy_0/training.json").read_text())["result"]["drift"]
+    assert far["drift"]["loser"] > plain["loser"]
+    with pytest.raises(ValueError, match="extrapolation is 0"):
+        train_policies(CONFIG, base, pairs, tmp_path, extrapolation=0.0)
+
+
 def test_only_relatives_can_be_averaged(base, two, tmp_path):
     out, _ = two
-    path = average_models([base, out / "policy_1/model"], tmp_path / "half")
+    path = average_models([base, out / "policy_1/model"], base, tmp_path / "half")
     before, after, half = weights(base), weights(out / "policy_1/model"), weights(path)
     for name in half:
         torch.testing.assert_close(half[name], (before[name] + after[name]) / 2)
-    with pytest.raises(ValueError, match="needs at least two"):
-        average_models([base], tmp_path / "one")
+    with pytest.raises(ValueError, match="give at least one"):
+        average_models([], base, tmp_path / "none")
     stranger = LightGenPipeline.from_pretrained(base)
     with torch.no_grad():
         stranger.transformer.null_text.add_(1)
     stranger.save_pretrained(tmp_path / "stranger")
-    with pytest.raises(ValueError, match="no ancestor in common"):
-        average_models([base, tmp_path / "stranger"], tmp_path / "mixed")
+    with pytest.raises(ValueError, match="is no ancestor of"):
+        average_models([out / "policy_0/model", tmp_path / "stranger"], base, tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()
