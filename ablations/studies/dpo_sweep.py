@@ -39,8 +39,8 @@ def _dpo(name: str, label: str, source: str, *, optional: bool = False, once: bo
     )
 
 
-def _changed(variant: Variant, name: str, label: str, changes: Mapping[str, Any], *, optional: bool = False) -> Variant:
-    return replace(variant, name=name, label=label, overrides={**variant.overrides, **changes}, optional=optional)
+def _changed(variant: Variant, name: str, label: str, changes: Mapping[str, Any], **more: Any) -> Variant:
+    return replace(variant, name=name, label=label, overrides={**variant.overrides, **changes}, **more)
 
 
 def _with_flips(variant: Variant, name: str, label: str) -> Variant:
@@ -84,9 +84,12 @@ _FAR = {
     "dpo.max_winner_drift": 2.0,  # of the guided prediction, whose errors are larger
 }
 _FURTHER = [
-    _changed(_VERIFIER, "verifier-far", "DPO by verdict: more samples, guided loss, extrapolated", _FAR),
-    _changed(_RANDOM, "random-far", "the same with verdicts shuffled (placebo)", _FAR),
-    _changed(_SFT, "sft-far", "the same with SFT on the winners", _FAR),
+    _changed(variant, name, label, _FAR, scales=("cpu", "gpu"))
+    for variant, name, label in (
+        (_VERIFIER, "verifier-far", "DPO by verdict: more samples, guided loss, extrapolated"),
+        (_RANDOM, "random-far", "the same with verdicts shuffled (placebo)"),
+        (_SFT, "sft-far", "the same with SFT on the winners"),
+    )
 ]
 _STRENGTHS = [
     _dpo("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", once=True, beta=200.0, learning_rate=5e-5),
