@@ -41,6 +41,10 @@ _DPO: Mapping[str, Any] = {
     "guidance_scale": 1.0, "refresh_every": 0, "max_winner_drift": 0.2, "measured_pairs": 512, "weight_decay": 0.0,
     "beta1": 0.9, "beta2": 0.95, "clip_norm": 1.0, "log_every": 1, "save_every_seconds": 30.0, "precision": "fp32",
 }  # fmt: skip
+# What the last of several rounds does differently: it compares what is sampled, and goes gently.
+_FINISH: Mapping[str, Any] = {
+    "enabled": False, "guidance_scale": 3.0, "learning_rate": 1e-4, "max_winner_drift": 2.0,
+}  # fmt: skip
 _SAMPLING: Mapping[str, Any] = {
     "num_steps": 4, "num_head_steps": 20, "guidance_scale": 3.0, "guidance_schedule": "constant",
     "temperature": 1.0, "solver": "euler",
@@ -57,6 +61,7 @@ _CPU: Recipe = {
     "train": _TRAIN,
     "preference": _PREFERENCE,
     "dpo": _DPO,
+    "finish": _FINISH,
     "sampling": _SAMPLING,
     "retune": {"enabled": False, "scales": [1.5, 2.0, 2.5, 3.0, 4.0, 5.0], "prompts": 100, "copies": 4},
     "evaluation": {"prompts": "world", "num_prompts": 50, "prompt_seed": 43, "copies": 4, "seed": 42},

@@ -150,7 +150,7 @@ STAGES: Mapping[str, Stage] = {
 }
 
 
-# Further rounds of the verifier: the same work, from what the round before made.
+# Further rounds of the verifier: the same work, from what the round before made; the last may have settings of its own.
 ROUNDS = 3
 STAGES = {
     **STAGES,
@@ -161,6 +161,13 @@ STAGES = {
         for turn in range(2, ROUNDS + 1)
         for name in ("samples", "verifier_pairs", "prefer")
     },
+    "finish": replace(
+        STAGES["prefer"],
+        sections=(
+            *STAGES["prefer"].sections,
+            *(f"finish.{name}" for name in ("guidance_scale", "learning_rate", "max_winner_drift")),
+        ),
+    ),
 }
 
 # How the pairs of a source are made; the last step of each is the one whose pairs.jsonl is learned from.
@@ -177,14 +184,14 @@ SOURCES: Mapping[str, tuple[Step, ...]] = {
 }
 
 
-def _round(turn: int) -> list[Step]:
+def _round(turn: int, stage: str) -> list[Step]:
     """New samples of the preferred model, and training on them with that model as the reference; drift is told from
     the base all the same."""
     before = "prefer" if turn == 2 else f"prefer_{turn - 1}"
     return [
         Step(f"samples_{turn}", {"model": before}),
         Step(f"verifier_pairs_{turn}", {"samples": f"samples_{turn}"}),
-        Step(f"prefer_{turn}", {"model": before, "pairs": f"verifier_pairs_{turn}", "origin": "train"}),
+        Step(stage, {"model": before, "pairs": f"verifier_pairs_{turn}", "origin": "train"}),
     ]
 
 
@@ -213,8 +220,8 @@ def path(recipe: Recipe) -> list[Step]:
         steps += [*pairs, Step("prefer", {"model": model, "pairs": pairs[-1].stage})]
         model = "prefer"
         for turn in range(2, rounds + 1):
-            steps += _round(turn)
-            model = f"prefer_{turn}"
+            model = "finish" if turn == rounds and recipe["finish"]["enabled"] else f"prefer_{turn}"
+            steps += _round(turn, model)
     given = {"model": model}
     if recipe["retune"]["enabled"]:
         steps.append(Step("retune", given))
