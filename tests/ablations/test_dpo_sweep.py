@@ -40,15 +40,18 @@ def test_sft_and_the_placebo_learn_from_the_verifier_s_own_pairs():
     )
 
 
-def test_what_is_taken_far_has_controls_on_its_own_pairs():
+def test_the_last_of_several_rounds_compares_what_is_sampled_and_sft_has_as_many():
     planned = cells()
-    far = planned["verifier-far"]
-    for name in ("sft-far", "random-far"):
-        assert planned[name].step("verifier_pairs").key == far.step("verifier_pairs").key
-        assert planned[name].recipe["preference"]["extrapolation"] == far.recipe["preference"]["extrapolation"] > 1
-        differ = {key for key, value in far.recipe["dpo"].items() if planned[name].recipe["dpo"][key] != value}
-        assert differ == ({"kind"} if name == "sft-far" else set())
-    assert far.recipe["dpo"]["guidance_scale"] == far.recipe["sampling"]["guidance_scale"]  # what is sampled
+    cell, control = planned["verifier-rounds"], planned["sft-rounds"]
+    last = cell.step("finish")
+    assert last.inputs == {"model": "prefer_2", "pairs": "verifier_pairs_3", "origin": "train"}
+    assert last.recipe["finish"]["guidance_scale"] == cell.recipe["sampling"]["guidance_scale"]
+    assert cell.step("prefer_3") is None and "finish" not in cell.step("prefer_2").recipe
+    assert cell.step("generate").inputs == {"model": "finish"}
+    assert [step.stage for step in cell.steps] == [step.stage for step in control.steps]
+    assert control.step("verifier_pairs").key == cell.step("verifier_pairs").key
+    (far,) = cells("verifier-far").values()
+    assert far.recipe["preference"]["extrapolation"] == 2.0
 
 
 def test_lightgen_s_own_strength_is_among_them():
