@@ -135,7 +135,7 @@ def prefer(work: Work) -> Facts:
         shutil.copytree(work.inputs["model"] / "model", work.out / "model", dirs_exist_ok=True)
         (work.out / "metrics.jsonl").touch()
         return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
-    settings = {**work.recipe["dpo"], **work.recipe.get("finish", {})}
+    settings = {**work.recipe["dpo"], **work.recipe.get("finish", {})}  # the stages that finish are given both
     config = from_dict(PreferenceConfig, {**settings, "seed": work.seed})
     origin = work.inputs["origin"] / "model" if "origin" in work.inputs else None
     policies, extrapolation = (work.recipe["preference"][name] for name in ("policies", "extrapolation"))

@@ -41,9 +41,9 @@ _DPO: Mapping[str, Any] = {
     "guidance_scale": 1.0, "refresh_every": 0, "max_winner_drift": 0.2, "measured_pairs": 512, "weight_decay": 0.0,
     "beta1": 0.9, "beta2": 0.95, "clip_norm": 1.0, "log_every": 1, "save_every_seconds": 30.0, "precision": "fp32",
 }  # fmt: skip
-# What the last of several rounds does differently: it compares what is sampled, and goes gently.
+# What the last `rounds` of several do differently: they compare what is sampled, and go gently.
 _FINISH: Mapping[str, Any] = {
-    "enabled": False, "guidance_scale": 3.0, "learning_rate": 1e-4, "max_winner_drift": 2.0,
+    "rounds": 0, "guidance_scale": 3.0, "learning_rate": 1e-4, "max_winner_drift": 2.0,
 }  # fmt: skip
 _SAMPLING: Mapping[str, Any] = {
     "num_steps": 4, "num_head_steps": 20, "guidance_scale": 3.0, "guidance_schedule": "constant",

@@ -22,7 +22,7 @@ from geneval.statistics import summarize
 
 SCHEMA = 1
 NORMAL_95 = 1.959964
-PREFERRED = ("finish", "prefer_3", "prefer_2", "prefer")  # the last round first
+PREFERRED = ("finish_3", "finish_2", "finish", "prefer_4", "prefer_3", "prefer_2", "prefer")  # the last round first
 PACKAGES = ("diffusers", "transformers", "open-clip-torch", "accelerate", "numpy", "pillow")
 
 Rows = Sequence[Mapping[str, Any]]

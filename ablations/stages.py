@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import pairwise
 
 from ablations import judging, learning, preferring
 from ablations.cells import Stage, Step
@@ -150,8 +151,10 @@ STAGES: Mapping[str, Stage] = {
 }
 
 
-# Further rounds of the verifier: the same work, from what the round before made; the last may have settings of its own.
-ROUNDS = 3
+# Further rounds of the verifier: the same work, from what the round before made; the last ones may have settings of
+# their own, and are called finish, finish_2, ...
+ROUNDS = 4
+FINISHES = ("finish", *(f"finish_{number}" for number in range(2, ROUNDS)))
 STAGES = {
     **STAGES,
     **{
@@ -161,13 +164,16 @@ STAGES = {
         for turn in range(2, ROUNDS + 1)
         for name in ("samples", "verifier_pairs", "prefer")
     },
-    "finish": replace(
-        STAGES["prefer"],
-        sections=(
-            *STAGES["prefer"].sections,
-            *(f"finish.{name}" for name in ("guidance_scale", "learning_rate", "max_winner_drift")),
-        ),
-    ),
+    **{
+        name: replace(
+            STAGES["prefer"],
+            sections=(
+                *STAGES["prefer"].sections,
+                *(f"finish.{name}" for name in ("guidance_scale", "learning_rate", "max_winner_drift")),
+            ),
+        )
+        for name in FINISHES
+    },
 }
 
 # How the pairs of a source are made; the last step of each is the one whose pairs.jsonl is learned from.
@@ -184,10 +190,15 @@ SOURCES: Mapping[str, tuple[Step, ...]] = {
 }
 
 
-def _round(turn: int, stage: str) -> list[Step]:
+def _rounds(rounds: int, finishes: int) -> list[str]:
+    """The stage that trains in each round."""
+    plain = ["prefer", *(f"prefer_{turn}" for turn in range(2, rounds - finishes + 1))]
+    return [*plain, *FINISHES[:finishes]]
+
+
+def _round(turn: int, stage: str, before: str) -> list[Step]:
     """New samples of the preferred model, and training on them with that model as the reference; drift is told from
     the base all the same."""
-    before = "prefer" if turn == 2 else f"prefer_{turn - 1}"
     return [
         Step(f"samples_{turn}", {"model": before}),
         Step(f"verifier_pairs_{turn}", {"samples": f"samples_{turn}"}),
@@ -213,15 +224,17 @@ def path(recipe: Recipe) -> list[Step]:
     if preference["enabled"]:
         if preference["source"] not in SOURCES:
             raise ValueError(f"preference.source is {preference['source']!r}; valid: {', '.join(SOURCES)}")
-        rounds = preference["rounds"]
+        rounds, finishes = preference["rounds"], recipe["finish"]["rounds"]
         if not 1 <= rounds <= ROUNDS or (rounds > 1 and preference["source"] != "verifier"):
             raise ValueError(f"preference.rounds is {rounds}; valid: 1, and up to {ROUNDS} for the verifier's pairs")
+        if not 0 <= finishes < rounds:
+            raise ValueError(f"finish.rounds is {finishes}, must be 0 or fewer than the {rounds} rounds that there are")
         pairs = SOURCES[preference["source"]]
         steps += [*pairs, Step("prefer", {"model": model, "pairs": pairs[-1].stage})]
-        model = "prefer"
-        for turn in range(2, rounds + 1):
-            model = "finish" if turn == rounds and recipe["finish"]["enabled"] else f"prefer_{turn}"
-            steps += _round(turn, model)
+        trained = _rounds(rounds, finishes)
+        model = trained[-1]
+        for turn, (before, stage) in enumerate(pairwise(trained), 2):
+            steps += _round(turn, stage, before)
     given = {"model": model}
     if recipe["retune"]["enabled"]:
         steps.append(Step("retune", given))

@@ -71,8 +71,8 @@ _SOURCES = [
     _RANDOM,
     _SFT,
 ]
-# Three rounds, each from samples of the model before, which is its reference; the last compares what is sampled.
-_ROUNDS = {"preference.rounds": 3, "finish.enabled": True}
+# Four rounds, each from samples of the model before, which is its reference; the last two compare what is sampled.
+_ROUNDS = {"preference.rounds": 4, "finish.rounds": 2}
 # One round with four times the samples, the loss of what is sampled, and a step as far again the way that it went.
 _FAR = {
     "preference.copies": 32,
@@ -85,8 +85,8 @@ _FAR = {
     "dpo.max_winner_drift": 2.0,  # of the guided prediction, whose errors are larger
 }
 _FURTHER = [
-    _changed(_VERIFIER, "verifier-rounds", "DPO by verdict, three rounds, the last guided", _ROUNDS),
-    _changed(_SFT, "sft-rounds", "SFT on the verifier's winners, three such rounds", _ROUNDS),
+    _changed(_VERIFIER, "verifier-rounds", "DPO by verdict, four rounds, the last two guided", _ROUNDS),
+    _changed(_SFT, "sft-rounds", "SFT on the verifier's winners, four such rounds", _ROUNDS, once=True),
 ]
 _STRENGTHS = [
     _dpo("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", once=True, beta=200.0, learning_rate=5e-5),
@@ -143,14 +143,14 @@ def _minus(name: str, a: str, b: str, label: str, claim: str, metric: str = "gen
 
 _CONTRASTS = [
     _minus("h7-verifier", "verifier", "base", "DPO by verdict minus base", "H7: DPO lifts the overall score."),
-    _minus("h7-rounds", "verifier-rounds", "base", "three rounds of DPO by verdict minus base",
-           "H7 with new samples twice more: DPO lifts the overall score."),
-    _minus("h7-rounds-sft", "verifier-rounds", "sft-rounds", "three rounds of DPO by verdict minus three of SFT",
-           "H7 with new samples twice more: the losers teach something that the winners alone do not."),
-    _minus("h7-rounds-placebo", "verifier-rounds", "random", "three rounds of DPO by verdict minus shuffled verdicts",
-           "H7 with new samples twice more: the preferences matter, not the training."),
-    _minus("h7-rounds-guidance", "verifier-rounds", "guidance", "three rounds of DPO by verdict minus retuned guidance",
-           "H7 with new samples twice more: DPO beats the cheap rival."),
+    _minus("h7-rounds", "verifier-rounds", "base", "four rounds of DPO by verdict minus base",
+           "H7 with new samples thrice more: DPO lifts the overall score."),
+    _minus("h7-rounds-sft", "verifier-rounds", "sft-rounds", "four rounds of DPO by verdict minus four of SFT",
+           "H7 with new samples thrice more: the losers teach something that the winners alone do not."),
+    _minus("h7-rounds-placebo", "verifier-rounds", "random", "four rounds of DPO by verdict minus shuffled verdicts",
+           "H7 with new samples thrice more: the preferences matter, not the training."),
+    _minus("h7-rounds-guidance", "verifier-rounds", "guidance", "four rounds of DPO by verdict minus retuned guidance",
+           "H7 with new samples thrice more: DPO beats the cheap rival."),
     _minus("h7-sft", "verifier", "sft", "DPO by verdict minus SFT on the same winners",
            "H7: the losers teach something that the winners alone do not."),
     _minus("h7-placebo", "verifier", "random", "DPO by verdict minus shuffled verdicts",
