@@ -43,11 +43,12 @@ def test_sft_and_the_placebo_learn_from_the_verifier_s_own_pairs():
 def test_the_last_of_several_rounds_compares_what_is_sampled_and_sft_has_as_many():
     planned = cells()
     cell, control = planned["verifier-rounds"], planned["sft-rounds"]
-    last = cell.step("finish")
-    assert last.inputs == {"model": "prefer_2", "pairs": "verifier_pairs_3", "origin": "train"}
+    first, last = cell.step("finish"), cell.step("finish_2")
+    assert first.inputs == {"model": "prefer_2", "pairs": "verifier_pairs_3", "origin": "train"}
+    assert last.inputs == {"model": "finish", "pairs": "verifier_pairs_4", "origin": "train"}
     assert last.recipe["finish"]["guidance_scale"] == cell.recipe["sampling"]["guidance_scale"]
     assert cell.step("prefer_3") is None and "finish" not in cell.step("prefer_2").recipe
-    assert cell.step("generate").inputs == {"model": "finish"}
+    assert cell.step("generate").inputs == {"model": "finish_2"}
     assert [step.stage for step in cell.steps] == [step.stage for step in control.steps]
     assert control.step("verifier_pairs").key == cell.step("verifier_pairs").key
     (far,) = cells("verifier-far").values()
@@ -102,9 +103,10 @@ def test_a_round_samples_the_model_before_which_is_its_reference_and_tells_drift
     assert third.step("prefer_2").key == cell.step("prefer_2").key
     assert third.step("samples_3").inputs == {"model": "prefer_2"}
     assert third.step("prefer_3").inputs == {"model": "prefer_2", "pairs": "verifier_pairs_3", "origin": "train"}
-    recipe = override(STUDY.scales["cpu"], {"preference.enabled": True, "preference.rounds": 4})
-    with pytest.raises(ValueError, match=r"preference\.rounds is 4"):
-        STUDY.path(recipe)
+    for rounds, finishes, message in ((5, 0, r"preference\.rounds is 5"), (2, 2, r"finish\.rounds is 2")):
+        changes = {"preference.enabled": True, "preference.rounds": rounds, "finish.rounds": finishes}
+        with pytest.raises(ValueError, match=message):
+            STUDY.path(override(STUDY.scales["cpu"], changes))
 
 
 def test_preference_prompts_of_one_s_own_data_come_from_geneval_s_generator():
