@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
     from lightgen.sampling import SamplingConfig
 
+FLOP_IMAGES, FLOP_MASKS = 8, 16  # images and batches of masks that the operations of a step are counted on
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -296,17 +298,22 @@ class _Run:
             self._load()
 
     def _measure_flops(self) -> int:
-        """Floating-point operations of one image's forward and backward pass, counted on the first few images."""
+        """Floating-point operations of one image's forward and backward pass, counted on the first few images.
+
+        A batch shares its share of masked tokens, on which the count depends more than twofold: it is the mean over
+        several batches of masks, the same ones for every training seed, so that runs of one model count alike.
+        """
         from torch.utils.flop_counter import FlopCounterMode
 
-        count = min(8, len(self.data))
-        generator = torch.Generator(self.accelerator.device).manual_seed(derive_seed(self.config.seed, "flops"))
+        count = min(FLOP_IMAGES, len(self.data))
+        generator = torch.Generator(self.accelerator.device).manual_seed(derive_seed(0, "flops"))
         batch = self.data.batch(torch.arange(count), generator)
-        draws = draw(self.model.mar_config, count, self.model.token_grid(batch.latents), generator)
         with FlopCounterMode(display=False) as counter:
-            self.model(batch.latents, batch.text, batch.text_lengths, draws).loss.backward()
+            for _ in range(FLOP_MASKS):
+                draws = draw(self.model.mar_config, count, self.model.token_grid(batch.latents), generator)
+                self.model(batch.latents, batch.text, batch.text_lengths, draws).loss.backward()
         self.optimizer.zero_grad(set_to_none=True)
-        return counter.get_total_flops() // count
+        return counter.get_total_flops() // (FLOP_MASKS * count)
 
 
 _ORDERS: dict[tuple[int, int, int], Tensor] = {}

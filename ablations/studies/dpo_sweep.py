@@ -67,7 +67,7 @@ _SOURCES = [
     _VERIFIER,
     _dpo("teacher-pairs", "DPO, teacher's image against own sample", "teacher"),
     _dpo("detail", "DPO, image against itself blurred or noisy", "detail"),
-    _dpo("layout", "DPO, image against a wrong layout", "layout", once=True),
+    _dpo("layout", "DPO, image against a wrong layout", "layout"),
     _RANDOM,
     _SFT,
 ]
@@ -86,7 +86,7 @@ _FAR = {
 }
 _FURTHER = [
     _changed(_VERIFIER, "verifier-rounds", "DPO by verdict, four rounds, the last two guided", _ROUNDS),
-    _changed(_SFT, "sft-rounds", "SFT on the verifier's winners, four such rounds", _ROUNDS, once=True),
+    _changed(_SFT, "sft-rounds", "SFT on the verifier's winners, four such rounds", _ROUNDS),
 ]
 _STRENGTHS = [
     _dpo("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", once=True, beta=200.0, learning_rate=5e-5),
@@ -106,7 +106,6 @@ _LONGER = Variant(
     factors={"method": "training", "pairs": "none"},
     overrides={"train.samples_seen": 120_000},
     scales=("cpu",),
-    once=True,
 )
 _FLIPS = [
     _with_flips(_BASE, "flips", "base trained with flips"),
@@ -157,7 +156,7 @@ _CONTRASTS = [
            "H7: the preferences matter, not the training."),
     _minus("h7-guidance", "verifier", "guidance", "DPO by verdict minus retuned guidance",
            "H7: DPO beats the cheap rival."),
-    _minus("h7-longer", "verifier", "longer", "DPO by verdict minus twice the training",
+    _minus("h7-longer", "verifier-rounds", "longer", "four rounds of DPO by verdict minus twice the training",
            "H7: DPO is worth more than as many samples again of plain training."),
     _minus("h7-teacher", "teacher-pairs", "base", "DPO by teacher's images minus base",
            "H7 as LightGen made its pairs: the teacher's image against the own sample lifts the overall score."),

@@ -56,6 +56,11 @@ def whole(tiny, tmp_path_factory):
     return out, run(tiny, out)
 
 
+def test_operations_are_counted_alike_whatever_the_seed(tiny, whole, tmp_path):
+    other = run(tiny, tmp_path / "run", dataclasses.replace(CONFIG, seed=4))
+    assert other["flops"] == whole[1]["flops"]
+
+
 def test_a_run_writes_a_pipeline_metrics_and_its_result(tiny, whole):
     out, result = whole
     assert result["status"] == "complete" and result["steps"] == 30 and result["samples"] == 240
