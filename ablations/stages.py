@@ -151,7 +151,7 @@ STAGES: Mapping[str, Stage] = {
 }
 
 
-# Further rounds of the verifier: the same work, from what the round before made; the last ones may have settings of
+# Further rounds on own samples: the same work, from what the round before made; the last ones may have settings of
 # their own, and are called finish, finish_2, ...
 ROUNDS = 4
 FINISHES = ("finish", *(f"finish_{number}" for number in range(2, ROUNDS)))
@@ -162,7 +162,7 @@ STAGES = {
         if name == "samples"
         else STAGES[name]
         for turn in range(2, ROUNDS + 1)
-        for name in ("samples", "verifier_pairs", "prefer")
+        for name in ("samples", "verifier_pairs", "random_pairs", "prefer")
     },
     **{
         name: replace(
@@ -188,6 +188,7 @@ SOURCES: Mapping[str, tuple[Step, ...]] = {
     "detail": (Step("detail_pairs", {"dataset": "teach"}),),
     "layout": (Step("layout_pairs", {"dataset": "teach"}),),
 }
+ON_POLICY = ("verifier", "random")  # sources of own samples alone, which a model that has moved makes anew
 
 
 def _rounds(rounds: int, finishes: int) -> list[str]:
@@ -196,14 +197,14 @@ def _rounds(rounds: int, finishes: int) -> list[str]:
     return [*plain, *FINISHES[:finishes]]
 
 
-def _round(turn: int, stage: str, before: str) -> list[Step]:
+def _round(source: str, turn: int, stage: str, before: str) -> list[Step]:
     """New samples of the preferred model, and training on them with that model as the reference; drift is told from
     the base all the same."""
-    return [
-        Step(f"samples_{turn}", {"model": before}),
-        Step(f"verifier_pairs_{turn}", {"samples": f"samples_{turn}"}),
-        Step(stage, {"model": before, "pairs": f"verifier_pairs_{turn}", "origin": "train"}),
-    ]
+    pairs = []
+    for step in SOURCES[source]:
+        inputs = {role: before if role == "model" else f"{made}_{turn}" for role, made in step.inputs.items()}
+        pairs.append(Step(f"{step.stage}_{turn}", inputs))
+    return [*pairs, Step(stage, {"model": before, "pairs": pairs[-1].stage, "origin": "train"})]
 
 
 def path(recipe: Recipe) -> list[Step]:
@@ -225,8 +226,10 @@ def path(recipe: Recipe) -> list[Step]:
         if preference["source"] not in SOURCES:
             raise ValueError(f"preference.source is {preference['source']!r}; valid: {', '.join(SOURCES)}")
         rounds, finishes = preference["rounds"], recipe["finish"]["rounds"]
-        if not 1 <= rounds <= ROUNDS or (rounds > 1 and preference["source"] != "verifier"):
-            raise ValueError(f"preference.rounds is {rounds}; valid: 1, and up to {ROUNDS} for the verifier's pairs")
+        if not 1 <= rounds <= (ROUNDS if preference["source"] in ON_POLICY else 1):
+            raise ValueError(
+                f"preference.rounds is {rounds}; valid: 1, and up to {ROUNDS} for the sources {', '.join(ON_POLICY)}"
+            )
         if not 0 <= finishes < rounds:
             raise ValueError(f"finish.rounds is {finishes}, must be 0 or fewer than the {rounds} rounds that there are")
         pairs = SOURCES[preference["source"]]
@@ -234,7 +237,7 @@ def path(recipe: Recipe) -> list[Step]:
         trained = _rounds(rounds, finishes)
         model = trained[-1]
         for turn, (before, stage) in enumerate(pairwise(trained), 2):
-            steps += _round(turn, stage, before)
+            steps += _round(preference["source"], turn, stage, before)
     given = {"model": model}
     if recipe["retune"]["enabled"]:
         steps.append(Step("retune", given))

@@ -87,6 +87,7 @@ _FAR = {
 _FURTHER = [
     _changed(_VERIFIER, "verifier-rounds", "DPO by verdict, four rounds, the last two guided", _ROUNDS),
     _changed(_SFT, "sft-rounds", "SFT on the verifier's winners, four such rounds", _ROUNDS),
+    _changed(_RANDOM, "random-rounds", "DPO, verdicts shuffled, four such rounds", _ROUNDS),
 ]
 _STRENGTHS = [
     _dpo("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", once=True, beta=200.0, learning_rate=5e-5),
@@ -146,7 +147,7 @@ _CONTRASTS = [
            "H7 with new samples thrice more: DPO lifts the overall score."),
     _minus("h7-rounds-sft", "verifier-rounds", "sft-rounds", "four rounds of DPO by verdict minus four of SFT",
            "H7 with new samples thrice more: the losers teach something that the winners alone do not."),
-    _minus("h7-rounds-placebo", "verifier-rounds", "random", "four rounds of DPO by verdict minus shuffled verdicts",
+    _minus("h7-rounds-placebo", "verifier-rounds", "random-rounds", "four rounds of DPO by verdict minus four shuffled",
            "H7 with new samples thrice more: the preferences matter, not the training."),
     _minus("h7-rounds-guidance", "verifier-rounds", "guidance", "four rounds of DPO by verdict minus retuned guidance",
            "H7 with new samples thrice more: DPO beats the cheap rival."),

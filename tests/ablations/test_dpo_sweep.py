@@ -50,6 +50,10 @@ def test_the_last_of_several_rounds_compares_what_is_sampled_and_sft_has_as_many
     assert cell.step("prefer_3") is None and "finish" not in cell.step("prefer_2").recipe
     assert cell.step("generate").inputs == {"model": "finish_2"}
     assert [step.stage for step in cell.steps] == [step.stage for step in control.steps]
+    placebo = planned["random-rounds"]
+    assert placebo.step("random_pairs_3").inputs == {"pairs": "verifier_pairs_3"}
+    assert placebo.step("finish").inputs == {**first.inputs, "pairs": "random_pairs_3"}
+    assert placebo.step("samples_2").inputs == {"model": "prefer"}
     assert control.step("verifier_pairs").key == cell.step("verifier_pairs").key
     (far,) = cells("verifier-far").values()
     assert far.recipe["preference"]["extrapolation"] == 2.0
@@ -103,8 +107,13 @@ def test_a_round_samples_the_model_before_which_is_its_reference_and_tells_drift
     assert third.step("prefer_2").key == cell.step("prefer_2").key
     assert third.step("samples_3").inputs == {"model": "prefer_2"}
     assert third.step("prefer_3").inputs == {"model": "prefer_2", "pairs": "verifier_pairs_3", "origin": "train"}
-    for rounds, finishes, message in ((5, 0, r"preference\.rounds is 5"), (2, 2, r"finish\.rounds is 2")):
-        changes = {"preference.enabled": True, "preference.rounds": rounds, "finish.rounds": finishes}
+    for source, rounds, finishes, message in (
+        ("verifier", 5, 0, r"preference\.rounds is 5"),
+        ("random", 2, 2, r"finish\.rounds is 2"),
+        ("detail", 2, 0, r"up to 4 for the sources verifier, random"),
+    ):
+        changes = {"preference.enabled": True, "preference.source": source, "preference.rounds": rounds}
+        changes["finish.rounds"] = finishes
         with pytest.raises(ValueError, match=message):
             STUDY.path(override(STUDY.scales["cpu"], changes))
 
