@@ -306,8 +306,9 @@ class _Run:
         from torch.utils.flop_counter import FlopCounterMode
 
         count = min(FLOP_IMAGES, len(self.data))
-        generator = torch.Generator(self.accelerator.device).manual_seed(derive_seed(0, "flops"))
-        batch = self.data.batch(torch.arange(count), generator)
+        device = self.accelerator.device
+        images, generator = (torch.Generator(device).manual_seed(derive_seed(0, "flops", part)) for part in range(2))
+        batch = self.data.batch(torch.arange(count), images)  # flips must not shift the masks
         with FlopCounterMode(display=False) as counter:
             for _ in range(FLOP_MASKS):
                 draws = draw(self.model.mar_config, count, self.model.token_grid(batch.latents), generator)
