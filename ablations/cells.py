@@ -94,7 +94,7 @@ def plan_cells(study: Study, scale: str, seeds: Sequence[int], only: Sequence[st
     variants = [variant for variant in variants if scale in (variant.scales or (scale,))]
     cells: list[Cell] = []
     for seed in dict.fromkeys(seeds):
-        planned = [_plan(study, scale, v, seed) for v in variants if not (v.has_one_seed and cells)]
+        planned = [_plan(study, scale, v, seed) for v in variants if not (v.is_control and cells)]
         cells += sorted(planned, key=lambda cell: _is_built_on(cell, planned, study.stages))
     return cells
 

@@ -156,7 +156,7 @@ def write_study(out: Path, study: Study, scale: str, cells: Sequence[Cell]) -> N
     """OUT/study.json: what was asked, of the cells of this command and of those that are there already."""
     asked = {(cell.variant, cell.seed) for cell in cells} | set(_recorded(out, study))
     names = {variant for variant, _ in asked}
-    single = {variant.name for variant in study.variants if variant.has_one_seed}
+    single = {variant.name for variant in study.variants if variant.is_control}
     seeds = sorted({seed for variant, seed in asked if variant not in single} or {seed for _, seed in asked})
     contrasts = [c for c in study.contrasts if {c.a, c.b, *(c.minus or ())} <= names]
     write_json(
@@ -168,7 +168,7 @@ def write_study(out: Path, study: Study, scale: str, cells: Sequence[Cell]) -> N
             "seeds": seeds,
             "note": study.notes.get(scale, ""),
             "variants": [
-                {"name": v.name, "label": v.label, "factors": dict(v.factors), "once": v.has_one_seed}
+                {"name": v.name, "label": v.label, "factors": dict(v.factors), "once": v.is_control}
                 for v in study.variants
                 if v.name in names
             ],

@@ -36,17 +36,11 @@ class Variant:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     scales: tuple[str, ...] = ()  # where it can be made; () = at every scale
     optional: bool = False  # made only where it is named (--only)
-    once: bool = False  # made for the first seed alone: a look at a setting, not a comparison over the luck of training
 
     @property
     def is_control(self) -> bool:
         """Whether it bounds the scale (untrained, teacher) instead of answering; one seed of it is enough."""
         return "control" in self.factors
-
-    @property
-    def has_one_seed(self) -> bool:
-        """Whether further seeds of it are not made."""
-        return self.once or self.is_control
 
 
 @dataclass(frozen=True, kw_only=True)

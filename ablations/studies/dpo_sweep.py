@@ -21,7 +21,7 @@ from ablations.study import Contrast, Recipe, Study, Variant, override
 DRAWN = ("smoke", "cpu", "gpu")  # scales of a world whose teacher can draw anything
 
 
-def _dpo(name: str, label: str, source: str, *, optional: bool = False, once: bool = False, **changes: Any) -> Variant:
+def _dpo(name: str, label: str, source: str, *, optional: bool = False, **changes: Any) -> Variant:
     """A variant that is preference training of the base; `changes` are names of the recipe's `dpo` section."""
     kind = "SFT" if changes.get("kind") == "sft" else "DPO"
     return Variant(
@@ -35,7 +35,6 @@ def _dpo(name: str, label: str, source: str, *, optional: bool = False, once: bo
         },
         scales=DRAWN if source == "layout" else (),
         optional=optional,
-        once=once,
     )
 
 
@@ -90,13 +89,12 @@ _FURTHER = [
     _changed(_RANDOM, "random-rounds", "DPO, verdicts shuffled, four such rounds", _ROUNDS),
 ]
 _STRENGTHS = [
-    _dpo("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", once=True, beta=200.0, learning_rate=5e-5),
-    _dpo("verifier-stiff", "verifier, beta 1000, rate 2e-4", "verifier", once=True, beta=1000.0, learning_rate=2e-4),
+    _dpo("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", beta=200.0, learning_rate=5e-5),
+    _dpo("verifier-stiff", "verifier, beta 1000, rate 2e-4", "verifier", beta=1000.0, learning_rate=2e-4),
     _dpo(
         "teacher-pairs-lightgen",
         "teacher's image, LightGen's beta 5000, rate 1e-8",
         "teacher",
-        once=True,
         beta=5000.0,
         learning_rate=1e-8,
     ),
