@@ -7,6 +7,7 @@ tensors that autograd keeps when the model runs on fake tensors, without data. T
 """
 
 import json
+import os
 import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -56,6 +57,8 @@ def main(
         raise SystemExit(f"error: no part {', '.join(sorted(unknown))}; valid: steps, memory")
     torch.set_num_threads(threads)
     record: dict[str, Any] = {"schema": 1, "name": "speed/preference", "machine": machine(torch.device("cpu"))}
+    # Whether the C library keeps freed memory or gives it back, to be cleared again in every step, moves the ratios.
+    record["allocator"] = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
     if "steps" in parts:
         config = PRESETS[model].model if model in PRESETS else size(model).model
         record["steps"] = time_steps(config, pairs=pairs, steps=steps, repetitions=repetitions)
