@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +30,17 @@ class Estimate:
         source = f"{len(measured)} stages measured here" if measured else f"typical figures of {typical['machine']}"
         return cls(costs=costs | measured, source=source)
 
+    def of_stage(self, stage: str) -> tuple[float, float]:
+        """Seconds and bytes of a stage; of a later round, as samples_3, those of its first where it has none."""
+        return self.costs.get(stage) or self.costs.get(re.sub(r"_\d+$", "", stage), (0.0, 0.0))
+
     def seconds(self, steps: Iterable[PlannedStep]) -> float:
         """Seconds of one worker for the steps, each key counted once."""
-        return sum(self.costs.get(step.stage, (0.0, 0.0))[0] for step in _once(steps))
+        return sum(self.of_stage(step.stage)[0] for step in _once(steps))
 
     def bytes(self, steps: Iterable[PlannedStep]) -> float:
         """Bytes on disk of the steps, each key counted once."""
-        return sum(self.costs.get(step.stage, (0.0, 0.0))[1] for step in _once(steps))
+        return sum(self.of_stage(step.stage)[1] for step in _once(steps))
 
     def wall_seconds(self, cells: Sequence[Cell], store: Store, workers: int) -> float:
         """Seconds until all cells are done: shared evenly, but never less than the longest chain."""

@@ -123,7 +123,7 @@ class Clock:
 
     def _fraction(self, progress: dict[str, Any]) -> float:
         """The reported fraction, or for a stage that reports none the time it took of what it usually takes."""
-        usual = self.estimate.costs.get(progress["stage"], (0.0, 0.0))[0]
+        usual = self.estimate.of_stage(progress["stage"])[0]
         passed = (time.time() - progress["since"]) / usual if usual else 0.0
         return progress["fraction"] or min(0.95, passed)
 
@@ -143,7 +143,7 @@ class Clock:
 
     def _begun(self, state: State) -> float:
         stage, fraction = self.position(state)
-        return fraction * self.estimate.costs.get(stage, (0.0, 0.0))[0]
+        return fraction * self.estimate.of_stage(stage)[0]
 
     def _cell_left(self, state: State) -> float:
         return max(0.0, self.estimate.seconds(missing_steps(state.cell, self.store)) - self._begun(state))

@@ -1,4 +1,4 @@
-"""`python -m reports build DIR`, `python -m reports check DIR` and `python -m reports pack DIR --out SMALL`."""
+"""`python -m reports VERB DIR`: build a study's report, check its records, compare two variants, pack it small."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 Folder = Annotated[Path, tyro.conf.Positional]
+Name = Annotated[str, tyro.conf.Positional]
 
 
 def build(folder: Folder, out: Path | None = None) -> int:
@@ -55,7 +56,37 @@ def pack(folder: Folder, out: Path) -> int:
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {"build": build, "check": check, "pack": pack}
+def compare(folder: Folder, a: Name, b: Name, metric: str = "geneval/overall") -> int:
+    """Print variant A minus variant B with its 95 % interval, over prompts and the seeds that both have.
+
+    Args:
+        folder: The study's folder, packed or not.
+        a: A variant.
+        b: Another.
+        metric: A metric of the records, as geneval/position or detail/spectrum_gap.
+    """
+    from reports.contrasts import answer
+    from reports.formats import interval
+    from reports.records import Contrast, read_study
+
+    study = read_study(folder)
+    known = [variant.name for variant in study.variants]
+    for name in (a, b):
+        if name not in known:
+            raise ValueError(f"{name!r} is no variant of {study.name}; valid: {', '.join(known)}")
+    found = answer(
+        study,
+        Contrast(name="compare", label="", a=a, b=b, metric=metric, smallest_effect=0.0, claim=f"{a} is above {b}"),
+    )
+    if found.effect is None:
+        raise ValueError(found.sentence)
+    spread = "no interval" if found.ci is None else interval(found.ci, "{:+.3f}")
+    prompts = f"{found.prompts} prompts, " if found.prompts else ""
+    print(f"{a} minus {b}, {metric}: {found.effect:+.3f} {spread}, {prompts}seeds {', '.join(map(str, found.seeds))}")
+    return 0
+
+
+VERBS: dict[str, Callable[..., int]] = {"build": build, "check": check, "compare": compare, "pack": pack}
 
 
 def main() -> int:

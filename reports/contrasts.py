@@ -81,7 +81,7 @@ def by_version(found: Scores) -> list[Scores]:
 
 def answers(study: Study) -> list[Answer]:
     """The study's contrasts, in its order."""
-    return [_answer(study, contrast) for contrast in study.contrasts]
+    return [answer(study, contrast) for contrast in study.contrasts]
 
 
 def _comparable(cells: Sequence[Cell]) -> list[Cell]:
@@ -111,7 +111,8 @@ def _summary(runs: Sequence[Sequence[dict]], cell: Cell) -> dict[str, Estimate]:
     }
 
 
-def _answer(study: Study, contrast: Contrast) -> Answer:
+def answer(study: Study, contrast: Contrast) -> Answer:
+    """What the study's records say of any contrast of its variants, on the seeds that all of them have."""
     sides = [{cell.seed: cell for cell in study.complete(name)} for name in contrast.variants]
     seeds = tuple(sorted(set(sides[0]).intersection(*sides[1:])))
     if not seeds:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from ablations.cells import Work, plan_cells
+from ablations.estimate import Estimate
 from ablations.preferring import retune, samples
+from ablations.store import Store
 from ablations.studies import load_study
 from ablations.study import override
 from ablations.suite import copies_by_task, evaluation_prompts, preference_prompts, split_by_prompt
@@ -175,3 +177,11 @@ def test_all_but_the_control_are_made_for_every_seed():
         seeds.setdefault(cell.variant, []).append(cell.seed)
     assert seeds.pop("teacher") == [4]
     assert set(map(tuple, seeds.values())) == {(4, 5)}
+
+
+def test_a_later_round_is_expected_to_cost_what_the_first_does(tmp_path):
+    expected = Estimate.of(Store(tmp_path), "cpu")
+    steps = cells()["verifier-rounds"].steps
+    assert all(expected.of_stage(step.stage)[0] > 0 for step in steps)
+    assert expected.of_stage("samples_4") == expected.of_stage("samples") != expected.of_stage("finish_2")
+    assert expected.of_stage("unheard_of_2") == (0.0, 0.0)

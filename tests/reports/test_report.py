@@ -11,6 +11,8 @@ import pytest
 
 from reports import build_report
 from reports.__main__ import main
+from reports.contrasts import answers
+from reports.records import read_study
 
 ATTACK = '<img src=x onerror="alert(1)"> & </script>'
 
@@ -141,3 +143,18 @@ def test_no_part_of_a_report_loads_torch():
     code = "import sys, reports.build; print([m for m in ('torch', 'matplotlib', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_any_two_variants_are_compared_and_a_wrong_one_is_named(finished, capsys, monkeypatch):
+    def told(*given):
+        monkeypatch.setattr(sys, "argv", ["reports", "compare", str(finished), *given])
+        return main(), capsys.readouterr()
+
+    code, output = told("small-diverse-none", "large-narrow-none")
+    planted = next(a for a in answers(read_study(finished)) if a.contrast.name == "diversity_beats_volume")
+    assert code == 0 and f"{planted.effect:+.3f}" in output.out and "36 prompts, seeds 0" in output.out
+    assert told("large-narrow-none", "small-diverse-none")[1].out.split(": ")[1].startswith(f"{-planted.effect:+.3f}")
+    code, output = told("small-diverse-none", "nope")
+    assert code == 2 and "'nope' is no variant" in output.err and "small-diverse-none" in output.err
+    code, output = told("small-diverse-none", "large-narrow-none", "--metric", "geneval/nope")
+    assert code == 2 and "Not answered" in output.err
