@@ -144,7 +144,7 @@ def ticker(work: Work) -> Callable[[int, int], None]:
 
 def load_subject(work: Work) -> Any:
     from geneval.detector import default_device
-    from lightgen.pipeline import LightGenPipeline
+    from lightgen.model.pipeline import LightGenPipeline
 
     pipeline = LightGenPipeline.from_pretrained(work.inputs["model"] / "model").to(default_device())
     pipeline.set_progress_bar_config(disable=True)

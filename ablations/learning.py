@@ -33,7 +33,7 @@ def teach(work: Work) -> Facts:
 def _own_shards(work: Work, folder: Path, images: int) -> Facts:
     from itertools import islice
 
-    from lightgen.shards import read_shards, write_shards
+    from lightgen.data.shards import read_shards, write_shards
 
     write_shards(islice(read_shards(folder), images), work.out / "dataset", manifest={"part_of": folder.name})
     captions = [sample.prompt for sample in read_shards(work.out / "dataset")]
@@ -45,8 +45,8 @@ def _own_shards(work: Work, folder: Path, images: int) -> Facts:
 
 def encode(work: Work) -> Facts:
     """latents/: VAE moments and text features; measures how diverse the captions' features are."""
-    from lightgen.encoders import ImageTokenizer, TextEncoder
-    from lightgen.latents import encode_dataset
+    from lightgen.data.latents import encode_dataset
+    from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
     dataset = work.inputs["dataset"] / "dataset"
     model = work.recipe["model"]
@@ -85,10 +85,10 @@ def _vendi(captions: Sequence[str], text: Any, limit: int = 2000) -> float:
 
 def train(work: Work) -> Facts:
     """model/ and metrics.jsonl."""
-    from lightgen.config import from_dict
-    from lightgen.mar import MARConfig
-    from lightgen.training import TrainConfig
-    from lightgen.training import train as run
+    from lightgen.disk.config import from_dict
+    from lightgen.model.config import MARConfig
+    from lightgen.training.config import TrainConfig
+    from lightgen.training.train import train as run
 
     model = from_dict(MARConfig, dict(work.recipe["model"]))
     config = from_dict(TrainConfig, {**work.recipe["train"], "seed": work.seed})
@@ -111,9 +111,10 @@ def initialize(work: Work) -> Facts:
     """model/ with its first weights, never trained."""
     import torch
 
-    from lightgen.config import from_dict
-    from lightgen.mar import MAR, MARConfig
-    from lightgen.training import save_model
+    from lightgen.disk.config import from_dict
+    from lightgen.model.config import MARConfig
+    from lightgen.model.mar import MAR
+    from lightgen.training.train import save_model
 
     from_dict(MARConfig, dict(work.recipe["model"]))
     with torch.random.fork_rng():
@@ -126,9 +127,9 @@ def initialize(work: Work) -> Facts:
 
 def prefer(work: Work) -> Facts:
     """model/ after DPO, and metrics.jsonl; the reference is the model it starts from, drift is told from `origin`."""
-    from lightgen.averaging import train_policies
-    from lightgen.config import from_dict
-    from lightgen.preference import PreferenceConfig
+    from lightgen.disk.config import from_dict
+    from lightgen.preference.averaging import train_policies
+    from lightgen.preference.config import PreferenceConfig
 
     pairs_file = work.inputs["pairs"] / "pairs.jsonl"
     if not pairs_file.stat().st_size:  # every caption's samples were graded alike: nothing to prefer, nothing to change
@@ -165,7 +166,7 @@ def _finished(work: Work, result: Mapping[str, Any]) -> Facts:
 
 def _default_sampling(model: Mapping[str, Any]) -> Any:
     """What the saved pipeline does when it is asked nothing; not a study's choice, so a choice moves no training."""
-    from lightgen.sampling import SamplingConfig
+    from lightgen.model.config import SamplingConfig
 
     steps = min(64, model["position_grid"] ** 2)
     if model["head_objective"] == "ddpm":

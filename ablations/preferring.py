@@ -28,7 +28,7 @@ from ablations.suite import copies_by_task, dataset_config, evaluation_prompts, 
 
 if TYPE_CHECKING:
     from geneval.prompts import Prompt
-    from lightgen.pairs import Pair
+    from lightgen.preference.pairs import Pair
 
 
 def samples(work: Work, *, turn: int = 1) -> Facts:
@@ -54,8 +54,8 @@ def samples_of_round(turn: int) -> Callable[[Work], Facts]:
 def pairs(work: Work) -> Facts:
     """pairs.jsonl: best against worst of the model's own samples of a caption, ties left out, tasks balanced."""
     from geneval.layout import read_layout
-    from lightgen.pair_sources import ranked_pairs
-    from lightgen.pairs import write_pairs
+    from lightgen.preference.pair_sources import ranked_pairs
+    from lightgen.preference.pairs import write_pairs
 
     preference = work.recipe["preference"]
     found = []
@@ -82,8 +82,8 @@ def pairs(work: Work) -> Facts:
 
 def shuffled_pairs(work: Work) -> Facts:
     """pairs.jsonl of another stage with half of its preferences turned around: the placebo."""
-    from lightgen.pair_sources import shuffled_pairs as shuffled
-    from lightgen.pairs import read_pairs, write_pairs
+    from lightgen.preference.pair_sources import shuffled_pairs as shuffled
+    from lightgen.preference.pairs import read_pairs, write_pairs
 
     source = work.inputs["pairs"] / "pairs.jsonl"
     if not source.stat().st_size:
@@ -104,8 +104,8 @@ def _with_own_images(pair: Pair, work: Work) -> Pair:
 
 def teacher_pairs(work: Work) -> Facts:
     """pairs.jsonl as LightGen's script makes them: the teacher's picture against the model's own."""
-    from lightgen.pair_sources import teacher_pairs as run
-    from lightgen.teachers import DiffusersTeacher
+    from lightgen.data.painters import DiffusersTeacher
+    from lightgen.preference.pair_sources import teacher_pairs as run
 
     model = DiffusersTeacher(load_subject(work), "own", sampling_call(work))
     limit = work.recipe["preference"]["limit"]
@@ -123,8 +123,8 @@ def teacher_pairs(work: Work) -> Facts:
 
 def detail_pairs(work: Work) -> Facts:
     """pairs.jsonl of the teacher's pictures against themselves with their detail damaged."""
-    from lightgen.encoders import ImageTokenizer
-    from lightgen.pair_sources import detail_pairs as run
+    from lightgen.model.encoders import ImageTokenizer
+    from lightgen.preference.pair_sources import detail_pairs as run
 
     preference = work.recipe["preference"]
     tokenizer = None
@@ -145,7 +145,7 @@ def detail_pairs(work: Work) -> Facts:
 def layout_pairs(work: Work) -> Facts:
     """pairs.jsonl of the teacher's pictures against the same objects placed so that relation or number is wrong."""
     from ablations.icons.layouts import render_wrong_layouts
-    from lightgen.pair_sources import layout_pairs as run
+    from lightgen.preference.pair_sources import layout_pairs as run
 
     config = dataset_config(work.recipe["data"], work.seed)
     render_wrong_layouts(config, work.out / "against")

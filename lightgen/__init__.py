@@ -7,31 +7,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lightgen.encoders import ImageTokenizer, TextEncoder
-    from lightgen.mar import MAR, MARConfig, MARLoss
-    from lightgen.masking import Draws, draw
-    from lightgen.pipeline import LightGenPipeline
-    from lightgen.preference import PreferenceConfig, train_dpo
-    from lightgen.preference_loss import dpo_loss
-    from lightgen.sampling import SamplingConfig, generate_latents
-    from lightgen.training import TrainConfig, train
+    from lightgen.model.config import MARConfig, SamplingConfig
+    from lightgen.model.encoders import ImageTokenizer, TextEncoder
+    from lightgen.model.mar import MAR, MARLoss
+    from lightgen.model.masking import Draws, draw
+    from lightgen.model.pipeline import LightGenPipeline
+    from lightgen.model.sampling import generate_latents
+    from lightgen.preference.dpo.dpo import PreferenceConfig, train_dpo
+    from lightgen.preference.dpo.loss import dpo_loss
+    from lightgen.training.train.train import TrainConfig, train
 
 _MODULES = {
-    "MAR": "mar",
-    "Draws": "masking",
-    "ImageTokenizer": "encoders",
-    "LightGenPipeline": "pipeline",
-    "MARConfig": "mar",
-    "MARLoss": "mar",
-    "PreferenceConfig": "preference",
-    "SamplingConfig": "sampling",
-    "TextEncoder": "encoders",
-    "TrainConfig": "training",
-    "dpo_loss": "preference_loss",
-    "draw": "masking",
-    "generate_latents": "sampling",
-    "train": "training",
-    "train_dpo": "preference",
+    "MAR": "model.mar",
+    "Draws": "model.masking",
+    "ImageTokenizer": "model.encoders",
+    "LightGenPipeline": "model.pipeline",
+    "MARConfig": "model.config",
+    "MARLoss": "model.mar",
+    "PreferenceConfig": "preference.config",
+    "SamplingConfig": "model.config",
+    "TextEncoder": "model.encoders",
+    "TrainConfig": "training.config",
+    "dpo_loss": "preference.loss",
+    "draw": "model.masking",
+    "generate_latents": "model.sampling",
+    "train": "training.train",
+    "train_dpo": "preference.dpo",
 }
 
 __all__ = [

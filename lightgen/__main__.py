@@ -38,9 +38,9 @@ def distill(
         device: cpu, cuda, ... (default: a GPU where there is one)
         call: the teacher's keyword arguments in JSON, as guidance_scale=3.5 height=512
     """
-    from lightgen.captions import read_captions
-    from lightgen.teachers import DiffusersTeacher, ShardTeacher
-    from lightgen.teachers import distill as run
+    from lightgen.data.captions import read_captions
+    from lightgen.data.painters import DiffusersTeacher, ShardTeacher
+    from lightgen.data.painters import distill as run
 
     texts = read_captions(captions)
     drawer: Any
@@ -83,8 +83,8 @@ def prepare(
         batch_size: images a pass
         device: cpu, cuda, ... (default: a GPU where there is one)
     """
-    from lightgen.encoders import ImageTokenizer, TextEncoder
-    from lightgen.latents import encode_dataset
+    from lightgen.data.latents import encode_dataset
+    from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
     if preset is not None:
         from lightgen.presets import preset as named
@@ -131,10 +131,10 @@ def train(
         weights: averaged or last weights in OUT/model (default: the preset's)
         start: pipeline folder to start from (default: fresh weights)
     """
-    from lightgen.config import override
+    from lightgen.disk.config import override
     from lightgen.presets import preset as named
     from lightgen.presets import switched
-    from lightgen.training import train as run
+    from lightgen.training.train.train import train as run
 
     row = named(preset) if switches is None else switched(named(preset), switches)
     chosen = override(row, json_pairs(values))
@@ -192,20 +192,20 @@ def pairs(
         device: cpu, cuda, ... (default: a GPU where there is one)
         call: teacher: the pipeline's keyword arguments in JSON
     """
-    from lightgen import pair_sources as made
-    from lightgen.pairs import pair_images, read_pairs, write_pairs
+    from lightgen.preference.dpo import pair_sources as made
+    from lightgen.preference.dpo.pairs import pair_images, read_pairs, write_pairs
 
     options: dict[str, Any] = {"limit": limit, "progress": progress_lines("pairs")}
     if source == "teacher":
-        from lightgen.resume import folder_identity
-        from lightgen.teachers import DiffusersTeacher
+        from lightgen.data.painters import DiffusersTeacher
+        from lightgen.training.train.resume import folder_identity
 
         model = needed("model", model)
         own = DiffusersTeacher.from_pretrained(model, device=default_device(device), call=json_pairs(call))
         options |= {"batch_size": batch_size, "seed": seed, "identity": folder_identity(model)}
         path = made.teacher_pairs(needed("dataset", dataset), own, out, **options)
     elif source == "verifier":
-        from lightgen.captions import read_captions
+        from lightgen.data.captions import read_captions
 
         results = needed("results", results)
         groups, tasks = made.read_groups(results, images or results.parent)
@@ -221,7 +221,7 @@ def pairs(
     elif source == "detail":
         tokenizer = None
         if vae is not None:
-            from lightgen.encoders import ImageTokenizer
+            from lightgen.model.encoders import ImageTokenizer
 
             tokenizer = ImageTokenizer.from_pretrained(vae)
             tokenizer.vae.to(default_device(device))
@@ -264,8 +264,8 @@ def dpo(
         preset: tiny or paper
         values: changes of the preset, as beta=200 learning_rate=1e-5 guidance_scale=3 kind=ipo train=head lora_rank=8
     """
-    from lightgen.averaging import train_policies
-    from lightgen.config import override
+    from lightgen.disk.config import override
+    from lightgen.preference.dpo.averaging import train_policies
     from lightgen.presets import preference_preset
 
     config = override(preference_preset(preset), json_pairs(values))
@@ -298,12 +298,12 @@ def generate(
         device: cpu, cuda, ... (default: a GPU where there is one)
         call: the pipeline's keyword arguments in JSON, as guidance_scale=3 num_inference_steps=16
     """
-    from lightgen.atomic import write_json
-    from lightgen.captions import read_captions
-    from lightgen.pairs import claim_folder, save_image
-    from lightgen.resume import folder_identity
-    from lightgen.seeds import derive_seed
-    from lightgen.teachers import DiffusersTeacher
+    from lightgen.data.captions import read_captions
+    from lightgen.data.painters import DiffusersTeacher
+    from lightgen.disk.json_files import write_json
+    from lightgen.disk.seeds import derive_seed
+    from lightgen.preference.dpo.pairs import claim_folder, save_image
+    from lightgen.training.train.resume import folder_identity
 
     texts = [*prompt, *(read_captions(prompts) if prompts is not None else [])]
     if not texts:
@@ -345,7 +345,7 @@ def convert(
         max_text_length: text positions it was trained with
         patch_size: latent positions a token's side
     """
-    from lightgen.convert import convert as run
+    from lightgen.model.convert import convert as run
 
     sizes: dict[str, Any] = {"heads": heads, "max_text_length": max_text_length, "patch_size": patch_size}
     config = run(checkpoint, out, weights=weights, **sizes)
@@ -370,7 +370,7 @@ def main() -> None:
 
 
 def _refuse_other_flips(latents: Path, wanted: bool) -> None:
-    from lightgen.atomic import read_json
+    from lightgen.disk.json_files import read_json
 
     index = latents / "index.json"
     if index.is_file() and (found := read_json(index).get("flips", wanted)) != wanted:

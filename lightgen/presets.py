@@ -7,11 +7,10 @@ An epoch is 2,282,665 images (the data set's captions as counted by others); the
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from lightgen.config import override
-from lightgen.mar import MARConfig
-from lightgen.preference import PreferenceConfig
-from lightgen.sampling import SamplingConfig
-from lightgen.training import TrainConfig
+from lightgen.disk.config import override
+from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.preference.dpo.dpo import PreferenceConfig
+from lightgen.training.train.train import TrainConfig
 
 EPOCH = 2_282_665
 
@@ -152,7 +151,7 @@ _RELEASED_1024 = TrainConfig(
 )
 _TINY_TRAIN = TrainConfig(
     samples_seen=192_000, batch_size=128, learning_rate=1e-3, warmup_steps=100, schedule="cosine", ema_decay=0.999,
-    per_image_ratio=True, log_every=25,
+    per_image_ratio=True,
 )
 _SMALL_TRAIN = TrainConfig(
     samples_seen=2_000_000, batch_size=512, learning_rate=1e-3, warmup_steps=200, schedule="cosine", ema_decay=0.999,

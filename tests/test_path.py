@@ -32,10 +32,10 @@ def test_one_sample_goes_through_all_stages(study) -> None:
     from geneval.detections import read_detections
     from geneval.rules import check
     from geneval.scores import read_results
-    from lightgen.latents import LatentDataset
-    from lightgen.pairs import read_pairs
-    from lightgen.pipeline import LightGenPipeline
-    from lightgen.shards import read_shards
+    from lightgen.data.latents import LatentDataset
+    from lightgen.data.shards import read_shards
+    from lightgen.model.pipeline import LightGenPipeline
+    from lightgen.preference.pairs import read_pairs
     from reports import read_record
 
     # 1 teach: a picture with its caption, which the world's grammar reads back

@@ -54,7 +54,7 @@ def _placed(scene: Scene, objects: tuple[Object, ...], asked: dict[str, Any], he
 
 def render_wrong_layouts(config: DatasetConfig, out: Path) -> dict[str, Any]:
     """Draw, under the keys of the data set of the same `config`, the wrong layout of each scene that has one."""
-    from lightgen.shards import Sample, write_shards
+    from lightgen.data.shards import Sample, write_shards
 
     here = world(config.world)
 

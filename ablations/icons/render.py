@@ -47,7 +47,7 @@ def sample_scenes(config: DatasetConfig) -> Iterator[Scene]:
 
 def render_dataset(config: DatasetConfig, out: Path) -> dict[str, Any]:
     """Draw the data set into WebDataset shards under `out`; returns its manifest."""
-    from lightgen.shards import Sample, write_shards
+    from lightgen.data.shards import Sample, write_shards
 
     here = world(config.world)
 

@@ -58,7 +58,7 @@ def _boxes(masks: np.ndarray) -> np.ndarray:
 
 
 class IconTeacher:
-    """A `lightgen.teachers.Teacher`: captions of the icon world's grammar and seeds in, exact pictures out."""
+    """A `lightgen.data.painters.Teacher`: captions of the icon world's grammar and seeds in, exact pictures out."""
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -15,13 +15,15 @@ import torch
 from benchmarks.quality.frechet import fid
 from benchmarks.regression import squares
 from benchmarks.regression.components import TEXT_CHANNELS, VAE_STRIDE, write_text_encoder, write_vae
-from lightgen.encoders import ImageTokenizer, TextEncoder
-from lightgen.latents import encode_dataset
-from lightgen.mar import MAR, MARConfig
-from lightgen.pipeline import LightGenPipeline
-from lightgen.sampling import SamplingConfig, generate_latents
-from lightgen.shards import Sample, write_shards
-from lightgen.training import TrainConfig, train
+from lightgen.data.latents import encode_dataset
+from lightgen.data.shards import Sample, write_shards
+from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.model.encoders import ImageTokenizer, TextEncoder
+from lightgen.model.mar import MAR
+from lightgen.model.pipeline import LightGenPipeline
+from lightgen.model.sampling import generate_latents
+from lightgen.training.config import LoopConfig, TrainConfig
+from lightgen.training.train import train
 
 IMAGES = 960
 COPIES = 4
@@ -43,9 +45,7 @@ MODEL = MARConfig(
     diffusion_steps=50,  # as many as sampled: leaving steps out would magnify so small a network's errors
     attend_to_padding=False,
 )
-TRAIN = TrainConfig(
-    samples_seen=64 * 400, batch_size=64, learning_rate=2e-3, warmup_steps=20, ema_decay=0.98, seed=1, log_every=5
-)
+TRAIN = TrainConfig(samples_seen=64 * 400, batch_size=64, learning_rate=2e-3, warmup_steps=20, ema_decay=0.98, seed=1)
 SAMPLING = SamplingConfig(num_steps=3, num_head_steps=50, guidance_scale=1.5)
 
 
@@ -100,6 +100,7 @@ def _train(folder: Path, latents: Path, vae: Path, text: Path, steps: int | None
         vae=vae,
         text_encoder=text,
         sampling=SAMPLING,
+        loop=LoopConfig(log_every=5),
         stop=lambda: steps is not None and bool(rows) and rows[-1]["step"] >= steps,
         on_step=rows.append,
     )

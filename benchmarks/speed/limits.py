@@ -10,9 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
-from lightgen.mar import MARConfig
-from lightgen.masking import masked_counts
-from lightgen.sampling import SamplingConfig
+from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.model.masking import masked_counts
 
 MEAN_MASK_RATIO = 0.867  # of the released truncated normal
 USABLE = 0.8  # of the peak: the most that dense matrix products reach

@@ -8,7 +8,8 @@ import torch
 
 from benchmarks.speed.models import describe, make_model, make_text, size
 from benchmarks.speed.timer import machine
-from lightgen.sampling import SamplingConfig, generate_latents
+from lightgen.model.config import SamplingConfig
+from lightgen.model.sampling import generate_latents
 
 
 def measure(

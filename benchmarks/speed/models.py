@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightgen.mar import MAR, MARConfig
+from lightgen.model.config import MARConfig
+from lightgen.model.mar import MAR
 
 
 @dataclass(frozen=True, kw_only=True)

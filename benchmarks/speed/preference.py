@@ -18,15 +18,16 @@ import tyro
 
 from benchmarks.speed.models import make_model, size
 from benchmarks.speed.timer import alternate, machine, ratio, summary
-from lightgen.diffusion import add_noise
-from lightgen.encoded_pairs import EncodedPairs
-from lightgen.mar import MAR, MARConfig
-from lightgen.masking import Draws, draw
-from lightgen.optimization import make_optimizer
-from lightgen.preference import PreferenceConfig
-from lightgen.preference_run import PreferenceRun
+from lightgen.model.config import MARConfig
+from lightgen.model.diffusion import add_noise
+from lightgen.model.mar import MAR
+from lightgen.model.masking import Draws, draw
+from lightgen.preference.config import PreferenceConfig
+from lightgen.preference.encoded import EncodedPairs
+from lightgen.preference.run import PreferenceRun
 from lightgen.presets import PRESETS
-from lightgen.processes import make_accelerator
+from lightgen.training.optimization import make_optimizer
+from lightgen.training.processes import make_accelerator
 
 GPU_BYTES = 80e9  # of the card that memory is stated for
 MEAN_MASKED = 0.867  # share of tokens that the released mask ratio hides on average

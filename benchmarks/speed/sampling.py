@@ -9,8 +9,9 @@ import torch
 from benchmarks.speed.limits import MACHINES, USABLE, latency_floor, matmul_rate, sampling_flops
 from benchmarks.speed.models import Size, describe, make_model, make_text, size
 from benchmarks.speed.timer import alternate, count_operations, machine, ratio, summary
-from lightgen.mar import MAR, MARConfig
-from lightgen.sampling import ReferenceTrunk, SamplingConfig, generate_latents
+from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.model.mar import MAR
+from lightgen.model.sampling import ReferenceTrunk, generate_latents
 
 RELEASED_OPERATIONS = {"head_step": 171, "trunk_pass": 642}  # of the released program, counted the same way
 

@@ -7,7 +7,7 @@ import torch
 from benchmarks.speed.limits import MACHINES, USABLE, matmul_rate, training_flops
 from benchmarks.speed.models import describe, make_model, make_text, size
 from benchmarks.speed.timer import alternate, count_operations, machine, ratio, summary
-from lightgen.masking import draw
+from lightgen.model.masking import draw
 
 
 def measure(

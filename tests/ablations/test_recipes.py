@@ -18,11 +18,10 @@ RECIPES = [
 
 
 def test_every_entry_is_there_and_of_its_type():
-    from lightgen.config import from_dict
-    from lightgen.mar import MARConfig
-    from lightgen.preference import PreferenceConfig
-    from lightgen.sampling import SamplingConfig
-    from lightgen.training import TrainConfig
+    from lightgen.disk.config import from_dict
+    from lightgen.model.config import MARConfig, SamplingConfig
+    from lightgen.preference.config import PreferenceConfig
+    from lightgen.training.config import TrainConfig
 
     filled = {"model": MARConfig, "train": TrainConfig, "dpo": PreferenceConfig, "sampling": SamplingConfig}
     for parameters in RECIPES:

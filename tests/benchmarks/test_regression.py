@@ -15,7 +15,7 @@ FIRST_STEPS = 20
 
 def test_the_vae_returns_the_pictures_exactly(tmp_path):
     from benchmarks.regression.components import write_vae
-    from lightgen.encoders import ImageTokenizer
+    from lightgen.model.encoders import ImageTokenizer
 
     tokenizer = ImageTokenizer.from_pretrained(write_vae(tmp_path / "vae"))
     pictures = [picture for _, picture in squares.dataset(12, seed=0)]
@@ -67,7 +67,7 @@ def test_the_first_steps_agree_with_the_record(tmp_path):
 
 
 def smaller_masks(monkeypatch):
-    from lightgen import masking
+    from lightgen.model import masking
 
     original = masking.mask_ratios
     monkeypatch.setattr(masking, "mask_ratios", lambda *arguments: 0.7 * original(*arguments))
@@ -76,7 +76,7 @@ def smaller_masks(monkeypatch):
 def dropped_text(monkeypatch):
     import torch
 
-    from lightgen import training
+    from lightgen.training import train as training
 
     original = training.draw
 
@@ -88,7 +88,7 @@ def dropped_text(monkeypatch):
 
 
 def diffusion_schedule_off_by_one(monkeypatch):
-    from lightgen import mar
+    from lightgen.model import mar
 
     original = mar.add_noise
 
@@ -99,7 +99,7 @@ def diffusion_schedule_off_by_one(monkeypatch):
 
 
 def token_schedule_off_by_one(monkeypatch):
-    from lightgen import sampling
+    from lightgen.model import sampling
 
     original = sampling.masked_counts
 

@@ -129,9 +129,9 @@ def lightgen(folder):
     from diffusers import AutoencoderKL
     from transformers import AutoTokenizer, T5EncoderModel
 
-    from lightgen.mar import MAR, MARConfig
-    from lightgen.pipeline import LightGenPipeline
-    from lightgen.sampling import SamplingConfig
+    from lightgen.model.config import MARConfig, SamplingConfig
+    from lightgen.model.mar import MAR
+    from lightgen.model.pipeline import LightGenPipeline
 
     vae = AutoencoderKL.from_pretrained(ICONS / "vae", use_safetensors=True)
     text = T5EncoderModel.from_pretrained(ICONS / "text", use_safetensors=True)

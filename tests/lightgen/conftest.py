@@ -15,12 +15,13 @@ from PIL import ImageOps
 from safetensors.torch import load_file
 from torch import Tensor
 
-from lightgen.convert import build_model, infer_config
-from lightgen.mar import MAR
-from lightgen.masking import Draws
-from lightgen.pairs import Pair, write_pairs
-from lightgen.shards import read_shards
-from lightgen.training import TrainConfig, train
+from lightgen.data.shards import read_shards
+from lightgen.model.convert import build_model, infer_config
+from lightgen.model.mar import MAR
+from lightgen.model.masking import Draws
+from lightgen.preference.pairs import Pair, write_pairs
+from lightgen.training.config import TrainConfig
+from lightgen.training.train import train
 from tests.lightgen import squares
 
 GOLDEN = Path(__file__).parents[1] / "golden"

@@ -6,8 +6,7 @@ from types import SimpleNamespace
 import torch
 from PIL import Image
 
-from lightgen.mar import MARConfig
-from lightgen.sampling import SamplingConfig
+from lightgen.model.config import MARConfig, SamplingConfig
 
 COLORS = {"red": (220, 30, 30), "green": (30, 200, 60), "blue": (30, 60, 220), "white": (240, 240, 240)}
 MODEL = MARConfig(
@@ -32,8 +31,8 @@ MODEL = MARConfig(
 
 def build(root: Path) -> SimpleNamespace:
     """Folders vae, text_encoder, dataset (40 images of 16 px, 4 captions) and latents; configs of a small model."""
-    from lightgen.encoders import ImageTokenizer, TextEncoder
-    from lightgen.latents import encode_dataset
+    from lightgen.data.latents import encode_dataset
+    from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
     vae, text = make_vae(root / "vae"), make_text_encoder(root / "text")
     dataset = make_dataset(root / "dataset")
@@ -85,7 +84,7 @@ def make_text_encoder(folder: Path) -> Path:
 
 
 def make_dataset(folder: Path, count: int = 40, shard_size: int = 16) -> Path:
-    from lightgen.shards import Sample, write_shards
+    from lightgen.data.shards import Sample, write_shards
 
     def squares():
         for index in range(count):

@@ -5,14 +5,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lightgen.averaging import average_models, train_policies
-from lightgen.pipeline import LightGenPipeline
-from lightgen.preference import PreferenceConfig, train_dpo
-from lightgen.resume import folder_identity, read_journal
+from lightgen.model.pipeline import LightGenPipeline
+from lightgen.preference.averaging import average_models, train_policies
+from lightgen.preference.config import PreferenceConfig
+from lightgen.preference.dpo import train_dpo
+from lightgen.training.resume import folder_identity, read_journal
 
-CONFIG = PreferenceConfig(
-    steps=6, batch_size=6, learning_rate=1e-3, beta=50.0, noise_draws=2, save_every_seconds=0.0, max_winner_drift=9.0
-)
+CONFIG = PreferenceConfig(steps=6, batch_size=6, learning_rate=1e-3, beta=50.0, noise_draws=2, max_winner_drift=9.0)
 
 
 def weights(model):

@@ -1,6 +1,6 @@
 import pytest
 
-from lightgen.captions import read_captions
+from lightgen.data.captions import read_captions
 
 
 def write(path, text):

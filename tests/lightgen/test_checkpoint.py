@@ -2,7 +2,7 @@ import hashlib
 
 import pytest
 
-from lightgen.checkpoint import file_sha256, folder_sha256, temporary_folder, write_text
+from lightgen.disk.folders import file_sha256, folder_sha256, temporary_folder, write_text
 
 
 def test_a_folder_appears_whole(tmp_path):

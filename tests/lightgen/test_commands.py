@@ -8,14 +8,14 @@ import torch
 from PIL import Image
 
 from lightgen.__main__ import main
-from lightgen.mar import MAR
-from lightgen.pipeline import LightGenPipeline
+from lightgen.model.mar import MAR
+from lightgen.model.pipeline import LightGenPipeline
 from lightgen.presets import PREFERENCES, PRESETS, SWITCHES, preset, switched
 from tests.lightgen import squares
 
 SMALL = [
     *(f"model.{name}={json.dumps(value)}" for name, value in dataclasses.asdict(squares.MODEL).items()),
-    *("train.samples_seen=64", "train.batch_size=8", "train.warmup_steps=2", "train.log_every=2"),
+    *("train.samples_seen=64", "train.batch_size=8", "train.warmup_steps=2"),
     *("sampling.num_steps=2", "sampling.num_head_steps=2"),
 ]
 
@@ -155,7 +155,7 @@ def test_a_missing_option_of_a_source_is_named(run, tmp_path):
 
 def test_a_signal_saves_and_exits_as_resumable(tiny, run, tmp_path, monkeypatch):
     words = ["train", tiny.latents, "--out", tmp_path, "--vae", tiny.vae, "--text-encoder", tiny.text_encoder]
-    monkeypatch.setattr("lightgen.training.any_process", _interrupt_once())
+    monkeypatch.setattr("lightgen.training.train.any_process", _interrupt_once())
     code, out, _ = run(*words, "--set", *SMALL)
     assert code == 75 and json.loads(out)["status"] == "stopped"
     code, out, _ = run(*words, "--set", *SMALL)
@@ -164,7 +164,7 @@ def test_a_signal_saves_and_exits_as_resumable(tiny, run, tmp_path, monkeypatch)
 
 def _interrupt_once():
     """The real question, with a SIGTERM sent to this process before the fourth time it is asked."""
-    from lightgen.processes import any_process
+    from lightgen.training.processes import any_process
 
     asked = []
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 import pytest
 
-from lightgen.config import from_dict, load, override, save
+from lightgen.disk.config import from_dict, load, override, save
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightgen.convert import convert, our_name, read_checkpoint
-from lightgen.encoders import load_complete
-from lightgen.mar import MAR
+from lightgen.model.convert import convert, our_name, read_checkpoint
+from lightgen.model.encoders import load_complete
+from lightgen.model.mar import MAR
 
 
 def write_checkpoint(path: Path, golden, **changes) -> Path:

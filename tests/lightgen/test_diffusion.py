@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lightgen.convert import our_name
-from lightgen.diffusion import (
+from lightgen.model.convert import our_name
+from lightgen.model.diffusion import (
     add_noise,
     cosine_schedule,
     ddim_step,
@@ -18,7 +18,7 @@ from lightgen.diffusion import (
     kept_timesteps,
     learned_range_loss,
 )
-from lightgen.head import Head, initialize
+from lightgen.model.head import Head, initialize
 
 OFFICIAL = Path(__file__).parents[1] / "golden" / "lightgen_official"
 

@@ -7,8 +7,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import T5EncoderModel
 
-from lightgen.checkpoint import folder_sha256
-from lightgen.encoders import ImageTokenizer, TextEncoder, load_complete
+from lightgen.disk.folders import folder_sha256
+from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete
 
 
 def picture(seed, size=(32, 16)):

@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from lightgen.encoders import ImageTokenizer, TextEncoder
-from lightgen.latents import LatentDataset, encode_dataset
-from lightgen.shards import Sample, read_shards, write_shards
+from lightgen.data.latents import LatentDataset, encode_dataset
+from lightgen.data.shards import Sample, read_shards, write_shards
+from lightgen.model.encoders import ImageTokenizer, TextEncoder
 from tests.lightgen import squares
 
 

@@ -5,9 +5,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lightgen.convert import our_name
-from lightgen.mar import MAR, MARConfig
-from lightgen.masking import Draws, draw, mask_layout
+from lightgen.model.config import MARConfig
+from lightgen.model.convert import our_name
+from lightgen.model.mar import MAR
+from lightgen.model.masking import Draws, draw, mask_layout
 
 OFFICIAL = Path(__file__).parents[1] / "golden" / "lightgen_official"
 

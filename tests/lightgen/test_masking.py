@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from lightgen.mar import MARConfig
-from lightgen.masking import draw, mask_ratios, masked_counts
+from lightgen.model.config import MARConfig
+from lightgen.model.masking import draw, mask_ratios, masked_counts
 
 CONFIG = MARConfig(vae_channels=2, patch_size=1, noise_copies=3)
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lightgen.pair_sources import (
+from lightgen.data.shards import Sample, read_shards, write_shards
+from lightgen.preference.pair_sources import (
     detail_pairs,
     layout_pairs,
     ranked_pairs,
@@ -12,8 +13,7 @@ from lightgen.pair_sources import (
     shuffled_pairs,
     teacher_pairs,
 )
-from lightgen.pairs import Pair, pair_images, read_pairs
-from lightgen.shards import Sample, read_shards, write_shards
+from lightgen.preference.pairs import Pair, pair_images, read_pairs
 from tests.lightgen import squares
 
 
@@ -81,7 +81,7 @@ def laplacian(image):
 
 
 def test_detail_pairs_set_an_image_against_itself_with_its_detail_damaged(tiny, tmp_path):
-    from lightgen.encoders import ImageTokenizer
+    from lightgen.model.encoders import ImageTokenizer
 
     tokenizer = ImageTokenizer.from_pretrained(tiny.vae)
     damages = ("blur", "noise", "vae")

@@ -6,10 +6,10 @@ import torch
 from diffusers import AutoencoderKL
 from transformers import T5EncoderModel
 
-from lightgen.encoders import load_complete, load_tokenizer
-from lightgen.mar import MAR, MARConfig
-from lightgen.pipeline import LightGenPipeline
-from lightgen.sampling import SamplingConfig
+from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.model.encoders import load_complete, load_tokenizer
+from lightgen.model.mar import MAR
+from lightgen.model.pipeline import LightGenPipeline
 
 SAMPLING = SamplingConfig(num_steps=4, num_head_steps=3, guidance_scale=2.0)
 

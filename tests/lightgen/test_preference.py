@@ -7,17 +7,16 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from lightgen.encoded_pairs import encode_pairs, pair_draws, pair_errors
-from lightgen.masking import Draws
-from lightgen.pairs import pair_images, read_pairs
-from lightgen.pipeline import LightGenPipeline
-from lightgen.preference import PreferenceConfig, train_dpo
-from lightgen.preference_loss import dpo_loss, safeguard, scale_gradient, simpo_loss
-from lightgen.resume import folder_identity, read_journal
+from lightgen.model.masking import Draws
+from lightgen.model.pipeline import LightGenPipeline
+from lightgen.preference.config import PreferenceConfig
+from lightgen.preference.dpo import train_dpo
+from lightgen.preference.encoded import encode_pairs, pair_draws, pair_errors
+from lightgen.preference.loss import dpo_loss, safeguard, scale_gradient, simpo_loss
+from lightgen.preference.pairs import pair_images, read_pairs
+from lightgen.training.resume import folder_identity, read_journal
 
-CONFIG = PreferenceConfig(
-    steps=12, batch_size=6, learning_rate=1e-3, beta=50.0, log_every=3, noise_draws=2, save_every_seconds=0.0
-)
+CONFIG = PreferenceConfig(steps=12, batch_size=6, learning_rate=1e-3, beta=50.0, drift_every=3, noise_draws=2)
 
 
 def weights(folder):
@@ -98,7 +97,7 @@ def test_shared_draws_make_the_margin_far_less_noisy(base, pairs):
 
 
 def test_dpo_widens_the_margin_and_writes_a_pipeline(base, pairs, tmp_path):
-    config = dataclasses.replace(CONFIG, steps=40, log_every=10, max_winner_drift=10.0)
+    config = dataclasses.replace(CONFIG, steps=40, drift_every=10, max_winner_drift=10.0)
     result = train_dpo(config, base, pairs, tmp_path)
     assert result["status"] == "complete" and result["samples"] == 240 and result["flops"] > 0
     rows = read_journal(tmp_path / "metrics.jsonl")
@@ -110,7 +109,7 @@ def test_dpo_widens_the_margin_and_writes_a_pipeline(base, pairs, tmp_path):
 
 
 def test_the_first_loss_is_log_2(base, pairs, tmp_path):
-    train_dpo(dataclasses.replace(CONFIG, steps=1, log_every=1), base, pairs, tmp_path)
+    train_dpo(dataclasses.replace(CONFIG, steps=1, drift_every=1), base, pairs, tmp_path)
     (row,) = read_journal(tmp_path / "metrics.jsonl")
     assert row["loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert row["winner_drift"] == pytest.approx(0, abs=1e-5)
@@ -141,7 +140,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(base, pairs, tmp_path):
 
 def test_a_held_reference_gives_the_same_run_as_precomputed_errors(base, pairs, tmp_path):
     for kind in ("precomputed", "held"):
-        config = dataclasses.replace(CONFIG, reference=kind, learning_rate=1e-4, steps=6, log_every=1)
+        config = dataclasses.replace(CONFIG, reference=kind, learning_rate=1e-4, steps=6, drift_every=1)
         train_dpo(config, base, pairs, tmp_path / kind)
     first, second = (read_journal(tmp_path / kind / "metrics.jsonl") for kind in ("precomputed", "held"))
     for name in ("loss", "winner_drift", "loser_drift"):
@@ -150,7 +149,7 @@ def test_a_held_reference_gives_the_same_run_as_precomputed_errors(base, pairs, 
 
 
 def test_guidance_trains_the_prediction_that_is_sampled(base, pairs, tmp_path):
-    guided = dataclasses.replace(CONFIG, guidance_scale=3.0, learning_rate=1e-4, log_every=1)
+    guided = dataclasses.replace(CONFIG, guidance_scale=3.0, learning_rate=1e-4, drift_every=1)
     for kind in ("precomputed", "held"):
         result = train_dpo(dataclasses.replace(guided, reference=kind), base, pairs, tmp_path / kind)
     stored, held = (read_journal(tmp_path / kind / "metrics.jsonl") for kind in ("precomputed", "held"))
@@ -326,8 +325,8 @@ def test_sdpo_lets_the_winner_drift_less(base, pairs, tmp_path):
 
 
 def test_gradient_norms_are_told_by_part(base, pairs, tmp_path):
-    train_dpo(dataclasses.replace(CONFIG, steps=2, log_every=1), base, pairs, tmp_path / "all")
-    train_dpo(dataclasses.replace(CONFIG, steps=2, log_every=1, train="head"), base, pairs, tmp_path / "head")
+    train_dpo(dataclasses.replace(CONFIG, steps=2, drift_every=1), base, pairs, tmp_path / "all")
+    train_dpo(dataclasses.replace(CONFIG, steps=2, drift_every=1, train="head"), base, pairs, tmp_path / "head")
     for row in read_journal(tmp_path / "all/metrics.jsonl"):
         assert row["grad_norm"] == pytest.approx(math.hypot(row["head_grad_norm"], row["trunk_grad_norm"]), rel=1e-4)
     assert all(row["trunk_grad_norm"] == 0 for row in read_journal(tmp_path / "head/metrics.jsonl"))
@@ -335,7 +334,7 @@ def test_gradient_norms_are_told_by_part(base, pairs, tmp_path):
 
 @pytest.mark.parametrize("reference", ["precomputed", "held"])
 def test_a_refreshed_reference_is_the_policy_of_that_step_even_after_stops(base, pairs, tmp_path, reference):
-    config = dataclasses.replace(CONFIG, steps=9, log_every=1, refresh_every=4, reference=reference)
+    config = dataclasses.replace(CONFIG, steps=9, drift_every=1, refresh_every=4, reference=reference)
     train_dpo(config, base, pairs, tmp_path / "whole")
     rows = read_journal(tmp_path / "whole/metrics.jsonl")
     for row in rows:  # right after a refresh policy and reference are one
@@ -397,7 +396,7 @@ def test_adapters_train_alone_and_are_merged(base, pairs, tmp_path, reference):
 
 def test_the_three_references_of_adapters_give_one_run(base, pairs, tmp_path):
     for kind in ("precomputed", "adapter"):
-        config = dataclasses.replace(CONFIG, lora_rank=2, reference=kind, steps=6, log_every=1)
+        config = dataclasses.replace(CONFIG, lora_rank=2, reference=kind, steps=6, drift_every=1)
         train_dpo(config, base, pairs, tmp_path / kind)
     first, second = (read_journal(tmp_path / kind / "metrics.jsonl") for kind in ("precomputed", "adapter"))
     for name in ("loss", "winner_drift", "loser_drift"):
@@ -434,7 +433,7 @@ def test_an_older_ancestor_may_be_the_reference_and_a_stranger_may_not(base, pai
 
 
 def test_drift_can_be_told_from_an_older_ancestor_than_the_reference(base, pairs, tmp_path):
-    config = dataclasses.replace(CONFIG, steps=8, learning_rate=3e-4, log_every=1)
+    config = dataclasses.replace(CONFIG, steps=8, learning_rate=3e-4, drift_every=1)
     one = train_dpo(config, base, pairs, tmp_path / "one")
     still = dataclasses.replace(config, learning_rate=1e-12, steps=1)
     kept = train_dpo(still, tmp_path / "one/model", pairs, tmp_path / "kept", drift_from=base)

@@ -11,9 +11,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from lightgen.pairs import Pair, write_pairs
-from lightgen.resume import read_journal
-from lightgen.training import TrainConfig, train
+from lightgen.preference.pairs import Pair, write_pairs
+from lightgen.training.config import TrainConfig
+from lightgen.training.resume import read_journal
+from lightgen.training.train import train
 from tests.lightgen import squares
 
 SETTINGS = ("steps=4", "batch_size=6", "noise_draws=2", "learning_rate=1e-3", "beta=50", "measured_pairs=4")

@@ -3,8 +3,9 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from lightgen.mar import MAR, MARConfig
-from lightgen.sampling import SamplingConfig, generate_from_draws, generate_latents, guidance_at
+from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.model.mar import MAR
+from lightgen.model.sampling import generate_from_draws, generate_latents, guidance_at
 
 SIZES = MARConfig(
     width=32,
@@ -103,7 +104,7 @@ def test_the_number_of_head_steps_modulated_at_once_does_not_matter(solver, monk
     arguments = (model, *make_text(), (4, 4), replace(QUICK, solver=solver))
     whole = generate_latents(*arguments, generators())
     for rows in (1, 50):  # one head step; two, four or all five, by the tokens of the step
-        monkeypatch.setattr("lightgen.sampling.MODULATED_ROWS", rows)
+        monkeypatch.setattr("lightgen.model.sampling.MODULATED_ROWS", rows)
         assert relative_error(generate_latents(*arguments, generators()), whole) < 2e-5
 
 

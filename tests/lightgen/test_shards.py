@@ -9,8 +9,8 @@ import zlib
 import pytest
 from PIL import Image
 
-from lightgen.images import read_image
-from lightgen.shards import Sample, read_prompts, read_shard, read_shards, shard_paths, verify, write_shards
+from lightgen.data.images import read_image
+from lightgen.data.shards import Sample, read_prompts, read_shard, read_shards, shard_paths, verify, write_shards
 
 
 def draw(index):
@@ -165,7 +165,7 @@ def test_a_full_disk_is_one_error_and_finished_shards_stay(tmp_path):
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, ({100_000}, {100_000}))
 from PIL import Image
-from lightgen.shards import Sample, write_shards
+from lightgen.data.shards import Sample, write_shards
 sizes = [8] * 3 + [400] * 3
 pictures = [Sample(str(i), Image.effect_noise((n, n), 80), {{"prompt": "x"}}) for i, n in enumerate(sizes)]
 try:

@@ -9,8 +9,7 @@ import torch
 from benchmarks.speed import limits, memory, preference, sampling, training
 from benchmarks.speed.report import run
 from benchmarks.speed.timer import alternate, count_operations, ratio
-from lightgen.mar import MARConfig
-from lightgen.sampling import SamplingConfig
+from lightgen.model.config import MARConfig, SamplingConfig
 
 
 def test_operations_are_counted_without_views():

@@ -1,8 +1,8 @@
 import pytest
 from PIL import Image
 
-from lightgen.shards import Sample, read_shards, write_shards
-from lightgen.teachers import ShardTeacher, distill, load_pipeline
+from lightgen.data.painters import ShardTeacher, distill, load_pipeline
+from lightgen.data.shards import Sample, read_shards, write_shards
 
 
 class Painter:

@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from lightgen.latents import LatentDataset
-from lightgen.optimization import Average, learning_rate_at, make_optimizer
-from lightgen.pipeline import LightGenPipeline
-from lightgen.resume import Journal, load_state, read_journal, save_state
-from lightgen.training import TrainConfig, order, train
+from lightgen.data.latents import LatentDataset
+from lightgen.model.pipeline import LightGenPipeline
+from lightgen.training.config import TrainConfig
+from lightgen.training.optimization import Average, learning_rate_at, make_optimizer
+from lightgen.training.resume import Journal, load_state, read_journal, save_state
+from lightgen.training.train import order, train
 from tests.lightgen import squares
 
 
@@ -25,8 +26,6 @@ CONFIG = TrainConfig(
     batch_size=8,
     learning_rate=3e-3,
     warmup_steps=5,
-    log_every=4,
-    save_every_seconds=0.0,
     ema_decay=0.9,
     seed=3,
 )
@@ -113,10 +112,11 @@ def test_a_run_stopped_again_and_again_ends_in_the_same_weights(tiny, whole, tmp
 KILLED_AGAIN_AND_AGAIN = """
 import json, os, signal, sys, time
 from pathlib import Path
-from lightgen.config import from_dict
-from lightgen.mar import MARConfig
-from lightgen.sampling import SamplingConfig
-from lightgen.training import TrainConfig, train
+from lightgen.disk.config import from_dict
+from lightgen.model.config import MARConfig
+from lightgen.model.config import SamplingConfig
+from lightgen.training.config import TrainConfig
+from lightgen.training.train import train
 
 given = json.loads(sys.argv[1])
 paths = {name: Path(given[name]) for name in ("latents", "out", "vae", "text_encoder")}
@@ -226,7 +226,7 @@ def test_the_average_follows_its_formula():
 
 
 def test_weight_decay_spares_biases_norms_and_the_head(tiny):
-    from lightgen.mar import MAR
+    from lightgen.model.mar import MAR
 
     model = MAR(**dataclasses.asdict(tiny.model))
     optimizer = make_optimizer(model, learning_rate=1.0, weight_decay=0.1, betas=(0.9, 0.95))

@@ -53,8 +53,8 @@ def test_a_full_world_loses_an_object():
 
 
 def test_wrong_layouts_carry_the_keys_and_captions_of_the_right_ones(tmp_path):
-    from lightgen.pair_sources import layout_pairs
-    from lightgen.pairs import pair_images, read_pairs
+    from lightgen.preference.pair_sources import layout_pairs
+    from lightgen.preference.pairs import pair_images, read_pairs
 
     config = DatasetConfig(world="smoke", images=24, seed=3)
     render_dataset(config, tmp_path / "right")

@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from lightgen.convert import RELEASED_NAMES, our_name
-from lightgen.mar import MAR, MARConfig
-from lightgen.masking import Draws, mask_layout
-from lightgen.sampling import SamplingConfig, generate_from_draws
+from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.model.convert import RELEASED_NAMES, our_name
+from lightgen.model.mar import MAR
+from lightgen.model.masking import Draws, mask_layout
+from lightgen.model.sampling import generate_from_draws
 
 HERE = Path(__file__).parent
 SETTINGS = {

@@ -1,0 +1,136 @@
+"""Load, override and save frozen dataclasses as JSON."""
+
+import dataclasses
+import json
+import os
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+Config = TypeVar("Config")
+
+
+def load(cls: type[Config], path: str | Path) -> Config:
+    """The config of class `cls` that `save` wrote to `path`; unknown names and wrong types are refused."""
+    path = Path(path)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); write it again") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} holds a {type(values).__name__}, expected one JSON object of {cls.__name__}")
+    return from_dict(cls, values, where=str(path))
+
+
+def save(config: Any, path: str | Path) -> None:
+    """Write `config` as indented JSON, atomically."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(dataclasses.asdict(config), file, indent=1, default=_encode)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "the given values") -> Config:
+    """A `cls` from plain values (nested mappings for nested configs); absent fields keep their defaults."""
+    hints = _field_types(cls)
+    _refuse_unknown(values, hints, where)
+    kwargs = {name: _convert(value, hints[name], name, where) for name, value in values.items()}
+    missing = [
+        field.name
+        for field in dataclasses.fields(cls)  # type: ignore[arg-type]
+        if field.name not in kwargs
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ValueError(f"{where} lacks {', '.join(missing)} of {cls.__name__}")
+    return cls(**kwargs)
+
+
+def override(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A copy of `config` with the dotted names in `changes` set; `{"model.width": 96}` reaches a nested config."""
+    hints = _field_types(type(config))
+    where = type(config).__name__
+    heads = {name.split(".", 1)[0]: None for name in changes}
+    _refuse_unknown(heads, hints, where)
+    fields: dict[str, Any] = {}
+    for head in heads:
+        if head in changes:
+            fields[head] = _convert(changes[head], hints[head], head, where)
+        nested = {name.split(".", 1)[1]: value for name, value in changes.items() if name.startswith(head + ".")}
+        if nested:
+            inner = fields.get(head, getattr(config, head))
+            if not dataclasses.is_dataclass(inner):
+                raise ValueError(f"{where}.{head} is a plain value and has no field {', '.join(sorted(nested))}")
+            fields[head] = override(inner, nested)
+    return dataclasses.replace(config, **fields)  # type: ignore[type-var]
+
+
+def _field_types(cls: type) -> dict[str, Any]:
+    if not dataclasses.is_dataclass(cls):
+        raise ValueError(f"{cls.__name__} is not a dataclass")
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.init}
+
+
+def _refuse_unknown(names: typing.Iterable[str], hints: Mapping[str, Any], where: str) -> None:
+    unknown = sorted(set(names) - set(hints))
+    if unknown:
+        raise ValueError(f"unknown name {', '.join(unknown)} in {where}; valid names: {', '.join(hints)}")
+
+
+def _convert(value: Any, hint: Any, name: str, where: str) -> Any:
+    """`value` as the field type `hint`: JSON lists become tuples, strings become paths, ints become floats."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _convert(value, arguments[0], name, where)
+    if origin in (typing.Union, types.UnionType):
+        return _convert_union(value, arguments, name, where)
+    if origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise ValueError(f"{name} in {where} is {value!r}; valid choices: {', '.join(map(repr, arguments))}")
+    if origin is tuple and isinstance(value, list | tuple):
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            arguments = (arguments[0],) * len(value)
+        if len(arguments) == len(value):
+            return tuple(_convert(item, kind, name, where) for item, kind in zip(value, arguments, strict=True))
+    elif origin is list and isinstance(value, list):
+        return [_convert(item, arguments[0], name, where) for item in value]
+    elif origin is not None and isinstance(value, origin):
+        return value
+    elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if isinstance(value, hint):
+            return value
+        if isinstance(value, Mapping):
+            return from_dict(hint, value, f"{where}.{name}")
+    elif hint is Path and isinstance(value, str | Path):
+        return Path(value)
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif hint is Any or (isinstance(hint, type) and type(value) is hint):
+        return value
+    raise ValueError(f"{name} in {where} is {value!r}, expected {getattr(hint, '__name__', hint)}")
+
+
+def _convert_union(value: Any, choices: tuple[Any, ...], name: str, where: str) -> Any:
+    for choice in choices:
+        if value is None and choice is type(None):
+            return None
+        try:
+            return _convert(value, choice, name, where)
+        except ValueError:
+            continue
+    raise ValueError(f"{name} in {where} is {value!r}, expected one of {', '.join(map(str, choices))}")
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"a config cannot hold a {type(value).__name__}: {value!r}")

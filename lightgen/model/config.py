@@ -1,0 +1,97 @@
+"""What a model is and how it generates, as data; no torch, so that plans and `--help` can read it."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+SOLVERS = {"ddpm": ("ddpm", "ddim"), "flow": ("euler", "heun")}  # by head objective
+
+
+@dataclass(frozen=True, kw_only=True)
+class MARConfig:
+    """Sizes, dropout and switches of a `MAR`; the defaults are the released 792 M model's."""
+
+    width: int = 1024  # of every transformer stack
+    encoder_depth: int = 16  # blocks
+    decoder_depth: int = 16  # blocks
+    cross_depth: int = 16  # blocks
+    heads: int = 16  # attention heads; divides width
+    mlp_ratio: float = 4.0  # hidden width of an MLP over width
+    text_depth: int = 6  # blocks of the text aligner
+    text_channels: int = 4096  # width of the text encoder's features
+    max_text_length: int = 128  # text positions; captions are padded to it where padding is attended to
+    vae_channels: int = 16  # latent channels
+    vae_stride: int = 8  # pixels per latent position
+    patch_size: int = 2  # latent positions per token side
+    position_grid: int = 16  # entries per side of the position tables
+    dropout: float = 0.1  # of attention weights and projections, in training
+    text_drop: float = 0.1  # share of captions replaced by the null text in training
+    head_depth: int = 8  # blocks
+    head_width: int = 1536
+    head_objective: Literal["ddpm", "flow"] = "ddpm"  # epsilon with learned variance, or rectified-flow velocity
+    diffusion_steps: int = 1000  # of the ddpm training schedule
+    noise_copies: int = 4  # noise draws per token and training step (diffusion_batch_mul)
+    mask_mean: float = 1.0  # of the truncated normal of mask ratios
+    mask_std: float = 0.25
+    mask_minimum: float = 0.7  # smallest mask ratio
+    normalized_residual: bool = True  # released quirk: cross blocks' skip carries the normalized query (utils.py:172)
+    attend_to_padding: bool = True  # released quirk: padded text positions are attended to (utils.py:89-131)
+
+    def __post_init__(self) -> None:
+        for name in ("width", "heads", "text_channels", "max_text_length", "vae_channels", "vae_stride", "patch_size"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("position_grid", "head_width", "noise_copies", "diffusion_steps"):
+            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("encoder_depth", "decoder_depth", "cross_depth", "text_depth", "head_depth"):
+            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, must not be negative")
+        _require(self.width % self.heads == 0, f"width {self.width} does not divide into {self.heads} heads")
+        for name in ("dropout", "text_drop"):
+            _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, must lie in [0, 1]")
+        _require(0 < self.mask_minimum < 1, f"mask_minimum is {self.mask_minimum}, must lie strictly between 0 and 1")
+        _require(self.mask_std > 0, f"mask_std is {self.mask_std}, must be positive")
+        _require(self.head_objective in ("ddpm", "flow"), f"head_objective {self.head_objective!r}: ddpm or flow")
+
+    @property
+    def token_dim(self) -> int:
+        """Channels of one token: a patch of latents."""
+        return self.vae_channels * self.patch_size**2
+
+    @property
+    def token_pixels(self) -> int:
+        """Pixels per side of one token."""
+        return self.vae_stride * self.patch_size
+
+    @property
+    def head_channels(self) -> int:
+        """Output channels of the head: epsilon and variance, or velocity."""
+        return self.token_dim * (2 if self.head_objective == "ddpm" else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """How images are generated; the defaults are the released scripts'."""
+
+    num_steps: int = 64  # autoregressive steps, 1 to the number of tokens
+    num_head_steps: int = 100  # denoising steps of the head in each
+    guidance_scale: float = 4.0  # 1 = off
+    guidance_schedule: Literal["constant", "linear"] = "constant"  # linear: 1 at the first token, the scale at the last
+    temperature: float = 1.0  # scales the noise of ddpm steps; the start noise of the other, deterministic solvers
+    solver: Literal["ddpm", "ddim", "euler", "heun"] = "ddpm"  # the first two for ddpm heads, the others for flow heads
+
+    def __post_init__(self) -> None:
+        for name in ("num_steps", "num_head_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        for name in ("guidance_scale", "temperature"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"{name} is {value}, must be a finite number that is not negative")
+        if self.guidance_schedule not in ("constant", "linear"):
+            raise ValueError(f"guidance_schedule is {self.guidance_schedule!r}; valid: constant, linear")
+        if not any(self.solver in solvers for solvers in SOLVERS.values()):
+            raise ValueError(f"solver is {self.solver!r}; valid: ddpm, ddim, euler, heun")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)

@@ -1,0 +1,192 @@
+"""`LightGenPipeline`: prompts to images with the diffusers interface."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.utils import BaseOutput
+from PIL import Image
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, T5EncoderModel
+
+from lightgen.disk.config import from_dict
+from lightgen.model.config import SamplingConfig
+from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete, load_tokenizer, to_images
+from lightgen.model.mar import MAR
+from lightgen.model.sampling import generate_latents
+
+
+@dataclass
+class LightGenOutput(BaseOutput):
+    """The images of a call: a list of PIL images, or a tensor for the output types `pt` and `latent`."""
+
+    images: list[Image.Image] | Tensor
+
+
+class LightGenPipeline(DiffusionPipeline):
+    """Text to image: T5 encodes the prompts, the masked autoregressive model makes latents, the VAE decodes them.
+
+    `sampling` holds the defaults of a call; they are saved with the pipeline.
+    """
+
+    model_cpu_offload_seq = "text_encoder->transformer->vae"  # type: ignore[assignment]
+    _callback_tensor_inputs = ("tokens",)
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: T5EncoderModel,
+        tokenizer: PreTrainedTokenizerBase,
+        transformer: MAR,
+        sampling: dict[str, Any] | SamplingConfig | None = None,
+    ):
+        super().__init__()
+        defaults = sampling if isinstance(sampling, SamplingConfig) else from_dict(SamplingConfig, sampling or {})
+        self.register_modules(vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, transformer=transformer)
+        self.register_to_config(sampling=asdict(defaults))
+        tokenizer_channels, wanted = ImageTokenizer(vae).channels, transformer.mar_config.vae_channels
+        if tokenizer_channels != wanted:
+            raise ValueError(f"the VAE's latents have {tokenizer_channels} channels, the model was made for {wanted}")
+        if text_encoder.config.d_model != transformer.mar_config.text_channels:
+            raise ValueError(
+                f"the text encoder's features have {text_encoder.config.d_model} channels, "
+                f"the model was made for {transformer.mar_config.text_channels}"
+            )
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype | None = None, **given: Any) -> Self:  # type: ignore[override]
+        """The pipeline saved in a local folder, every part complete; `given` parts replace the folder's."""
+        folder = Path(folder)
+        if not (folder / "model_index.json").is_file():
+            raise FileNotFoundError(f"{folder} is no complete pipeline folder (no model_index.json); save it again")
+        unknown = sorted(set(given) - {"vae", "text_encoder", "tokenizer", "transformer", "sampling"})
+        if unknown:
+            valid = "vae, text_encoder, tokenizer, transformer, sampling, torch_dtype"
+            raise ValueError(f"unknown argument {', '.join(unknown)}; valid: {valid}")
+        options = {} if torch_dtype is None else {"torch_dtype": torch_dtype}
+        parts = dict(given)
+        classes = {"vae": AutoencoderKL, "text_encoder": T5EncoderModel, "transformer": MAR}
+        for name, part in classes.items():
+            if name not in parts:
+                parts[name] = load_complete(part, folder / name, **options)
+        if "tokenizer" not in parts:
+            parts["tokenizer"] = load_tokenizer(folder / "tokenizer")
+        if "sampling" not in parts:
+            parts["sampling"] = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("sampling")
+        return cls(**parts)
+
+    @property
+    def sampling(self) -> SamplingConfig:
+        """The defaults of a call."""
+        return from_dict(SamplingConfig, self.config["sampling"])
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str],
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        num_head_steps: int | None = None,
+        guidance_scale: float | None = None,
+        guidance_schedule: str | None = None,
+        temperature: float | None = None,
+        num_images_per_prompt: int = 1,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        output_type: str = "pil",
+        callback_on_step_end: Callable[[Any, int, int, dict[str, Tensor]], Any] | None = None,
+        solver: str | None = None,
+        return_dict: bool = True,
+    ) -> LightGenOutput | tuple:
+        """Images of each prompt, `num_images_per_prompt` in a row; sizes in pixels, None = the pipeline's default.
+
+        `num_inference_steps` counts autoregressive steps. A list of generators, one an image, gives each image its own
+        draws, equal to making it alone; one generator seeds a generator for each image in turn. `output_type`: pil,
+        pt (B, 3, H, W in [0, 1]) or latent. `callback_on_step_end(pipeline, step, step, {"tokens": ...})` after a step.
+        """
+        prompts = self._prompts(prompt, num_images_per_prompt)
+        if output_type not in ("pil", "pt", "latent"):
+            raise ValueError(f"output_type is {output_type!r}; valid: pil, pt, latent")
+        config = self.transformer.mar_config
+        grid = self._grid(height, width)
+        sampling = self._sampling(
+            num_steps=num_inference_steps,
+            num_head_steps=num_head_steps,
+            guidance_scale=guidance_scale,
+            guidance_schedule=guidance_schedule,
+            temperature=temperature,
+            solver=solver,
+        )
+        generators = self._generators(generator, len(prompts))
+        encoder = TextEncoder(self.text_encoder, self.tokenizer, config.max_text_length)
+        unique = list(dict.fromkeys(prompts))
+        features, lengths = encoder(unique, pad=config.attend_to_padding)
+        rows = torch.tensor([unique.index(text) for text in prompts]).to(features.device)
+        device = self._execution_device
+        with self.progress_bar(total=sampling.num_steps) as bar:
+
+            def after_step(step: int, tokens: Tensor) -> None:
+                bar.update()
+                if callback_on_step_end is not None:
+                    callback_on_step_end(self, step, step, {"tokens": tokens})
+
+            latents = generate_latents(
+                self.transformer,
+                features[rows].to(device),
+                lengths[rows].to(device),
+                grid,
+                sampling,
+                generators,
+                on_step=after_step,
+            )
+        images = self._decode(latents, output_type)
+        self.maybe_free_model_hooks()
+        return LightGenOutput(images=images) if return_dict else (images,)
+
+    def _decode(self, latents: Tensor, output_type: str) -> list[Image.Image] | Tensor:
+        if output_type == "latent":
+            return latents
+        tokenizer = ImageTokenizer(self.vae)
+        # One image at a time bounds the decoder's memory and keeps an image independent of its batch.
+        pixels = torch.cat([tokenizer.decode_tensor(latent) for latent in latents.split(1)])
+        return to_images(pixels) if output_type == "pil" else pixels
+
+    def _prompts(self, prompt: str | Sequence[str], copies: int) -> list[str]:
+        prompts = [prompt] if isinstance(prompt, str) else list(prompt)
+        if not prompts:
+            raise ValueError("no prompts; give at least one")
+        if not all(isinstance(text, str) for text in prompts):
+            raise ValueError("every prompt must be a string")
+        if copies < 1:
+            raise ValueError(f"num_images_per_prompt is {copies}, must be at least 1")
+        return [text for text in prompts for _ in range(copies)]
+
+    def _grid(self, height: int | None, width: int | None) -> tuple[int, int]:
+        """(h, w) tokens of an image of the given pixels; the position tables' own grid by default."""
+        config = self.transformer.mar_config
+        default = config.position_grid * config.token_pixels
+        height, width = default if height is None else height, default if width is None else width
+        pixels = config.token_pixels
+        if height < pixels or width < pixels or height % pixels or width % pixels:
+            raise ValueError(f"images of {height}x{width} pixels do not divide into tokens of {pixels}x{pixels} pixels")
+        return height // pixels, width // pixels
+
+    def _sampling(self, **given: Any) -> SamplingConfig:
+        return replace(self.sampling, **{name: value for name, value in given.items() if value is not None})
+
+    def _generators(
+        self, generator: torch.Generator | Sequence[torch.Generator] | None, count: int
+    ) -> list[torch.Generator]:
+        if isinstance(generator, Sequence):
+            if len(generator) != count:
+                raise ValueError(f"{len(generator)} generators for {count} images; give one for each image, or one")
+            return list(generator)
+        if count == 1 and generator is not None:
+            return [generator]
+        seeds = torch.randint(2**62, (count,), generator=generator, device=generator.device if generator else None)
+        return [torch.Generator().manual_seed(seed) for seed in seeds.tolist()]

@@ -1,0 +1,89 @@
+"""The reference's errors, computed once and kept on disk, so that training holds one model."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightgen.disk.atomic import atomic_file
+from lightgen.model.mar import MAR
+from lightgen.model.masking import Draws
+from lightgen.preference.encoded import EncodedPairs, pair_errors
+
+
+class ReferenceErrors:
+    """The reference's errors (pool size, P) of chosen and rejected images, in one file; NaN where not computed yet."""
+
+    def __init__(self, path: Path, pool: int, num_pairs: int, identity: dict[str, Any]):
+        self.path, self.identity = path, json.dumps(identity, sort_keys=True)
+        self.values = torch.full((2, pool, num_pairs), float("nan"))
+        if path.is_file():
+            self.load()
+
+    def missing(self, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Those of the (visit, pair) entries that were not computed yet."""
+        return [entry for entry in wanted if self.values[0, entry[0], entry[1]].isnan()]
+
+    def fill(
+        self,
+        model: MAR,
+        pairs: EncodedPairs,
+        wanted: Sequence[tuple[int, int]],
+        draws_of: Callable[[Tensor, Tensor], Draws],
+        *,
+        batch_size: int,
+        device: torch.device,
+        guidance: float = 1.0,
+        stop: Callable[[], bool] | None = None,
+        save_every_seconds: float = 60.0,
+    ) -> bool:
+        """Compute what is missing of the (visit, pair) entries and save; False where `stop` ended it early."""
+        todo = self.missing(wanted)
+        saved = time.monotonic()
+        for first in range(0, len(todo), batch_size):
+            if stop is not None and stop():
+                self._save()
+                return False
+            visits, ids = torch.tensor(todo[first : first + batch_size]).T
+            with torch.no_grad():
+                found = pair_errors(model, pairs, ids, draws_of(ids, visits), device, guidance)
+            self.values[:, visits, ids] = torch.stack([found.chosen, found.rejected]).float().cpu()
+            if time.monotonic() - saved > save_every_seconds:
+                self._save()
+                saved = time.monotonic()
+        if todo:
+            self._save()
+        return True
+
+    def at(self, ids: Tensor, visits: Tensor) -> tuple[Tensor, Tensor]:
+        """(chosen (B,), rejected (B,)) errors."""
+        chosen, rejected = self.values[:, visits, ids]
+        return chosen, rejected
+
+    def _save(self) -> None:
+        from safetensors.torch import save
+
+        with atomic_file(self.path) as file:
+            file.write(save({"errors": self.values}, metadata={"identity": self.identity}))
+
+    def load(self) -> None:
+        """Read the file again, which another process may have written; ValueError for one of another run."""
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(self.path, "pt") as file:
+                identity, values = file.metadata().get("identity"), file.get_tensor("errors")
+        except SafetensorError as error:
+            raise ValueError(f"{self.path} is torn ({error}); remove it, it will be computed again") from None
+        if identity != self.identity or values.shape != self.values.shape:
+            raise ValueError(
+                f"{self.path} belongs to another model, seed, guidance or set of pairs; remove it or choose another"
+                " folder"
+            )
+        self.values = values

@@ -1,0 +1,50 @@
+"""What training does, as data; no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One training run. Defaults: the released script's optimizer, at a length for one's own data."""
+
+    samples_seen: int = 100_000  # images; divided by batch_size and rounded down it gives the steps
+    batch_size: int = 128  # images a step, over all processes
+    learning_rate: float = 8e-4  # peak
+    warmup_steps: int = 100  # linear
+    schedule: Literal["constant", "cosine"] = "constant"  # after the warm-up
+    weight_decay: float = 0.02  # none on biases, norms and the head
+    beta1: float = 0.9
+    beta2: float = 0.95
+    clip_norm: float = 3.0  # of the whole gradient
+    ema_decay: float = 0.9999
+    ema_warmup: bool = True  # decay min(ema_decay, (1 + step) / (10 + step)); the release has none
+    per_image_ratio: bool = False  # one mask ratio an image instead of one a batch
+    seed: int = 0
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the forward pass; bf16 on a CPU is slower
+
+    def __post_init__(self) -> None:
+        for name in ("samples_seen", "batch_size", "learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be above 0")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay is {self.ema_decay}, must lie in [0, 1)")
+        if self.samples_seen < self.batch_size:
+            raise ValueError(f"samples_seen {self.samples_seen} is less than one batch of {self.batch_size}")
+
+    @property
+    def steps(self) -> int:
+        return self.samples_seen // self.batch_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopConfig:
+    """How a run is carried out: nothing here changes a weight, so it may differ when a run goes on."""
+
+    log_every: int = 50  # steps
+    save_every_seconds: float = 60.0
+    compile: bool = False  # torch.compile
+
+    def __post_init__(self) -> None:
+        if self.log_every < 1:
+            raise ValueError(f"log_every is {self.log_every}, must be at least 1")
