@@ -1,6 +1,7 @@
 """Files that appear complete or not at all: temporary name, fsync, rename."""
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """A binary file to write; it takes the name `path` when the block ends well, and is removed when it does not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.part")
     try:
         with open(temporary, "wb") as file:
             yield file

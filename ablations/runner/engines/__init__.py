@@ -24,15 +24,15 @@ class Engine(Protocol):
 def start_engine(name: str, workers: int, devices: Sequence[str], out: Path) -> Engine:
     """The engine of that name; ray and slurm are extras."""
     if name == "local":
-        from ablations.engines.local import LocalEngine
+        from ablations.runner.engines.local import LocalEngine
 
         return LocalEngine(workers, devices)
     if name == "ray":
-        from ablations.engines.ray import RayEngine
+        from ablations.runner.engines.ray import RayEngine
 
         return RayEngine(workers, bool(devices))
     if name == "slurm":
-        from ablations.engines.slurm import SlurmEngine
+        from ablations.runner.engines.slurm import SlurmEngine
 
         return SlurmEngine(workers, bool(devices), out / "slurm")
     raise ValueError(f"no engine {name!r}; there are {', '.join(ENGINES)}")

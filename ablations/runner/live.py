@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablations.cells import Cell
-from ablations.estimate import START_SECONDS, Estimate, duration, missing_steps
-from ablations.schedule import State
-from ablations.store import Store
+from ablations.runner.costs import START_SECONDS, Costs, duration, missing_steps
+from ablations.runner.schedule import State
+from ablations.runner.store import Store
+from ablations.runner.study import Cell
 
 STYLES = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "bold red", "stopped": "yellow"}
 
 
 class Lines:
-    """One line a change: a cell's status, a running cell's next stage."""
+    """One line a change: a cell's status, a running cell's next step."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -33,12 +33,12 @@ class Lines:
     def show(self, states: Sequence[State]) -> None:
         """Print what changed since the last call."""
         for state in states:
-            stage, _ = self.clock.position(state)
-            now = f"{state.status} {stage}".strip()
+            step, _ = self.clock.position(state)
+            now = f"{state.status} {step}".strip()
             before = self.seen.get(state.cell.name, "waiting")
             self.seen[state.cell.name] = now
-            between_stages = now == "running" and before.startswith("running")
-            if now != before and state.status != "failed" and not between_stages:
+            between_steps = now == "running" and before.startswith("running")
+            if now != before and state.status != "failed" and not between_steps:
                 self.say(f"{state.cell.name}: {now}{self._outlook(states, state)}")
 
     def say(self, line: str) -> None:
@@ -88,13 +88,13 @@ class Table:
         is_open = any(state.status in ("waiting", "running") for state in states)
         left = f", about {duration(self.clock.left(states))} left" if is_open else ""
         table = RichTable(title=f"{self.title}: {done} of {len(states)} cells, {self.clock.elapsed()}{left}")
-        for name in ("cell", "status", "stage", "progress"):
+        for name in ("cell", "status", "step", "progress"):
             table.add_column(name, no_wrap=True)
         for state in states:
-            stage, fraction = self.clock.position(state)
+            step, fraction = self.clock.position(state)
             complete = 1.0 if state.status == "done" else self.clock.share(state)
             status = Text(state.status, style=STYLES[state.status])
-            place = f"{stage} {fraction:.0%}" if stage else state.reason[:60]
+            place = f"{step} {fraction:.0%}" if step else state.reason[:60]
             table.add_row(state.cell.name, status, place, ProgressBar(total=1.0, completed=complete, width=24))
         return table
 
@@ -102,8 +102,8 @@ class Table:
 class Clock:
     """Time passed, time left, and where each running cell is, read from its progress.json."""
 
-    def __init__(self, out: Path, store: Store, estimate: Estimate, workers: int) -> None:
-        self.out, self.store, self.estimate, self.workers = out, store, estimate, workers
+    def __init__(self, out: Path, store: Store, costs: Costs, workers: int) -> None:
+        self.out, self.store, self.costs, self.workers = out, store, costs, workers
         self.start = time.monotonic()
 
     def elapsed(self) -> str:
@@ -112,24 +112,24 @@ class Clock:
         return f"{minutes:02d}:{seconds:02d}"
 
     def position(self, state: State) -> tuple[str, float]:
-        """The stage that a running cell is in, and how much of it is done."""
+        """The step that a running cell is in, and how much of it is done."""
         if state.status != "running":
             return "", 0.0
         try:
             progress = json.loads((self.out / "cells" / state.cell.name / "progress.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return "", 0.0
-        return progress["stage"], self._fraction(progress)
+        return progress["step"], self._fraction(progress)
 
     def _fraction(self, progress: dict[str, Any]) -> float:
-        """The reported fraction, or for a stage that reports none the time it took of what it usually takes."""
-        usual = self.estimate.of_stage(progress["stage"])[0]
+        """The reported fraction, or for a step that reports none the time it took of what it usually takes."""
+        usual = self.costs.of_step(progress["step"])[0]
         passed = (time.time() - progress["since"]) / usual if usual else 0.0
         return progress["fraction"] or min(0.95, passed)
 
     def share(self, state: State) -> float:
         """How much of the cell's own time is behind it, finished steps counted in full."""
-        total = self.estimate.seconds(state.cell.steps)
+        total = self.costs.seconds(state.cell.steps)
         return 1.0 - min(1.0, self._cell_left(state) / total) if total else 0.0
 
     def left(self, states: Sequence[State]) -> float:
@@ -138,15 +138,15 @@ class Clock:
         steps = [step for state in open_states for step in missing_steps(state.cell, self.store)]
         begun = sum(self._begun(state) for state in open_states)
         waiting = START_SECONDS * sum(state.status == "waiting" for state in open_states)
-        shared = (self.estimate.seconds(steps) - begun + waiting) / max(1, min(self.workers, len(open_states) or 1))
+        shared = (self.costs.seconds(steps) - begun + waiting) / max(1, min(self.workers, len(open_states) or 1))
         return max([shared, *(self._cell_left(state) for state in open_states)], default=0.0)
 
     def _begun(self, state: State) -> float:
-        stage, fraction = self.position(state)
-        return fraction * self.estimate.of_stage(stage)[0]
+        step, fraction = self.position(state)
+        return fraction * self.costs.of_step(step)[0]
 
     def _cell_left(self, state: State) -> float:
-        return max(0.0, self.estimate.seconds(missing_steps(state.cell, self.store)) - self._begun(state))
+        return max(0.0, self.costs.seconds(missing_steps(state.cell, self.store)) - self._begun(state))
 
 
 def display(clock: Clock, title: str) -> Table | Lines:
@@ -154,7 +154,7 @@ def display(clock: Clock, title: str) -> Table | Lines:
     return Table(clock, title) if sys.stdout.isatty() else Lines(clock)
 
 
-def plan_lines(cells: Sequence[Cell], store: Store, estimate: Estimate, workers: int, images: int) -> list[str]:
+def plan_lines(cells: Sequence[Cell], store: Store, costs: Costs, workers: int, images: int) -> list[str]:
     """What `--plan` prints: each cell with what is there and what is missing, then the totals."""
     width = max(len(cell.name) for cell in cells)
     lines, planned = [], set[str]()
@@ -163,15 +163,15 @@ def plan_lines(cells: Sequence[Cell], store: Store, estimate: Estimate, workers:
         new = [step for step in missing if step.key not in planned]
         shared = len(missing) - len(new)
         planned |= {step.key for step in new}
-        todo = " ".join(step.stage for step in new) or "nothing to make"
+        todo = " ".join(step.name for step in new) or "nothing to make"
         extra = f", {shared} shared with a cell above" if shared else ""
         lines.append(
             f"{cell.name:<{width}}  {len(cell.steps) - len(missing)} of {len(cell.steps)} cached{extra}; {todo}"
         )
     steps = [step for cell in cells for step in missing_steps(cell, store)]
-    time_left = duration(estimate.wall_seconds(cells, store, workers)) if steps else "0 s"
+    time_left = duration(costs.wall_seconds(cells, store, workers)) if steps else "0 s"
     lines.append(
         f"{len(cells)} cells, {len({step.key for step in steps})} steps to make: about {time_left} with {workers}"
-        f" workers, {images:,} images judged, {estimate.bytes(steps) / 1e6:.0f} MB ({estimate.source})"
+        f" workers, {images:,} images judged, {costs.bytes(steps) / 1e6:.0f} MB ({costs.source})"
     )
     return lines

@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.cells import Cell, PlannedStep
-from ablations.store import Store, read_json
+from ablations.runner.step import Step
+from ablations.runner.store import Store
+from ablations.runner.study import Cell
+from lightgen.disk.json_files import read_json
 
-TYPICAL = Path(__file__).parent / "typical.json"  # {scale: {stage: [seconds, bytes]}}, and on which machine
+TYPICAL = Path(__file__).parent / "typical.json"  # {scale: {step: [seconds, bytes]}}, and on which machine
 START_SECONDS = 10.0  # a worker's imports
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """Expected cost of a stage, and where the figures are from."""
+class Costs:
+    """Expected cost of a step, and where the figures are from."""
 
-    costs: Mapping[str, tuple[float, float]]  # stage -> (seconds, bytes)
+    costs: Mapping[str, tuple[float, float]]  # step -> (seconds, bytes)
     source: str
 
     @classmethod
-    def of(cls, store: Store, scale: str) -> Estimate:
+    def of(cls, store: Store, scale: str) -> Costs:
         """Typical figures of the scale, replaced by the store's own where it has some."""
         typical = read_json(TYPICAL)
         measured = store.measured()
-        costs = {stage: (float(s), float(b)) for stage, (s, b) in typical["scales"].get(scale, {}).items()}
-        source = f"{len(measured)} stages measured here" if measured else f"typical figures of {typical['machine']}"
+        costs = {name: (float(s), float(b)) for name, (s, b) in typical["scales"].get(scale, {}).items()}
+        source = (
+            f"{len(measured)} kinds of steps measured here" if measured else f"typical figures of {typical['machine']}"
+        )
         return cls(costs=costs | measured, source=source)
 
-    def of_stage(self, stage: str) -> tuple[float, float]:
-        """Seconds and bytes of a stage; of a later round, as samples_3, those of its first where it has none."""
-        return self.costs.get(stage) or self.costs.get(re.sub(r"_\d+$", "", stage), (0.0, 0.0))
+    def of_step(self, name: str) -> tuple[float, float]:
+        """Seconds and bytes of a step of that name."""
+        return self.costs.get(name, (0.0, 0.0))
 
-    def seconds(self, steps: Iterable[PlannedStep]) -> float:
+    def seconds(self, steps: Iterable[Step]) -> float:
         """Seconds of one worker for the steps, each key counted once."""
-        return sum(self.of_stage(step.stage)[0] for step in _once(steps))
+        return sum(self.of_step(step.name)[0] for step in _once(steps))
 
-    def bytes(self, steps: Iterable[PlannedStep]) -> float:
+    def bytes(self, steps: Iterable[Step]) -> float:
         """Bytes on disk of the steps, each key counted once."""
-        return sum(self.of_stage(step.stage)[1] for step in _once(steps))
+        return sum(self.of_step(step.name)[1] for step in _once(steps))
 
     def wall_seconds(self, cells: Sequence[Cell], store: Store, workers: int) -> float:
         """Seconds until all cells are done: shared evenly, but never less than the longest chain."""
@@ -50,12 +53,12 @@ class Estimate:
         return max([shared / max(1, workers), *chains], default=0.0)
 
 
-def missing_steps(cell: Cell, store: Store) -> list[PlannedStep]:
+def missing_steps(cell: Cell, store: Store) -> list[Step]:
     """The cell's steps that are not in the store."""
     return [step for step in cell.steps if not store.has(step)]
 
 
-def _once(steps: Iterable[PlannedStep]) -> list[PlannedStep]:
+def _once(steps: Iterable[Step]) -> list[Step]:
     return list({step.key: step for step in steps}.values())
 
 

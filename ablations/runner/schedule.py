@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from ablations.cells import Cell, Stage
-from ablations.engines import Engine
-from ablations.store import Store
-from ablations.worker import DONE, RESUMABLE, is_recorded
+from ablations.runner.attempt import DONE, RESUMABLE, is_recorded
+from ablations.runner.engines import Engine
+from ablations.runner.store import Store
+from ablations.runner.study import Cell
 
 MAX_RESUMES = 20  # of one cell that is stopped again and again from outside
 LOG_LINES = 8
@@ -44,14 +44,13 @@ class Schedule:
     def __init__(
         self,
         cells: Sequence[Cell],
-        stages: Mapping[str, Stage],
         out: Path,
         engine: Engine,
         display: Display,
         extra: Sequence[str] = (),
     ) -> None:
         self.states = [State(cell, "done" if is_recorded(out, cell) else "waiting") for cell in cells]
-        self.stages, self.out, self.engine, self.display, self.extra = stages, out, engine, display, tuple(extra)
+        self.out, self.engine, self.display, self.extra = out, engine, display, tuple(extra)
         self.store = Store(out / "store")
 
     def run(self, on_done: Callable[[Sequence[State]], None] = lambda states: None) -> Sequence[State]:
@@ -85,7 +84,7 @@ class Schedule:
 
     def _must_wait(self, state: State) -> bool:
         """Whether a cell before this one, or a running one, is going to make a step that is worth waiting for."""
-        wanted = {step.key for step in state.cell.steps if self.stages[step.stage].awaited and not self.store.has(step)}
+        wanted = {step.key for step in state.cell.steps if step.is_slow and not self.store.has(step)}
         if not wanted:
             return False
         place = self.states.index(state)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablations.engines.local import num_cores
+from ablations.runner.engines.local import num_cores
 
 
 def run_command(command: Sequence[str], log: str) -> int:
