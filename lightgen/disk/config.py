@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
-import os
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+from lightgen.disk.json_files import write_json
 
 Config = TypeVar("Config")
 
@@ -26,14 +27,7 @@ def load(cls: type[Config], path: str | Path) -> Config:
 
 def save(config: Any, path: str | Path) -> None:
     """Write `config` as indented JSON, atomically."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(dataclasses.asdict(config), file, indent=1, default=_encode)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_json(Path(path), json.loads(json.dumps(dataclasses.asdict(config), default=_encode)))
 
 
 def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "the given values") -> Config:

@@ -4,7 +4,6 @@ The pointer moves only after the file is whole on disk, and the older file goes 
 at any moment leaves a state that loads.
 """
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 from torch import Tensor
 
 from lightgen.disk.atomic import atomic_file
-from lightgen.disk.folders import folder_sha256
 from lightgen.disk.json_files import read_json, write_json
 
 
@@ -78,68 +76,3 @@ def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def without_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors that `prefixed` renamed, under their own names."""
     return {name[len(prefix) + 1 :]: value for name, value in tensors.items() if name.startswith(prefix + ".")}
-
-
-class Journal:
-    """`metrics.jsonl`: one JSON object a line, appended; opening it drops a torn tail and rows past `last_step`."""
-
-    def __init__(self, path: Path, last_step: int):
-        rows = read_journal(path)
-        kept = [row for row in rows if row["step"] <= last_step]
-        text = "".join(json.dumps(row) + "\n" for row in kept)
-        if not path.is_file() or path.read_text(encoding="utf-8", errors="replace") != text:
-            with atomic_file(path) as file:
-                file.write(text.encode())
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
-
-    def write(self, row: Mapping[str, Any]) -> None:
-        self._file.write(json.dumps(row, allow_nan=False) + "\n")
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The whole rows of a journal; reading ends at the first torn line."""
-    rows: list[dict[str, Any]] = []
-    if not Path(path).is_file():
-        return rows
-    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(row, dict) or "step" not in row:
-            break
-        rows.append(row)
-    return rows
-
-
-def finished_result(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The result of a finished run of these settings; a folder of other settings is refused."""
-    path = out / "training.json"
-    if not path.is_file():
-        return None
-    record = read_json(path)
-    result = record.pop("result", None)
-    if record != settings:
-        changed = [name for name in settings if record.get(name) != settings[name]]
-        raise ValueError(f"{out} belongs to a run of other settings ({', '.join(changed)}); choose another folder")
-    return result
-
-
-def folder_identity(folder: Path) -> str:
-    """The identity of a pipeline folder's trained model."""
-    return folder_sha256(Path(folder) / "transformer")
-
-
-def write_lineage(folder: Path, *, parent: Path) -> None:
-    """Keep in a pipeline folder which models its own was trained from, oldest first."""
-    write_json(Path(folder) / "lineage.json", {"ancestors": [*read_lineage(parent), folder_identity(parent)]})
-
-
-def read_lineage(folder: Path) -> list[str]:
-    """The identities of the models that a pipeline folder's was trained from, oldest first."""
-    path = Path(folder) / "lineage.json"
-    return read_json(path)["ancestors"] if path.is_file() else []
