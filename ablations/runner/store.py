@@ -18,7 +18,7 @@ from typing import Any
 from ablations.runner import graph
 from ablations.runner.lease import is_held, lease
 from ablations.runner.step import Facts, Step, Work
-from lightgen.disk.atomic import sync_folder
+from lightgen.disk.atomic import sync
 from lightgen.disk.json_files import read_json, write_json
 
 LAYOUT = 2
@@ -93,7 +93,7 @@ class Store:
             return
         shutil.rmtree(self.folder(step), ignore_errors=True)  # what is left if someone removed step.json by hand
         out.rename(self.folder(step))
-        sync_folder(self.root)
+        sync(self.root)
 
     def measured(self) -> dict[str, tuple[float, float]]:
         """Mean (seconds, bytes) of the finished steps, by name."""

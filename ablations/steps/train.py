@@ -62,7 +62,7 @@ class Initialize(Step):
 
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            model = MAR.from_mar_config(self.model)
+            model = MAR(self.model)
         write_model(
             model,
             work.out / "model",
