@@ -7,47 +7,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from geneval.clip import Clip, load_clip
 from geneval.options import DEFAULTS, Options
 from geneval.prompts import COLORS
 from geneval.rules import Rows, keep
 from geneval.ties import confidence_order
-from geneval.weights import file_sha256, safetensors_sha256
 
 if TYPE_CHECKING:
     import torch
 
 _TEMPLATES = ("a photo of a {color} {name}", "a photo of a {color}-colored {name}", "a photo of a {color} object")
-# The Hub's repositories of the weights that GenEval needs: known here, so that looking for them loads no open_clip.
-_REPOSITORIES = {"ViT-L-14-quickgelu:openai": "timm/vit_large_patch14_clip_224.openai"}
-_WEIGHT_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class ColorClassifier:
     """An open_clip model that says which of GenEval's ten colors an object has."""
 
-    def __init__(self, model: Any, transform: Any, tokenizer: Any, identity: dict[str, str]) -> None:
-        self.model, self.transform, self.tokenizer, self.identity = model, transform, tokenizer, identity
-        self.device = next(model.parameters()).device
+    def __init__(self, clip: Clip) -> None:
+        self.model, self.transform, self.tokenizer = clip.network, clip.preprocess, clip.tokenizer
+        self.device = next(self.model.parameters()).device
         self._text: dict[str, torch.Tensor] = {}
 
     @classmethod
-    def from_pretrained(cls, name: str | Path, device: str | None = None) -> "ColorClassifier":
-        """From an open_clip folder, or `MODEL[:TAG or weights file]` (TAG "openai") with weights on this machine."""
-        import open_clip
-
-        from geneval.detector import default_device
-
-        identity = color_identity(name)
-        model_name, pretrained = _source(name)
-        try:
-            model, _, transform = open_clip.create_model_and_transforms(
-                model_name, pretrained=pretrained, require_pretrained=True, precision="fp32", weights_only=True
-            )
-            tokenizer = open_clip.get_tokenizer(model_name)
-        except Exception as error:  # damaged weights and settings raise anything from KeyError to RuntimeError
-            reason = str(error).partition("\n")[0]
-            raise ValueError(f"{name}: open_clip cannot load this ({type(error).__name__}: {reason})") from None
-        return cls(model.eval().to(device or default_device()), transform, tokenizer, identity)
+    def from_pretrained(cls, name: str | Path, device: str = "auto") -> "ColorClassifier":
+        """Of a CLIP as `geneval.clip` names it, with weights on this machine."""
+        return cls(load_clip(name, device=device))
 
     def classify(self, crops: Sequence[Image.Image], names: Sequence[str]) -> list[str]:
         """The color of each crop, an object of class `names[i]`."""
@@ -116,64 +99,3 @@ def color_candidates(
             if len(order) >= count:
                 wanted.update(dict.fromkeys((name, i) for i in order[:count]))
     return list(wanted)
-
-
-# --- the weights ----------------------------------------------------------------------------------------------------
-
-
-def color_identity(name: str | Path) -> dict[str, str]:
-    """The classifier's name and the sha256 of its weights, read without torch; missing weights are refused."""
-    folder = Path(name)
-    if folder.is_dir():
-        if not (folder / "open_clip_config.json").is_file():
-            raise FileNotFoundError(f"{folder / 'open_clip_config.json'}: missing; not an open_clip folder")
-        return {"name": folder.name, "weights": safetensors_sha256(folder)}
-    model, tag = _split(str(name))
-    if Path(tag).is_file():
-        return {"name": model, "weights": file_sha256(Path(tag))}
-    return {"name": f"{model}:{tag}", "weights": file_sha256(_downloaded(model, tag))}
-
-
-def _source(name: str | Path) -> tuple[str, str | None]:
-    """Model name and pretrained argument for open_clip."""
-    if Path(name).is_dir():
-        return f"local-dir:{name}", None
-    model, tag = _split(str(name))
-    return model, str(tag if Path(tag).is_file() else _downloaded(model, tag))
-
-
-def _split(name: str) -> tuple[str, str]:
-    model, _, tag = name.partition(":")
-    tag = tag or "openai"
-    if tag == "openai" and "quickgelu" not in model:
-        raise ValueError(
-            f"{model}: open_clip 2.29 and later builds this with plain GELU, but OpenAI's weights need QuickGELU and "
-            f"would give other colors without a word; use {model}-quickgelu"
-        )
-    return model, tag
-
-
-def _downloaded(model: str, tag: str) -> Path:
-    """The weights of an open_clip tag in the Hub's cache; nothing is downloaded."""
-    from huggingface_hub import try_to_load_from_cache
-
-    repository = _REPOSITORIES.get(f"{model}:{tag}") or _repository(model, tag)
-    for file in _WEIGHT_FILES:
-        path = try_to_load_from_cache(repository, file)
-        if isinstance(path, str):
-            return Path(path)
-    raise FileNotFoundError(
-        f"{model}:{tag}: weights not on this machine. Download open_clip_model.safetensors of {repository} on the Hub "
-        f"(ViT-L-14: about 1.7 GB) and give --clip {model}:FILE, or `hf download {repository}` into its cache"
-    )
-
-
-def _repository(model: str, tag: str) -> str:
-    import open_clip
-
-    if model not in open_clip.list_models():
-        raise ValueError(f"{model!r} is neither a folder nor an open_clip model; GenEval's is ViT-L-14-quickgelu")
-    repository = (open_clip.get_pretrained_cfg(model, tag) or {}).get("hf_hub", "").rstrip("/")
-    if not repository:
-        raise ValueError(f"open_clip knows no weights {tag!r} for {model}; give MODEL:FILE or a folder")
-    return repository

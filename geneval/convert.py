@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from geneval.preprocessing import Preprocessing
 from geneval.prompts import OBJECTS
-from geneval.weights import file_sha256
+from geneval.hashes import file_sha256
 
 if TYPE_CHECKING:
     import torch

@@ -1,14 +1,19 @@
 """A folder of images to its detections.jsonl: batched, sharded, resumable after a kill."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geneval.atomic import write_text
+from geneval.clip import find_clip
+from geneval.comparability import is_comparable
 from geneval.completeness import IncompleteFolder
 from geneval.detections import FILE_NAME, DetectionsError, ImageDetections, parse_line
+from geneval.hashes import file_sha256
 from geneval.images import ImageError, read_image
-from geneval.layout import PromptFolder, read_layout, write_text
+from geneval.json_files import as_json
+from geneval.layout import PromptFolder, read_layout
 from geneval.options import DEFAULTS, Options
 
 if TYPE_CHECKING:
@@ -27,7 +32,7 @@ def detect_images(
     clip: Path | str | None,
     *,
     batch_size: int = 32,
-    device: str | None = None,
+    device: str = "auto",
     shard: tuple[int, int] = (0, 1),
     options: Mapping[str, object] | Options = DEFAULTS,
     color_floor: float = 0.1,
@@ -42,56 +47,71 @@ def detect_images(
     threshold above `color_floor`; without `clip` they go to the classifier that the options name. A damaged picture
     is one line in `IncompleteFolder`; with `allow_partial` the rest is finished without it, and `left_out` hears of it.
     """
-    images = Path(images)
-    options = options if isinstance(options, Options) else Options.parse(options)
+    images, options = Path(images), Options.parse(options)
     if not 0 <= shard[0] < shard[1] or batch_size < 1:
         raise ValueError(f"shard must be (i, n) with 0 <= i < n and batch_size at least 1, not {shard}, {batch_size}")
     folders, problems = read_layout(images)
-    if problems and not allow_partial:
-        raise IncompleteFolder(images, problems)
-    folder_of = {sample: folder for folder in folders[shard[0] :: shard[1]] for sample in folder.samples}
-    if not folder_of:
-        layout = "INDEX/metadata.jsonl with INDEX/samples/COPY.png, as 00000/samples/00000.png"
-        raise IncompleteFolder(images, [*problems, f"no samples in this folder (or shard); it must hold {layout}"])
+    _refuse(images, problems, allow_partial)
+    folder_of = _samples_of(images, folders[shard[0] :: shard[1]], problems)
     if clip is None and _asks_color(folders):
         clip = options.clip_model
     identity = _identity(detector, clip, options)
+    work = _Work(images, folder_of, detector, clip, identity, options, color_floor, batch_size, device)
     out = images / (FILE_NAME if shard[1] == 1 else f"detections-{shard[0]}-of-{shard[1]}.jsonl")
     partial = out.with_name(f"{out.name}.partial")
-    done = _resume(out, partial, identity, images, folder_of)
+    done = _resume(out, partial, work)
     todo = [sample for sample in folder_of if sample not in done]
     if not todo and out.is_file() and not partial.is_file():
         return out
-    if todo:
-        found = _detected(
-            images, todo, folder_of, detector, clip, identity, batch_size, device, options, color_floor, problems
-        )
-        with open(partial, "a", encoding="utf-8") as file:
-            for lines in found:
-                texts = {line.filename: line.line() for line in lines}
-                file.writelines(f"{text}\n" for text in texts.values())
-                file.flush()
-                done.update(texts)
-                if progress is not None:
-                    progress(len(done), len(folder_of))
-    if problems and not allow_partial:
-        raise IncompleteFolder(images, problems)
-    if left_out is not None:
-        for problem in problems:
-            left_out(problem)
+    for lines in _kept(_detected(work, todo, problems), partial) if todo else ():
+        done.update(lines)
+        if progress is not None:
+            progress(len(done), len(folder_of))
+    _refuse(images, problems, allow_partial)
+    for problem in problems if left_out else ():
+        left_out(problem)  # type: ignore[misc]
     write_text(out, "".join(f"{done[sample]}\n" for sample in folder_of if sample in done))
     partial.unlink(missing_ok=True)
     return out
 
 
-def is_comparable(identity: Mapping[str, Any]) -> bool:
-    """Whether scores from these detections may stand beside published GenEval: its own weights, resize and CLIP."""
-    clip = identity.get("clip") or {}
-    return (
-        bool(identity.get("is_original"))
-        and identity.get("preprocessing", {}).get("resize") == "cv2"
-        and str(clip.get("name", "")).startswith("ViT-L-14-quickgelu")
-    )
+@dataclass(frozen=True)
+class _Work:
+    """What every batch of a run shares."""
+
+    images: Path
+    folder_of: Mapping[str, PromptFolder]
+    detector: Path | str
+    clip: Path | str | None
+    identity: Mapping[str, Any]
+    options: Options
+    color_floor: float
+    batch_size: int
+    device: str
+
+
+def _refuse(images: Path, problems: Sequence[str], allow_partial: bool) -> None:
+    if problems and not allow_partial:
+        raise IncompleteFolder(images, problems)
+
+
+def _samples_of(images: Path, folders: Sequence[PromptFolder], problems: Sequence[str]) -> dict[str, PromptFolder]:
+    """sample -> its folder; none at all is refused."""
+    folder_of = {sample: folder for folder in folders for sample in folder.samples}
+    if not folder_of:
+        layout = "INDEX/metadata.jsonl with INDEX/samples/COPY.png, as 00000/samples/00000.png"
+        raise IncompleteFolder(images, [*problems, f"no samples in this folder (or shard); it must hold {layout}"])
+    return folder_of
+
+
+def _kept(found: Iterable[list[ImageDetections]], partial: Path) -> Iterator[dict[str, str]]:
+    """filename -> line of each batch, once it is written down."""
+    with open(partial, "a", encoding="utf-8") as file:
+        for batch in found:
+            lines = {line.filename: line.line() for line in batch}
+            file.writelines(f"{text}\n" for text in lines.values())
+            file.flush()
+            yield lines
 
 
 def _asks_color(folders: Sequence[PromptFolder]) -> bool:
@@ -100,19 +120,16 @@ def _asks_color(folders: Sequence[PromptFolder]) -> bool:
 
 def _identity(detector: Path | str, clip: Path | str | None, options: Options) -> dict[str, Any]:
     """What every line says of its making; refuses missing weights before any work."""
-    from geneval.color import color_identity
     from geneval.detector import detector_folder, detector_identity
 
     identity = detector_identity(detector_folder(detector))
-    identity["clip"] = None if clip is None else color_identity(clip)
+    identity["clip"] = None if clip is None else find_clip(clip).identity
     identity["crop"] = {"bgcolor": options.bgcolor, "crop": options.crop}
     identity["comparable"] = is_comparable(identity)
-    return json.loads(json.dumps(identity))
+    return as_json(identity)
 
 
-def _resume(
-    out: Path, partial: Path, identity: Mapping[str, Any], images: Path, wanted: Mapping[str, PromptFolder]
-) -> dict[str, str]:
+def _resume(out: Path, partial: Path, work: _Work) -> dict[str, str]:
     """filename -> line of the images that are done: same detector, same picture. A torn last line is dropped."""
     done: dict[str, str] = {}
     for path in (out, partial):
@@ -123,9 +140,9 @@ def _resume(
             line = _line_or_none(text, f"{path}:{number}", is_last=number == len(texts) - 1)
             if line is None:
                 continue
-            if dict(line.detector) != identity:
+            if dict(line.detector) != work.identity:
                 raise ValueError(f"{path}: made by another detector or other settings; delete it to detect anew")
-            if line.filename in wanted and _is_same_picture(images / line.filename, line.sha256):
+            if line.filename in work.folder_of and _is_same_picture(work.images / line.filename, line.sha256):
                 done[line.filename] = text
     if partial.is_file():
         # A torn line without its newline would swallow the next one.
@@ -143,40 +160,26 @@ def _line_or_none(text: str, where: str, *, is_last: bool) -> ImageDetections | 
 
 
 def _is_same_picture(path: Path, sha256: str) -> bool:
-    from geneval.weights import file_sha256
-
     return path.is_file() and file_sha256(path) == sha256
 
 
-def _detected(
-    images: Path,
-    todo: Sequence[str],
-    folder_of: Mapping[str, PromptFolder],
-    detector: Path | str,
-    clip: Path | str | None,
-    identity: Mapping[str, Any],
-    batch_size: int,
-    device: str | None,
-    options: Options,
-    color_floor: float,
-    problems: list[str],
-) -> Iterator[list[ImageDetections]]:
+def _detected(work: _Work, todo: Sequence[str], problems: list[str]) -> Iterator[list[ImageDetections]]:
     """Batches of finished lines; pictures that cannot be read are added to `problems`."""
     from geneval.color import ColorClassifier, color_candidates
     from geneval.detector import Detector
 
-    model = Detector.from_pretrained(detector, device)
-    _check_vocabulary(model, folder_of.values())
-    classifier = None if clip is None else ColorClassifier.from_pretrained(clip, device)
-    for batch in _same_size_batches(images, todo, batch_size, problems):
+    model = Detector.from_pretrained(work.detector, work.device)
+    _check_vocabulary(model, work.folder_of.values())
+    classifier = None if work.clip is None else ColorClassifier.from_pretrained(work.clip, work.device)
+    for batch in _same_size_batches(work.images, todo, work.batch_size, problems):
         found = model.detect([image for _, _, image in batch])
         wanted = [
-            color_candidates(folder_of[name].metadata, detections.rows, options, color_floor)
+            color_candidates(work.folder_of[name].metadata, detections.rows, work.options, work.color_floor)
             for (name, _, _), detections in zip(batch, found)
         ]
-        colors = _colors(batch, found, wanted, classifier, options)
+        colors = _colors(batch, found, wanted, classifier, work.options)
         yield [
-            ImageDetections(name, detections.size, detections.rows, answers, identity, sha256)
+            ImageDetections(name, detections.size, detections.rows, answers, work.identity, sha256)
             for (name, sha256, _), detections, answers in zip(batch, found, colors)
         ]
 

@@ -10,11 +10,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from geneval.json_files import parse_json
 from geneval.prompts import COLORS
 
 FILE_NAME = "detections.jsonl"
 _LARGEST_COORDINATE = 1e7
-_DECODER = json.JSONDecoder(parse_constant=lambda name: _refuse(name))
 
 
 class DetectionsError(ValueError):
@@ -78,10 +78,7 @@ def read_lines(path: Path) -> Iterator[ImageDetections]:
 
 def parse_line(text: str, where: str) -> ImageDetections:
     """One line, every field checked."""
-    try:
-        record = _DECODER.decode(text)
-    except (ValueError, RecursionError) as error:
-        raise DetectionsError(f"{where}: torn or not JSON ({error}); delete the line and run detect again") from None
+    record = parse_json(text, where, DetectionsError, "delete the line and run detect again")
     if not isinstance(record, dict):
         raise DetectionsError(f"{where}: must be a JSON object")
     filename, detections, colors = record.get("filename"), record.get("detections"), record.get("colors", {})
@@ -111,10 +108,6 @@ def _without_collection() -> Iterator[None]:
     finally:
         if was_enabled:
             gc.enable()
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(f"the value {name} is not JSON")
 
 
 def _is_clean(classes: Collection[Any]) -> bool:

@@ -1,6 +1,5 @@
 """The object detector: any transformers Mask2Former, its input made and its output read as the original does."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -9,9 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geneval.comparability import ORIGINAL_SHA256
+from geneval.device import choose_device, without_tf32
+from geneval.hashes import safetensors_sha256
+from geneval.json_files import read_object
 from geneval.preprocessing import Preprocessing, normalize, pad, resize, resize_method
 from geneval.prompts import OBJECTS
-from geneval.weights import safetensors_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
 
 _NUM_DETECTIONS = 100  # an image, of queries x classes
 _CHUNK_ELEMENTS = 1 << 26  # mask logits at picture size that are held at once
-# The original checkpoint's file names end in the first 8 digits of its sha256: mmdet 2's and mmdet 3's.
-ORIGINAL_SHA256 = ("743b7d99", "c9d0c4f2")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Detector:
         self.resize = identity["preprocessing"]["resize"]
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str | None = None) -> "Detector":
+    def from_pretrained(cls, folder: str | Path, device: str = "auto") -> "Detector":
         """The detector of a transformers folder; missing or foreign tensors are refused."""
         from transformers import Mask2FormerForUniversalSegmentation
 
@@ -68,7 +68,7 @@ class Detector:
                 f"{len(foreign)} foreign, {len(info['mismatched_keys'])} of another shape"
             )
         names = class_names(model.config.id2label, folder)
-        model = model.float().eval().to(device or default_device())
+        model = model.float().eval().to(choose_device(device))
         return cls(model, Preprocessing.from_folder(folder), names, identity)
 
     def detect(self, images: "Sequence[Image.Image]") -> list[Detections]:
@@ -93,7 +93,7 @@ class Detector:
         import torch
 
         size, inputs = images[0].size, self.network_input(images)
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode(), without_tf32():
             output = self.model(pixel_values=inputs, output_auxiliary_logits=False)
             found = []
             step = max(
@@ -214,12 +214,12 @@ def _converted_from(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record["sha256"], str):
+        digest = read_object(path)["sha256"]
+        if not isinstance(digest, str):
             raise TypeError("'sha256' is no string")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not written by `convert` ({type(error).__name__}: {error})") from None
-    return record["sha256"]
+    return digest
 
 
 def class_names(id2label: dict[int, str], folder: Path) -> list[str]:
@@ -233,11 +233,3 @@ def class_names(id2label: dict[int, str], folder: Path) -> list[str]:
     if is_unnamed or len(set(names)) != len(names):
         raise ValueError(f"{folder / 'config.json'}: id2label must name the {len(names)} classes, each once")
     return names
-
-
-def default_device() -> str:
-    """The accelerator that torch sees, else the CPU."""
-    import torch
-
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return accelerator.type if accelerator else "cpu"

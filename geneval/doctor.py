@@ -1,12 +1,13 @@
-"""What is here and what is missing for a GenEval score: weights, their hashes, versions with known traps."""
+"""What is here and what is missing: library versions with known traps, and weights. One report for every command."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from geneval.color import color_identity
+from geneval.clip import find_clip
+from geneval.comparability import NOT_COMPARABLE, is_original_clip
 from geneval.detector import detector_folder, detector_identity
-from geneval.scores import NOT_COMPARABLE
 
 _CHECKPOINT = (
     "https://download.openmmlab.com/mmdetection/v2.0/mask2former/mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco/"
@@ -14,10 +15,10 @@ _CHECKPOINT = (
 )
 
 # package (or several that hold the same module) -> what to know about it
-_TRAPS = {
+PACKAGES = {
     "torch": "",
     "transformers": "",
-    "open-clip-torch": "from 2.29 on `ViT-L-14` is built with plain GELU: the name here is ViT-L-14-quickgelu",
+    "open-clip-torch": "from 2.29 on its `ViT-L-14` has plain GELU: with OpenAI's weights ViT-L-14-quickgelu is built",
     "opencv-python-headless opencv-python": "without it the resize is torch's, within one gray level of the original's",
     "numpy": "equal scores are ordered as numpy 1.23 did, whatever the version",
     "pillow": "the original's crop fails from 13 on; this one does not",
@@ -25,27 +26,36 @@ _TRAPS = {
 }
 
 
-def report(detector: str | Path | None, clip: str | Path) -> tuple[str, bool]:
-    """The report, and whether there is all that a score needs."""
-    lines = ["Versions", "========", *_versions(), "", "Weights", "======="]
-    detector_lines, has_detector = _detector(detector)
-    clip_lines, has_clip = _clip(clip)
-    text = [*lines, *detector_lines, *clip_lines]
-    is_ready = has_detector and has_clip
-    if not is_ready:
-        verdict = "not ready: see MISSING above"
-    elif any(NOT_COMPARABLE in line for line in text):
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is needed: whether it is here, and what to know about it or where to get it."""
+
+    subject: str
+    is_here: bool
+    text: str
+
+
+def report(packages: Mapping[str, str], findings: Sequence[Finding], purpose: str) -> tuple[str, bool]:
+    """The report, and whether there is all that the purpose needs: the exit code is 0 then and 1 otherwise."""
+    is_ready = all(finding.is_here for finding in findings)
+    width = max(len(finding.subject) for finding in findings)
+    weights = [f"{f.subject:<{width}}   {'found  ' if f.is_here else 'MISSING'}  {f.text}" for f in findings]
+    verdict = f"ready for {purpose}" if is_ready else "not ready: see MISSING above"
+    if is_ready and any(NOT_COMPARABLE in finding.text for finding in findings):
         verdict = f"ready, but the score is {NOT_COMPARABLE}"
-    else:
-        verdict = "ready for a GenEval score"
-    return "".join(f"{line}\n" for line in [*text, "", verdict]), is_ready
+    lines = ["Versions", "========", *_versions(packages), "", "Weights", "=======", *weights, "", verdict]
+    return "".join(f"{line}\n" for line in lines), is_ready
 
 
-def _versions() -> Iterator[str]:
-    for packages, note in _TRAPS.items():
-        names = packages.split()
-        found = next((f"{name:<24} {v:<16}" for name in names if (v := _version(name))), None)
-        yield f"{found or f'{names[0]:<24} not installed   '} {note}".rstrip()
+def geneval_findings(detector: str | Path | None, clip: str | Path) -> list[Finding]:
+    """The detector and the color classifier of a GenEval score."""
+    return [_detector(detector), _colors(clip)]
+
+
+def _versions(packages: Mapping[str, str]) -> Iterator[str]:
+    for names, note in packages.items():
+        found = next((f"{name:<24} {v:<16}" for name in names.split() if (v := _version(name))), None)
+        yield f"{found or f'{names.split()[0]:<24} not installed   '} {note}".rstrip()
 
 
 def _version(package: str) -> str | None:
@@ -55,28 +65,24 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _detector(name: str | Path | None) -> tuple[list[str], bool]:
+def _detector(name: str | Path | None) -> Finding:
     if name is None:
-        return [
-            f"detector   MISSING  download {_CHECKPOINT}",
-            "           (about 275 MB), run `python -m geneval convert FILE --out DIR`, then give --detector DIR",
-        ], False
+        convert = "run `python -m geneval convert FILE --out DIR`, then give --detector DIR"
+        return Finding("detector", False, f"download {_CHECKPOINT} (about 275 MB), {convert}")
     try:
         identity = detector_identity(detector_folder(name))
     except (ValueError, OSError) as error:
-        return [f"detector   MISSING  {error}"], False
-    resize = identity["preprocessing"]["resize"]
-    if not identity["is_original"]:
-        kind = NOT_COMPARABLE
-    else:
+        return Finding("detector", False, str(error))
+    resize, kind = identity["preprocessing"]["resize"], NOT_COMPARABLE
+    if identity["is_original"]:
         kind = "GenEval's own checkpoint" + ("" if resize == "cv2" else f"; {NOT_COMPARABLE} without opencv")
-    return [f"detector   found    {name}: sha256 {identity['weights']}, resize {resize}, {kind}"], True
+    return Finding("detector", True, f"{name}: sha256 {identity['weights']}, resize {resize}, {kind}")
 
 
-def _clip(name: str | Path) -> tuple[list[str], bool]:
+def _colors(name: str | Path) -> Finding:
     try:
-        identity = color_identity(name)
+        identity = find_clip(name).identity
     except (ValueError, OSError) as error:
-        return [f"colors     MISSING  {error}"], False
-    kind = "" if identity["name"].startswith("ViT-L-14-quickgelu") else f", {NOT_COMPARABLE}"
-    return [f"colors     found    {identity['name']}: sha256 {identity['weights']}{kind}"], True
+        return Finding("colors", False, str(error))
+    kind = "" if is_original_clip(identity["name"]) else f", {NOT_COMPARABLE}"
+    return Finding("colors", True, f"{identity['name']}: sha256 {identity['weights']}{kind}")

@@ -7,11 +7,12 @@ import random
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from geneval.layout import sample_path, write_prompt_folder, write_text
+from geneval.atomic import partial_path, write_text
+from geneval.json_files import as_json, read_object
+from geneval.layout import sample_path, write_prompt_folder
 from geneval.prompts import Prompt
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -70,42 +71,6 @@ def image_seed(seed: int, prompt: str, copy: int) -> int:
     return int.from_bytes(digest[:8], "little") >> 1
 
 
-def load_pipeline(name: str, device: str | None = None, dtype: str | None = None) -> Any:
-    """A diffusers pipeline folder or name; a folder of another package's class is loaded with that class."""
-    import diffusers
-    import torch
-
-    kwargs: dict[str, Any] = {} if dtype is None else {"torch_dtype": getattr(torch, dtype)}
-    kind = _pipeline_class(Path(name))
-    if kind is diffusers.DiffusionPipeline:
-        kwargs["use_safetensors"] = True
-    pipeline = kind.from_pretrained(name, **kwargs)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device) if device else pipeline
-
-
-def _pipeline_class(folder: Path) -> Any:
-    """The class that the folder's index names: diffusers' own, or one from the package of its components."""
-    import diffusers
-
-    index = folder / "model_index.json"
-    if not index.is_file():
-        if folder.exists():
-            raise FileNotFoundError(f"{index}: missing; {folder} is not a diffusers pipeline folder")
-        return diffusers.DiffusionPipeline
-    record = json.loads(index.read_text(encoding="utf-8"))
-    name = record.get("_class_name")
-    if isinstance(name, str) and name not in dir(diffusers):
-        packages = {v[0].split(".")[0] for v in record.values() if isinstance(v, list) and isinstance(v[0], str)}
-        for package in sorted(packages - {"diffusers", "transformers"}):
-            try:
-                return getattr(import_module(package), name)
-            except (ImportError, AttributeError):
-                continue
-        raise ValueError(f"{index}: class {name!r} is neither diffusers' nor of {sorted(packages)}")
-    return diffusers.DiffusionPipeline
-
-
 def _settings(
     pipeline: Any, source: str, seed: int, seeding: str, batch_size: int, call: Mapping[str, Any]
 ) -> dict[str, Any]:
@@ -117,7 +82,7 @@ def _settings(
         "batch_size": batch_size if seeding == "original" else None,
         "call": {name: value if _is_json(value) else type(value).__name__ for name, value in sorted(call.items())},
     }
-    return json.loads(json.dumps(record))
+    return as_json(record)
 
 
 def _is_json(value: Any) -> bool:
@@ -128,16 +93,12 @@ def _same_run(out: Path, settings: Mapping[str, Any]) -> None:
     """Record how a folder's images are made, or refuse to mix them with images made otherwise."""
     path = out / "generation.json"
     if path.is_file():
-        try:
-            begun = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON ({error}); delete it if the images are to be completed") from None
-        differing = [name for name in settings if not isinstance(begun, dict) or begun.get(name) != settings[name]]
-        if differing:
+        begun = read_object(path, advice="delete it if the images are to be completed")
+        if differing := [name for name in settings if begun.get(name) != settings[name]]:
             name = differing[0]
-            was = begun.get(name) if isinstance(begun, dict) else begun
             raise ValueError(
-                f"{out}: begun with {name} {was!r}, now {settings[name]!r}; use an empty folder, or the same settings"
+                f"{out}: begun with {name} {begun.get(name)!r}, now {settings[name]!r}; use an empty folder, or the "
+                "same settings"
             )
         return
     out.mkdir(parents=True, exist_ok=True)
@@ -233,6 +194,6 @@ def _is_complete(path: Path) -> bool:
 
 def _write_png(image: Any, path: Path) -> None:
     """Rename without fsync: an image torn by a power cut has no last chunk and is drawn again."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial = partial_path(path)
     image.save(partial, format="PNG")
     os.replace(partial, path)

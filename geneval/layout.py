@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from geneval.prompts import MetadataError, Prompt, parse_json
+from geneval.atomic import write_text
+from geneval.json_files import parse_json
+from geneval.prompts import MetadataError, Prompt
 
 _SAMPLE = re.compile(r"\d+\.png")  # a prefix match, as the original's: `00006.png.bak` is a sample
 
@@ -59,7 +61,7 @@ def read_layout(root: Path) -> tuple[list[PromptFolder], list[str]]:
 def read_metadata(path: Path) -> dict[str, Any]:
     """The one JSON document of a metadata.jsonl."""
     try:
-        return parse_json(path.read_text(encoding="utf-8"), str(path))
+        return parse_json(path.read_text(encoding="utf-8"), str(path), MetadataError)
     except FileNotFoundError:
         raise MetadataError(f"{path}: missing") from None
     except (UnicodeDecodeError, IsADirectoryError):
@@ -72,13 +74,3 @@ def _samples(folder: Path) -> tuple[str, ...]:
     except (FileNotFoundError, NotADirectoryError):
         raise MetadataError(f"{folder / 'samples'}: missing") from None
     return tuple(f"{folder.name}/samples/{name}" for name in names if _SAMPLE.match(name))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is there complete or not at all."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(partial, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)

@@ -19,8 +19,10 @@ class Options:
     position_threshold: float = 0.1  # share of the summed sizes that an offset must exceed
 
     @classmethod
-    def parse(cls, values: Mapping[str, object]) -> "Options":
+    def parse(cls, values: "Mapping[str, object] | Options") -> "Options":
         """Options from the command line's strings (or from values); unknown names are refused with the valid ones."""
+        if isinstance(values, Options):
+            return values
         kinds = {field.name: type(field.default) for field in fields(cls)}
         if unknown := set(values) - set(kinds):
             hint = "; the detector is given as --detector" if "model" in unknown else ""

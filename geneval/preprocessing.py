@@ -1,11 +1,12 @@
 """From a picture to the detector's input, as mmdet does it for GenEval: resize, pad with gray, normalize."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from geneval.json_files import read_object
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +30,7 @@ class Preprocessing:
         if not path.is_file():
             raise FileNotFoundError(f"{path}: missing; the detector's image sizes and constants stand there")
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_object(path)
             given = {**record, **(record.get("size") or {})}
             values = {name: _typed(given[name], default) for name, default in asdict(cls()).items() if name in given}
         except (ValueError, TypeError, AttributeError) as error:

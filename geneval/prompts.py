@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from geneval.atomic import write_text
+from geneval.json_files import parse_json
 from geneval.random_stream import RandomStream
 
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
@@ -111,8 +113,6 @@ def prompts_sha256(prompts: Iterable[Prompt]) -> str:
 
 def write_prompts(prompts: Sequence[Prompt], out: Path) -> None:
     """Write OUT/evaluation_metadata.jsonl and OUT/generation_prompts.txt, the original's two files."""
-    from geneval.layout import write_text
-
     out.mkdir(parents=True, exist_ok=True)
     write_text(out / "evaluation_metadata.jsonl", _metadata_text(prompts))
     write_text(out / "generation_prompts.txt", "".join(f"{prompt.prompt}\n" for prompt in prompts))
@@ -128,25 +128,13 @@ def read_prompts(path: Path) -> list[Prompt]:
     except UnicodeDecodeError as error:
         raise MetadataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
     prompts = [
-        Prompt.from_metadata(parse_json(line, f"{path}:{number}"), f"{path}:{number}")
+        Prompt.from_metadata(parse_json(line, f"{path}:{number}", MetadataError), f"{path}:{number}")
         for number, line in enumerate(lines, 1)
         if line.strip()
     ]
     if not prompts:
         raise MetadataError(f"{path}: holds no prompt")
     return prompts
-
-
-def parse_json(text: str, where: str) -> Any:
-    """One JSON document; NaN and the infinities, which JSON does not know, are refused."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise MetadataError(f"{where}: not one JSON document ({error})") from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"the value {name} is not JSON")
 
 
 def _metadata_text(prompts: Iterable[Prompt]) -> str:

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from geneval.atomic import write_text
+from geneval.comparability import comparability
 from geneval.completeness import IncompleteFolder, expected_prompts, find_problems
 from geneval.detections import ImageDetections, read_detections
-from geneval.layout import PromptFolder, read_layout, write_text
+from geneval.json_files import parse_json, read_object
+from geneval.layout import PromptFolder, read_layout
 from geneval.options import DEFAULTS, DETECTING, Options
-from geneval.prompts import Prompt, parse_json, prompts_sha256
+from geneval.prompts import Prompt, prompts_sha256
 from geneval.rules import MissingColor, check, grade
 
-NOT_COMPARABLE = "not comparable with published GenEval"
 FIELDS = ("filename", "tag", "prompt", "correct", "reason", "metadata", "details")  # in the original's order
 
 
@@ -36,7 +38,7 @@ def score_folder(
     double or foreign raises one `IncompleteFolder` that lists it; `allow_partial` scores the rest and adds
     `"partial": true` to each row.
     """
-    options = options if isinstance(options, Options) else Options.parse(options)
+    options = Options.parse(options)
     images, lines = Path(images), read_detections(Path(images))
     _check_options(options, lines)
     folders, problems = read_layout(images)
@@ -44,9 +46,7 @@ def score_folder(
     problems += find_problems(folders, lines, expected, copies or (4 if prompts is None else None))
     if problems and not allow_partial:
         raise IncompleteFolder(images, problems)
-    rows = []
-    for folder, line in _scored(folders, lines):
-        rows.append(_row(images, folder, line, options))
+    rows = [_row(images, folder, line, options) for folder, line in _scored(folders, lines)]
     if not rows:
         raise IncompleteFolder(images, [*problems, "nothing to score"])
     if problems:
@@ -62,7 +62,7 @@ def grade_folder(
     options: Mapping[str, object] | Options = DEFAULTS,
 ) -> dict[str, float]:
     """filename (relative to `images`) -> grade in [0, 1], 1 exactly for a correct image; any folder with detections."""
-    options = options if isinstance(options, Options) else Options.parse(options)
+    options = Options.parse(options)
     folders, _ = read_layout(Path(images))
     scored = _scored(folders, read_detections(Path(images)))
     return {line.filename: grade(folder.metadata, line.detections, line.colors, options) for folder, line in scored}
@@ -95,7 +95,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise ResultsError(f"{path}: not UTF-8 text ({error.reason})") from None
-    rows = [_checked(parse_json(line, f"{path}:{i}"), f"{path}:{i}") for i, line in enumerate(lines, 1) if line.strip()]
+    rows = [_row_of(line, f"{path}:{i}") for i, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise ResultsError(f"{path}: holds no rows")
     return rows
@@ -106,19 +106,7 @@ def read_provenance(results: Path) -> dict[str, Any]:
     path = results.with_name(results.name + ".json")
     if not path.is_file():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ResultsError(f"{path}: not JSON ({error}); score the folder again") from None
-    if not isinstance(record, dict):
-        raise ResultsError(f"{path}: must be a JSON object; score the folder again")
-    return record
-
-
-def comparability(detector: Mapping[str, Any]) -> dict[str, Any]:
-    """What every output says of its detections: whether the score may stand beside published ones."""
-    is_comparable = bool(detector.get("comparable"))
-    return {"comparable": True} if is_comparable else {"comparable": False, "note": NOT_COMPARABLE}
+    return read_object(path, ResultsError, "score the folder again")
 
 
 def _scored(
@@ -180,7 +168,8 @@ def _write(out: Path, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str
     write_text(out, format_results(rows))
 
 
-def _checked(row: Any, where: str) -> dict[str, Any]:
+def _row_of(text: str, where: str) -> dict[str, Any]:
+    row = parse_json(text, where, ResultsError)
     if not isinstance(row, dict):
         raise ResultsError(f"{where}: must be a JSON object")
     if missing := [name for name in ("tag", "prompt", "correct", "metadata") if name not in row]:

@@ -1,4 +1,4 @@
-"""The original's summary text, byte for byte."""
+"""Scores as text: the original's summary byte for byte, and the table of a comparison."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +31,16 @@ def summary_text(rows: Rows) -> str:
     ]
     if any(row.get("partial") for row in rows):
         lines.append("PARTIAL: scored with --allow-partial on an incomplete folder; not a GenEval score")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def comparison_text(result: Mapping[str, Any]) -> str:
+    """A line a task of what `statistics.compare` found."""
+    lines = [f"{'task':<16} {'A - B':>8} {'95 % interval':>20} {'p':>8} {'resolves':>9}  prompts"]
+    for tag, found in {**result["tasks"], "overall": result["overall"]}.items():
+        interval = "[{:+.4f}, {:+.4f}]".format(*found["ci"])
+        resolved = f"{found['p']:>8.4f} {found['detectable']:>9.4f}  {found['clusters']}"
+        lines.append(f"{tag:<16} {found['value']:>+8.4f} {interval:>20} {resolved}")
     return "".join(f"{line}\n" for line in lines)
 
 
