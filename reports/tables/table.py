@@ -1,13 +1,20 @@
 """A table as data, and its texts: CSV with all digits, Markdown and LaTeX that show exactly what was recorded."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from reports.words import interval
+
+MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#~$"}, "<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "})
+LATEX = str.maketrans({
+    **{c: f"\\{c}" for c in "&%$#_{}"}, "\\": r"\textbackslash{}", "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    '"': r"\textquotedbl{}", "\n": " ", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,50 +41,32 @@ class Table:
     controls: frozenset[int] = field(default_factory=frozenset)  # rows set apart: not variants under test
     text_columns: int = 1  # leading columns of words, set flush left
 
-
-def number(value: float) -> str:
-    """Three or four digits that matter, without an exponent where a reader can do without."""
-    magnitude = abs(value)
-    if magnitude == 0:
-        return "0"
-    if magnitude < 1e-4 or magnitude >= 1e6:
-        return f"{value:.3g}"
-    digits = 4 if magnitude < 0.01 else 3 if magnitude < 10 else 1 if magnitude < 1000 else 0
-    return f"{value:.{digits}f}"
+    def write(self, folder: Path) -> None:
+        """`folder`/NAME.csv, .md and .tex."""
+        texts = {"csv": to_csv(self.data), "md": to_markdown(self), "tex": to_latex(self)}
+        for suffix, text in texts.items():
+            (folder / f"{self.name}.{suffix}").write_text(text, encoding="utf-8", newline="\n")
 
 
-def interval(ci: tuple[float, float], form: str = "") -> str:
-    low, high = (form.format(x) if form else number(x) for x in ci)
-    return f"[{low}, {high}]"
+def estimated(value: float | None, ci: tuple[float, float] | None, form: str) -> Entry:
+    """A number with its interval, both in `form`; a dash where there is none."""
+    return Entry("–") if value is None else Entry(form.format(value), interval(ci, form))
+
+
+def bounds(ci: tuple[float, float] | None) -> dict[str, float | None]:
+    """The interval as columns of the data."""
+    low, high = ci or (None, None)
+    return {"low": low, "high": high}
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows with all digits; the columns of the first."""
+    """The rows with all digits; their columns in the order in which they first occur."""
     text = io.StringIO()
     names = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#~$"}, "<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "})
-LATEX = str.maketrans(
-    {
-        **{c: f"\\{c}" for c in "&%$#_{}"},
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "<": r"\textless{}",
-        ">": r"\textgreater{}",
-        "|": r"\textbar{}",
-        '"': r"\textquotedbl{}",
-        "\n": " ",
-        "↑": r"$\uparrow$",
-        "↓": r"$\downarrow$",
-        "–": "--",
-    }
-)
 
 
 def markdown_text(text: str) -> str:
@@ -96,12 +85,8 @@ def to_markdown(table: Table) -> str:
 def to_latex(table: Table) -> str:
     """A `tabular` in booktabs rules; controls below a rule of their own."""
     form = "l" * table.text_columns + "r" * (len(table.header) - table.text_columns)
-    lines = [
-        f"\\begin{{tabular}}{{{form}}}",
-        "\\toprule",
-        " & ".join(h.translate(LATEX) for h in table.header) + r" \\",
-    ]
-    lines.append("\\midrule")
+    header = " & ".join(name.translate(LATEX) for name in table.header) + r" \\"
+    lines = [f"\\begin{{tabular}}{{{form}}}", "\\toprule", header, "\\midrule"]
     for i, row in enumerate(table.rows):
         if i in table.controls and i - 1 not in table.controls and i:
             lines.append("\\midrule")
@@ -114,9 +99,3 @@ def _latex_entry(entry: Entry) -> str:
     # Braces keep a detail that opens with a bracket from being read as the option of a preceding \\.
     detail = f" {{\\scriptsize {entry.detail.translate(LATEX)}}}" if entry.detail else ""
     return entry.text.translate(LATEX) + detail
-
-
-def write(table: Table, folder: Path) -> None:
-    """`folder`/NAME.csv, .md and .tex."""
-    for suffix, text in (("csv", to_csv(table.data)), ("md", to_markdown(table)), ("tex", to_latex(table))):
-        (folder / f"{table.name}.{suffix}").write_text(text, encoding="utf-8", newline="\n")
