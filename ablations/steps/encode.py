@@ -27,9 +27,9 @@ class Encode(Step):
     flips: bool = False
 
     def run(self, work: Work) -> Facts:
-        from lightgen.device import choose_device
-
+        from lightgen.data.config import EncodeConfig
         from lightgen.data.latents import encode_dataset
+        from lightgen.device import choose_device
         from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
         device = choose_device(work.runtime.device)
@@ -41,11 +41,9 @@ class Encode(Step):
         index = encode_dataset(
             made / "dataset",
             work.out / "latents",
+            EncodeConfig(keep_padding=self.keep_padding, flips=self.flips, batch_size=work.runtime.encode_batch),
             tokenizer=tokenizer,
             text=text,
-            keep_padding=self.keep_padding,
-            flips=self.flips,
-            batch_size=work.runtime.encode_batch,
             progress=work.tick,
         )
         return {"identity": index["identity"], "vendi_text": _vendi(read_json(made / "captions.json"), text)}

@@ -19,8 +19,11 @@ class DescribeReference(Step):
     def run(self, work: Work) -> Facts:
         from benchmarks.quality.extractors import load_extractor
         from benchmarks.quality.features import extract
+        from lightgen.device import choose_device
 
-        network = load_extractor(self.clip.location, name=self.extractor, device=work.runtime.device)
+        network = load_extractor(
+            self.clip.location, name=self.extractor, device=str(choose_device(work.runtime.device))
+        )
         extract(work.made(self.images) / "images", network, work.out / "features.safetensors")
         # Where the folder will lie in the store, so that a store can be moved.
         (work.out / "images").symlink_to(Path("..") / self.images.folder / "images", target_is_directory=True)
@@ -38,6 +41,7 @@ class Quality(Step):
 
     def run(self, work: Work) -> Facts:
         from benchmarks.quality.measure import measure
+        from lightgen.device import choose_device
 
         result = measure(
             work.made(self.images) / "images",
@@ -46,6 +50,6 @@ class Quality(Step):
             name=self.extractor,
             clip=self.clip.location,
             out=work.out,
-            device=work.runtime.device,
+            device=str(choose_device(work.runtime.device)),
         )
         return {"metrics": result["metrics"], "warnings": result["warnings"]}

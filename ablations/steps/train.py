@@ -56,8 +56,8 @@ class Initialize(Step):
 
     def run(self, work: Work) -> Facts:
         import torch
-        from lightgen.model.folder import write_model
 
+        from lightgen.model.folder import write_model
         from lightgen.model.mar import MAR
 
         with torch.random.fork_rng():
