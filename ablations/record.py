@@ -5,12 +5,8 @@ Small files are copied, so that the cells' folders can be moved, kept and report
 
 from __future__ import annotations
 
-import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +15,13 @@ from ablations.runner.step import Step, numbered
 from ablations.runner.store import Store
 from ablations.runner.study import Cell
 from ablations.steps.judge import Judge
+from benchmarks.environment import environment
 from geneval.scores import format_results, read_results
 from geneval.statistics import summarize
 from lightgen.disk.json_files import read_json, write_json
 
 SCHEMA = 1
 NORMAL_95 = 1.959964
-PACKAGES = ("diffusers", "transformers", "open-clip-torch", "accelerate", "numpy", "pillow")
 
 Rows = Sequence[Mapping[str, Any]]
 Splits = Mapping[str, Mapping[str, str]]
@@ -190,46 +186,3 @@ def _cost(made: Mapping[str, Any]) -> dict[str, Any]:
         "images": facts.get("judge", {}).get("images", 0),
         **{f"{name}_stage_seconds": record["seconds"] for name, record in made.items()},
     }
-
-
-def environment() -> dict[str, Any]:
-    """Code, interpreter, libraries and device, as a record names them."""
-    return {
-        **_git(),
-        "python": platform.python_version(),
-        "torch": _version_of("torch"),
-        "device": _device(),
-        "packages": {name: _version_of(name) for name in PACKAGES},
-    }
-
-
-def _git() -> dict[str, Any]:
-    """Commit of the working tree that this package is run from, and whether it has changes; null outside of one."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return {"git": None, "dirty": None}
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True).stdout.strip()
-
-    return {"git": git("rev-parse", "--short=12", "HEAD") or None, "dirty": bool(git("status", "--porcelain"))}
-
-
-def _version_of(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _device() -> str:
-    """The GPU's name if torch is loaded and has one, else the processor's."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()
