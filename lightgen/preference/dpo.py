@@ -23,6 +23,7 @@ from lightgen.model.folder import (
     load_transformer,
     model_identity,
     read_components,
+    read_config,
     read_lineage,
     write_model,
 )
@@ -93,10 +94,9 @@ class _Start:
     @cached_property
     def encoded(self) -> EncodedPairs:
         """The pairs as the model reads them; the encoders are freed when this returns."""
-        config = load_transformer(self.model).mar_config
-        device = self.accelerator.device
-        tokenizer, text = (part.to(device) for part in load_encoders(self.model, config.max_text_length))
-        return encode_pairs(self.pairs, tokenizer, text, config)
+        config, device = read_config(self.model), self.accelerator.device
+        tokenizer, text = load_encoders(self.model)
+        return encode_pairs(self.pairs, tokenizer.to(device), text.to(device), config)
 
     def settings(self, config: PreferenceConfig) -> dict[str, Any]:
         """What a run is known by; ValueError where the reference, or what drift is measured from, is no ancestor."""
