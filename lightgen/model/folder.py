@@ -22,7 +22,7 @@ from lightgen.disk.config import from_dict
 from lightgen.disk.folders import file_sha256, folder_sha256, temporary_folder
 from lightgen.disk.json_files import read_json, write_json
 from lightgen.model.config import MARConfig, SamplingConfig
-from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete, load_tokenizer
+from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete, load_tokenizer, quiet
 from lightgen.model.mar import MAR, own_fields
 from lightgen.model.pipeline import LightGenPipeline
 
@@ -84,6 +84,7 @@ def load_pipeline(
             transformer=load_complete(MAR, folder, **options),
             sampling=components.sampling,
         )
+    _transformer(folder)
     if vae is not None or text_encoder is not None:
         raise ValueError(f"{folder} is a pipeline folder with parts of its own; vae and text_encoder are a model's")
     return LightGenPipeline.from_pretrained(folder, **options)
@@ -139,7 +140,7 @@ def read_lineage(folder: Path) -> list[str]:
 def export(folder: Path, out: Path) -> Path:
     """Write the pipeline folder OUT, which holds every part of the model in `folder` and needs no other folder."""
     pipeline = load_pipeline(folder)
-    with temporary_folder(out) as temporary:
+    with temporary_folder(out) as temporary, quiet():
         pipeline.save_pretrained(temporary, max_shard_size=MAX_SHARD)
         for part in (temporary, *temporary.iterdir()):
             _forget_paths(part)

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from lightgen.__main__ import main
-from lightgen.model.mar import MAR
 from lightgen.model.folder import load_pipeline
+from lightgen.model.mar import MAR
 from lightgen.presets import PREFERENCES, PRESETS, SWITCHES, preset, switched
 from lightgen.training.journal import read_journal
 from tests.lightgen import squares
