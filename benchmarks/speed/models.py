@@ -53,7 +53,7 @@ def make_model(config: MARConfig, device: torch.device, dtype: torch.dtype = tor
         for parameter in model.parameters():
             if parameter.ndim > 1 and not parameter.any():
                 parameter.normal_(std=0.02)
-    return (model if dtype == torch.float32 else model.to(dtype)).eval()
+    return (model if dtype == torch.float32 else model.to(dtype)).eval()  # type: ignore[arg-type]
 
 
 def make_text(chosen: Size, device: torch.device, batch: int) -> tuple[Tensor, Tensor]:
