@@ -6,7 +6,7 @@ import sys
 import pytest
 
 VERBS = {
-    "lightgen": ("distill", "prepare", "train", "pairs", "dpo", "generate", "convert"),
+    "lightgen": ("distill", "prepare", "train", "pairs", "dpo", "generate", "export", "convert"),
     "geneval": ("prompts", "generate", "detect", "score", "summary", "compare", "convert", "validate", "doctor"),
     "benchmarks": ("quality", "regression", "speed"),
     "ablations": ("run", "worker", "icons"),

@@ -11,7 +11,8 @@ from benchmarks.speed.models import Size, describe, make_model, make_text, size
 from benchmarks.speed.timer import alternate, count_operations, machine, ratio, summary
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.mar import MAR
-from lightgen.model.sampling import ReferenceTrunk, generate_latents
+from lightgen.model.released import PATHS, ReferenceTrunk
+from lightgen.model.sampling import generate_latents
 
 RELEASED_OPERATIONS = {"head_step": 171, "trunk_pass": 642}  # of the released program, counted the same way
 
@@ -60,7 +61,7 @@ def run(model: MAR, chosen: Size, config: SamplingConfig, path: Any, device: tor
     """Latents of the size's batch, the same draws for every path."""
     generators = [torch.Generator(device).manual_seed(seed) for seed in range(chosen.batch_size)]
     text = make_text(chosen, device, chosen.batch_size)
-    return generate_latents(model, *text, (chosen.grid, chosen.grid), config, generators, path)
+    return generate_latents(model, *text, (chosen.grid, chosen.grid), config, generators, parts=PATHS[path])
 
 
 def _limit(
@@ -102,7 +103,7 @@ def count_paths(depth: int = 16, head_depth: int = 8) -> dict[str, Any]:
         step = count_operations(partial(run, model, chosen, more, path, device)) - counts[0]
         head = (counts[1] - counts[0]) / settings.num_steps
         found[path] = {"head_step": head, "autoregressive_step_without_head_steps": step - 5 * head}
-    trunk = ReferenceTrunk(model, *make_text(chosen, device, 2), (4, 4), SamplingConfig(num_steps=4))
+    trunk = ReferenceTrunk(model, *make_text(chosen, device, 2), (4, 4), guided=True)
     visible = torch.arange(8).expand(2, -1)
     with torch.no_grad():
         found["reference"]["trunk_pass"] = count_operations(
