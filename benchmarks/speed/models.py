@@ -30,6 +30,7 @@ _TEN_MILLION = MARConfig(
     max_text_length=128, vae_channels=16, head_depth=2, head_width=336,
 )  # fmt: skip
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SIZES = {
     "golden": Size(model=_GOLDEN, grid=16, text_length=8, batch_size=2),  # of the recorded outputs of the release
     "10m": Size(model=_TEN_MILLION, grid=16, text_length=128, batch_size=1),
