@@ -1,22 +1,32 @@
 """Studies, the runner that carries them out, and the icon world on which they run anywhere."""
 
-from ablations.cells import Cell, Stage, Step, Work, plan_cells
-from ablations.store import Store
+from ablations.recipes import judged, preferred, study, trained, tuned, untrained
+from ablations.runner.plan import plan_cells
+from ablations.runner.step import Facts, Folder, Step, Work
+from ablations.runner.store import Store
+from ablations.runner.study import Cell, Contrast, Split, Study, Variant
+from ablations.settings import Setting
 from ablations.studies import load_study, study_names
-from ablations.study import Contrast, Split, Study, Variant, override
 
 __all__ = [
     "Cell",
     "Contrast",
+    "Facts",
+    "Folder",
+    "Setting",
     "Split",
-    "Stage",
     "Step",
     "Store",
     "Study",
     "Variant",
     "Work",
+    "judged",
     "load_study",
-    "override",
     "plan_cells",
+    "preferred",
+    "study",
     "study_names",
+    "trained",
+    "tuned",
+    "untrained",
 ]

@@ -1,4 +1,4 @@
-"""python -m ablations run|worker|icons ...: the same as `python -m ablations.run` and so on."""
+"""`python -m ablations run|worker|icons ...`: the same as `python -m ablations.run` and so on."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ VERBS = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Hand the rest of the command line to the verb's own module."""
+    """Hand the rest of the command line to the verb's own command."""
     given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] in ([], ["-h"], ["--help"]):
-        print("usage: python -m ablations VERB ...\n")
-        for verb, (_, purpose) in VERBS.items():
-            print(f"  {verb:8}{purpose}; python -m ablations {verb} --help says how")
-        return 0
-    if given[0] not in VERBS:
-        print(f"error: no verb {given[0]!r}; there are {', '.join(VERBS)}", file=sys.stderr)
-        return 2
-    return import_module(VERBS[given[0]][0]).main(given[1:])
+    if given and given[0] in VERBS:
+        return import_module(VERBS[given[0]][0]).main(given[1:])
+    told = "".join(f"\n  {verb:8}{purpose}" for verb, (_, purpose) in VERBS.items())
+    print(f"usage: python -m ablations VERB ... (--help says how)\n{told}")
+    return 0 if given in ([], ["-h"], ["--help"]) else 2
 
 
 if __name__ == "__main__":

@@ -5,50 +5,50 @@ Small files are copied, so that the cells' folders can be moved, kept and report
 
 from __future__ import annotations
 
-import platform
 import shutil
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ablations.cells import Cell
-from ablations.store import Store, read_json, write_json
-from ablations.suite import evaluation_prompts, shown_prompts, split_by_prompt
+from ablations.prompts import shown_prompts
+from ablations.runner.step import Step, numbered
+from ablations.runner.store import Store
+from ablations.runner.study import Cell
+from ablations.steps.judge import Judge
+from benchmarks.environment import environment
 from geneval.scores import format_results, read_results
 from geneval.statistics import summarize
+from lightgen.disk.json_files import read_json, write_json
 
 SCHEMA = 1
 NORMAL_95 = 1.959964
-PREFERRED = ("finish_3", "finish_2", "finish", "prefer_4", "prefer_3", "prefer_2", "prefer")  # the last round first
-PACKAGES = ("diffusers", "transformers", "open-clip-torch", "accelerate", "numpy", "pillow")
 
 Rows = Sequence[Mapping[str, Any]]
 Splits = Mapping[str, Mapping[str, str]]
 
 
-def write_record(folder: Path, cell: Cell, store: Store, plan: Mapping[str, Any]) -> None:
+def write_record(folder: Path, cell: Cell, store: Store) -> None:
     """Fill the cell's folder; result.json comes last, so that a folder that has it is whole."""
     (folder / "result.json").unlink(missing_ok=True)
-    facts = {step.stage: store.facts(step) for step in cell.steps if store.has(step)}
+    steps = {name: step for name, step in numbered(cell.steps).items() if store.has(step)}
+    made = {name: store.record(step) for name, step in steps.items()}
+    facts = {name: record["facts"] for name, record in made.items()}
     items = _copy_curves(folder, cell, store)
     metrics = _diversity_metrics(facts) | _preference_metrics(facts)
     if "judge" in facts:
-        judged, found = _verdicts(folder, cell, store, facts)
+        judged, found = _verdicts(folder, cell, store, facts["judge"])
         metrics, items = metrics | judged, items | found
     if "quality" in facts:
-        measured, found = _quality(folder, cell, store, facts)
-        metrics, items = metrics | measured, items | found
+        items |= _quality(folder, store.folder(steps["quality"]))
+        metrics |= facts["quality"]["metrics"]
     status, reason = _status(cell, facts)
     result = {
         "schema": SCHEMA,
-        **{"study": plan["study"], "variant": cell.variant, "seed": cell.seed, "scale": plan["scale"]},
-        "config": {section: dict(values) for section, values in cell.recipe.items()},
-        "inputs": {step.stage: f"sha256:{step.key}" for step in cell.steps if store.has(step)},
+        **{"study": cell.study, "variant": cell.variant, "seed": cell.seed, "scale": cell.scale},
+        "config": cell.setting,
+        "inputs": {name: f"sha256:{step.key}" for name, step in steps.items()},
         "env": environment(),
-        "cost": _cost(facts),
+        "cost": _cost(made),
         "metrics": metrics,
         "items": items,
         "status": status,
@@ -58,24 +58,28 @@ def write_record(folder: Path, cell: Cell, store: Store, plan: Mapping[str, Any]
 
 
 def _status(cell: Cell, facts: Mapping[str, Any]) -> tuple[str, str]:
-    for stage, found in facts.items():
-        if found["facts"].get("status") == "diverged":
-            return "diverged", f"{stage} diverged after {found['facts'].get('steps', 0)} steps"
-    missing = [step.stage for step in cell.steps if step.stage not in facts]
+    for name, found in facts.items():
+        if found.get("status") == "diverged":
+            return "diverged", f"{name} diverged after {found.get('steps', 0)} steps"
+    missing = [name for name in numbered(cell.steps) if name not in facts]
     if missing:
         return "partial", f"{', '.join(missing)} missing"
-    drifted = any(facts.get(stage, {}).get("facts", {}).get("status") == "drifted" for stage in PREFERRED)
-    return "complete", "DPO ended early, at its bound on the winners' drift" if drifted else ""
+    has_drifted = any(found.get("status") == "drifted" for found in facts.values())
+    return "complete", "DPO ended early, at its bound on the winners' drift" if has_drifted else ""
+
+
+def _last(cell: Cell, name: str) -> Step | None:
+    """The last step of that name: of several rounds the one that made the model."""
+    return next((step for step in reversed(cell.steps) if step.name == name), None)
 
 
 def _copy_curves(folder: Path, cell: Cell, store: Store) -> dict[str, str]:
-    """training.jsonl and preference.jsonl, from the stages that learn."""
+    """training.jsonl and preference.jsonl, from the steps that learn."""
     items = {}
-    last = next((stage for stage in PREFERRED if cell.step(stage)), "prefer")
-    for stage, name in (("train", "training"), (last, "preference")):
-        step = cell.step(stage)
+    for step_name, name in (("train", "training"), ("prefer", "preference")):
+        step = _last(cell, step_name)
         (folder / f"{name}.jsonl").unlink(missing_ok=True)
-        if step is not None and store.has(step) and (store.folder(step) / "metrics.jsonl").is_file():
+        if step is not None and (store.folder(step) / "metrics.jsonl").is_file():
             shutil.copyfile(store.folder(step) / "metrics.jsonl", folder / f"{name}.jsonl")
             items[name] = f"{name}.jsonl"
     return items
@@ -85,30 +89,28 @@ def _verdicts(
     folder: Path, cell: Cell, store: Store, facts: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """GenEval's metrics; results.jsonl, prompts.json and the pictures to show, with paths inside the cell's folder."""
-    step = cell.step("judge")
-    assert step is not None
+    step = _last(cell, "judge")
+    assert isinstance(step, Judge)
     images = store.folder(step) / "images"
     rows = [{**row, "filename": _inside(row["filename"])} for row in read_results(images.parent / "results.jsonl")]
-    evaluation, world = cell.recipe["evaluation"], cell.recipe["data"]["world"]
-    prompts = evaluation_prompts(evaluation, world)
-    splits = split_by_prompt(prompts, world, evaluation["prompts"])
+    prompts, splits = step.prompts.prompts(), step.prompts.splits()
     (folder / "results.jsonl").write_text(format_results(rows), encoding="utf-8")
     write_json(folder / "prompts.json", splits)
-    shown = shown_prompts(prompts, splits, cell.recipe["quality"]["shown"])
+    shown = shown_prompts(prompts, splits, cell.setting["benchmark"]["shown"])
     write_json(folder / "samples.json", _show(folder, images, rows, splits, shown))
-    metrics = _geneval_metrics(rows, splits, _version(step.recipe, facts["judge"]))
+    judge = "; ".join(f"{name}={identity[:12]}" for name, identity in facts["judge"].items())
+    # Everything that would change a verdict: rules, prompts, copies, and judge weights.
+    version = f"rules 1; prompts={facts['prompts_sha256'][:12]}; copies={step.copies}; {judge}"
     names = {"geneval": "results.jsonl", "prompts": "prompts.json", "samples": "samples.json"}
-    return metrics, names
+    return _geneval_metrics(rows, splits, version), names
 
 
-def _quality(folder: Path, cell: Cell, store: Store, facts: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """The quality metrics; quality.json with what their plots need: FID by N with its limit, and power spectra."""
-    step = cell.step("quality")
-    assert step is not None
-    measured = read_json(store.folder(step) / "quality.json")
+def _quality(folder: Path, made: Path) -> dict[str, str]:
+    """quality.json with what the quality metrics' plots need: FID by N with its limit, and power spectra."""
+    measured = read_json(made / "quality.json")
     curves = {name: measured[name] for name in ("fid_by_n", "fid_infinity", "spectrum") if measured.get(name)}
     write_json(folder / "quality.json", curves)
-    return facts["quality"]["facts"]["metrics"], {"quality": "quality.json"}
+    return {"quality": "quality.json"}
 
 
 def _inside(filename: str) -> str:
@@ -143,21 +145,13 @@ def _geneval_metrics(rows: Rows, splits: Splits, version: str) -> dict[str, Any]
     return metrics
 
 
-def _version(recipe: Mapping[str, Any], judged: Mapping[str, Any]) -> str:
-    """Everything that would change a verdict: prompts, copies, judge weights and options."""
-    facts, copies = judged["facts"], recipe["evaluation"]["copies"]
-    judge = "; ".join(f"{name}={identity[:12]}" for name, identity in facts["judge"].items())
-    return f"rules 1; prompts={facts['prompts_sha256'][:12]}; copies={copies}; {judge}"
-
-
 def _diversity_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
     """How diverse the training set was, as measured."""
-    if "teach" not in facts:
+    measured = next((found["diversity"] for found in facts.values() if "diversity" in found), None)
+    if measured is None:
         return {}
-    measured = facts["teach"]["facts"]["diversity"]
     values = {name: measured[name] for name in ("distinct_captions", "composition_coverage") if name in measured}
-    if "encode" in facts:
-        values["vendi_text"] = facts["encode"]["facts"]["vendi_text"]
+    values |= {"vendi_text": facts["encode"]["vendi_text"]} if "encode" in facts else {}
     shared = {"ci": None, "n": measured["images"], "higher_is_better": True, "version": "1"}
     return {f"diversity/{name}": {"value": value, **shared} for name, value in values.items()}
 
@@ -165,77 +159,30 @@ def _diversity_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
 def _preference_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
     """How far preference training moved the model from its reference, on draws that its order of training did not
     choose; and the guidance that was chosen where it was tuned instead."""
-    found = {}
-    last = next((stage for stage in PREFERRED if stage in facts), "prefer")
-    if drift := facts.get(last, {}).get("facts", {}).get("drift"):
+    found: dict[str, Any] = {}
+    drifts = [fact["drift"] for fact in facts.values() if fact.get("drift")]
+    if drifts:
+        drift = drifts[-1]
         shared = {"n": drift["pairs"], "higher_is_better": False, "version": "mean squared error, pool entry 0"}
         for name in ("winner", "loser"):
             value, reach = drift[name], NORMAL_95 * drift[f"{name}_stderr"]
             found[f"preference/{name}_drift"] = {"value": value, "ci": [value - reach, value + reach], **shared}
         accuracy = {"value": drift["accuracy"], "ci": None, **shared, "higher_is_better": True}
         found["preference/accuracy"] = accuracy
-    if chosen := facts.get("retune", {}).get("facts"):
-        shared = {
-            "ci": None,
-            "n": len(chosen["right"]),
-            "higher_is_better": True,
-            "version": "best on training captions",
-        }
-        found["preference/guidance_scale"] = {"value": chosen["guidance_scale"], **shared}
+    if chosen := facts.get("tune_guidance"):
+        shared = {"n": len(chosen["right"]), "higher_is_better": True, "version": "best on training captions"}
+        found["preference/guidance_scale"] = {"value": chosen["guidance_scale"], "ci": None, **shared}
     return found
 
 
-def _cost(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Learning in seconds, samples and operations; pictures judged; and the seconds of every stage."""
-    learned = [facts[stage]["facts"] for stage in ("train", *PREFERRED) if stage in facts]
-    trained = facts["train"]["facts"] if "train" in facts else {}
+def _cost(made: Mapping[str, Any]) -> dict[str, Any]:
+    """Learning in seconds, samples and operations; pictures judged; and the seconds of every step."""
+    facts = {name: record["facts"] for name, record in made.items()}
+    learned = [found for found in facts.values() if "flops" in found]
     return {
-        "train_seconds": sum(fact.get("seconds", 0) for fact in learned),
-        "train_samples": trained.get("samples", 0),
-        "flops": sum(fact.get("flops", 0) for fact in learned),
-        "images": facts["judge"]["facts"]["images"] if "judge" in facts else 0,
-        **{f"{stage}_stage_seconds": fact["seconds"] for stage, fact in facts.items()},
+        "train_seconds": sum(found["seconds"] for found in learned),
+        "train_samples": facts.get("train", {}).get("samples", 0),
+        "flops": sum(found["flops"] for found in learned),
+        "images": facts.get("judge", {}).get("images", 0),
+        **{f"{name}_stage_seconds": record["seconds"] for name, record in made.items()},
     }
-
-
-def environment() -> dict[str, Any]:
-    """Code, interpreter, libraries and device, as a record names them."""
-    return {
-        **_git(),
-        "python": platform.python_version(),
-        "torch": _version_of("torch"),
-        "device": _device(),
-        "packages": {name: _version_of(name) for name in PACKAGES},
-    }
-
-
-def _git() -> dict[str, Any]:
-    """Commit of the working tree that this package is run from, and whether it has changes; null outside of one."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return {"git": None, "dirty": None}
-
-    def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True).stdout.strip()
-
-    return {"git": git("rev-parse", "--short=12", "HEAD") or None, "dirty": bool(git("status", "--porcelain"))}
-
-
-def _version_of(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _device() -> str:
-    """The GPU's name if torch is loaded and has one, else the processor's."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor() or platform.machine()

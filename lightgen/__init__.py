@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightgen.model.config import MARConfig, SamplingConfig
     from lightgen.model.encoders import ImageTokenizer, TextEncoder
+    from lightgen.model.folder import export, load_pipeline, load_transformer
     from lightgen.model.mar import MAR, MARLoss
     from lightgen.model.masking import Draws, draw
     from lightgen.model.pipeline import LightGenPipeline
     from lightgen.model.sampling import generate_latents
-    from lightgen.preference.dpo.dpo import PreferenceConfig, train_dpo
-    from lightgen.preference.dpo.loss import dpo_loss
-    from lightgen.training.train.train import TrainConfig, train
+    from lightgen.preference.config import PreferenceConfig
+    from lightgen.preference.dpo import train_dpo
+    from lightgen.preference.loss import dpo_loss
+    from lightgen.training.config import LoopConfig, TrainConfig
+    from lightgen.training.train import train
 
 _MODULES = {
     "MAR": "model.mar",
     "Draws": "model.masking",
     "ImageTokenizer": "model.encoders",
     "LightGenPipeline": "model.pipeline",
+    "LoopConfig": "training.config",
     "MARConfig": "model.config",
     "MARLoss": "model.mar",
     "PreferenceConfig": "preference.config",
@@ -30,7 +34,10 @@ _MODULES = {
     "TrainConfig": "training.config",
     "dpo_loss": "preference.loss",
     "draw": "model.masking",
+    "export": "model.folder",
     "generate_latents": "model.sampling",
+    "load_pipeline": "model.folder",
+    "load_transformer": "model.folder",
     "train": "training.train",
     "train_dpo": "preference.dpo",
 }
@@ -40,6 +47,7 @@ __all__ = [
     "Draws",
     "ImageTokenizer",
     "LightGenPipeline",
+    "LoopConfig",
     "MARConfig",
     "MARLoss",
     "PreferenceConfig",
@@ -48,7 +56,10 @@ __all__ = [
     "TrainConfig",
     "dpo_loss",
     "draw",
+    "export",
     "generate_latents",
+    "load_pipeline",
+    "load_transformer",
     "train",
     "train_dpo",
 ]

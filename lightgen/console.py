@@ -1,4 +1,4 @@
-"""What the verbs of the command line share: devices, NAME=VALUE options, signals, and lines of progress."""
+"""What the verbs of the command line share: options, signals, and lines of results and progress."""
 
 import json
 import signal
@@ -6,21 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from tyro.conf import arg
 
 STOPPED = 75  # exit code: saved and resumable
 
-
-def default_device(name: str | None) -> Any:
-    import torch
-
-    return name or ("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def needed(name: str, path: Path | None) -> Path:
-    if path is None:
-        raise ValueError(f"--{name} is needed for pairs of this source")
-    return path
+Device = Annotated[str, arg(help="auto, cpu, cuda, cuda:N or mps")]
+Json = Annotated[bool, arg(help="print one JSON object instead of a line")]
+KeyValues = Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")]
 
 
 def json_pairs(values: Sequence[str]) -> dict[str, Any]:
@@ -44,8 +38,15 @@ def stop_on_signals() -> Callable[[], bool]:
     return lambda: bool(asked)
 
 
-def finish(result: dict[str, Any], out: Path) -> None:
-    print(json.dumps({**result, "out": str(out)}))
+def report(line: str, facts: dict[str, Any], as_json: bool) -> None:
+    """Print a verb's result: a line for people, or its numbers as one JSON object."""
+    print(json.dumps(facts) if as_json else line)
+
+
+def finish(result: dict[str, Any], out: Path, as_json: bool) -> None:
+    """Print a training's result; a run that was stopped ends the process with exit code 75."""
+    line = f"{result['status']}: {result['steps']} steps, {result['samples']} samples, {result['seconds']:.0f} s"
+    report(f"{line} in {out}", {**result, "out": str(out)}, as_json)
     if result["status"] == "stopped":
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(STOPPED)

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from lightgen.disk.config import override
 from lightgen.model.config import MARConfig, SamplingConfig
-from lightgen.preference.dpo.dpo import PreferenceConfig
-from lightgen.training.train.train import TrainConfig
+from lightgen.preference.config import PreferenceConfig
+from lightgen.training.config import TrainConfig
 
 EPOCH = 2_282_665
 

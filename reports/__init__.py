@@ -1,20 +1,20 @@
 """Reports on studies, built from their records alone: contrasts with verdicts, tables, figures, sample galleries."""
 
-from __future__ import annotations
-
+from importlib import import_module
 from typing import Any
 
-__all__ = ["Record", "RecordError", "Study", "build_report", "read_record", "read_study"]
+_FILES = {
+    "Record": "reports.records.record",
+    "Study": "reports.records.study",
+    "build_report": "reports.page.report",
+    "read_record": "reports.records.record",
+    "read_study": "reports.records.study",
+}
+__all__ = list(_FILES)
 
 
 def __getattr__(name: str) -> Any:
     """Public names, loaded on first use so that importing the package stays quick."""
-    if name == "build_report":
-        from reports.build import build_report
-
-        return build_report
-    if name in __all__:
-        from reports import records
-
-        return getattr(records, name)
+    if name in _FILES:
+        return getattr(import_module(_FILES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

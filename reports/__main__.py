@@ -1,7 +1,6 @@
 """`python -m reports VERB DIR`: build a study's report, check its records, compare two variants, pack it small."""
 
-from __future__ import annotations
-
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import tyro
 
 Folder = Annotated[Path, tyro.conf.Positional]
 Name = Annotated[str, tyro.conf.Positional]
+Flag = tyro.conf.FlagCreatePairsOff[bool]
 
 
 def build(folder: Folder, out: Path | None = None) -> int:
@@ -20,26 +20,27 @@ def build(folder: Folder, out: Path | None = None) -> int:
         folder: The study's folder, as `python -m ablations.run` wrote it.
         out: Where the report goes; FOLDER/report if not given.
     """
-    from reports.build import build_report
+    from reports.page.report import build_report
 
     print(build_report(folder, out))
     return 0
 
 
-def check(folder: Folder) -> int:
+def check(folder: Folder, json: Flag = False) -> int:
     """Say what is missing, partial or unreadable; exit 1 if anything is.
 
     Args:
         folder: The study's folder, as `python -m ablations.run` wrote it.
+        json: Print the same as one JSON object.
     """
-    from reports.build import problems
-    from reports.records import read_study
+    from reports.records.study import read_study
 
     study = read_study(folder)
-    found = problems(study)
-    for line in found:
-        print(line)
-    print(f"{study.name}: {len(study.cells) - len(study.incomplete())} of {len(study.cells)} cells complete")
+    found, complete = study.problems(), len(study.complete())
+    if json:
+        _print_json({"study": study.name, "complete": complete, "cells": len(study.cells), "problems": found})
+    else:
+        print(*found, f"{study.name}: {complete} of {len(study.cells)} cells complete", sep="\n")
     return 1 if found else 0
 
 
@@ -56,7 +57,7 @@ def pack(folder: Folder, out: Path) -> int:
     return 0
 
 
-def compare(folder: Folder, a: Name, b: Name, metric: str = "geneval/overall") -> int:
+def difference(folder: Folder, a: Name, b: Name, metric: str = "geneval/overall", json: Flag = False) -> int:
     """Print variant A minus variant B with its 95 % interval, over prompts and the seeds that both have.
 
     Args:
@@ -64,29 +65,25 @@ def compare(folder: Folder, a: Name, b: Name, metric: str = "geneval/overall") -
         a: A variant.
         b: Another.
         metric: A metric of the records, as geneval/position or detail/spectrum_gap.
+        json: Print the same as one JSON object.
     """
-    from reports.contrasts import answer
-    from reports.formats import interval
-    from reports.records import Contrast, read_study
+    from reports.contrasts import between
+    from reports.records.study import read_study
 
-    study = read_study(folder)
-    known = [variant.name for variant in study.variants]
-    for name in (a, b):
-        if name not in known:
-            raise ValueError(f"{name!r} is no variant of {study.name}; valid: {', '.join(known)}")
-    found = answer(
-        study,
-        Contrast(name="compare", label="", a=a, b=b, metric=metric, smallest_effect=0.0, claim=f"{a} is above {b}"),
-    )
-    if found.effect is None:
-        raise ValueError(found.sentence)
-    spread = "no interval" if found.ci is None else interval(found.ci, "{:+.3f}")
-    prompts = f"{found.prompts} prompts, " if found.prompts else ""
-    print(f"{a} minus {b}, {metric}: {found.effect:+.3f} {spread}, {prompts}seeds {', '.join(map(str, found.seeds))}")
+    found = between(read_study(folder), a, b, metric)
+    if json:
+        numbers = {"effect": found.effect, "ci": found.ci, "prompts": found.prompts, "seeds": found.seeds}
+        _print_json({"a": a, "b": b, "metric": metric, **numbers})
+    else:
+        print(found.line())
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {"build": build, "check": check, "compare": compare, "pack": pack}
+def _print_json(value: object) -> None:
+    print(json.dumps(value, ensure_ascii=False))
+
+
+VERBS: dict[str, Callable[..., int]] = {"build": build, "check": check, "difference": difference, "pack": pack}
 
 
 def main() -> int:

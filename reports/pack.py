@@ -1,13 +1,11 @@
 """A study small enough to keep: its records and the files they name, lines compressed, without the store."""
 
-from __future__ import annotations
-
 import gzip
 import shutil
 from pathlib import Path
 
-from reports.build import build_report
-from reports.records import read_study
+from reports.page.report import build_report
+from reports.records.study import read_study
 
 NAMES = ("result.json", "prompts.json", "samples.json", "quality.json")
 

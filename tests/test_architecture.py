@@ -16,7 +16,7 @@ ALLOWED = (
     ("benchmarks/speed/", ("lightgen",)),
     ("benchmarks/regression", ("lightgen",)),
     ("benchmarks/", ()),
-    ("reports/", ("geneval.statistics",)),
+    ("reports/", ("geneval.statistics", "lightgen.disk")),
     ("ablations/", ("lightgen", "geneval", "benchmarks", "reports")),
 )
 WITHOUT_TORCH = (

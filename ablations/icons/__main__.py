@@ -1,64 +1,100 @@
-"""python -m ablations.icons render|sheet|build
-
-render   draw a data set of the icon world into WebDataset shards
-sheet    draw the contact sheet of all glyphs
-build    train the embedded components (the same as `python -m ablations.icons.build`)
-"""
+"""`python -m ablations.icons render|sheet|build|measure`: data sets of the icon world, its glyphs, its components."""
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Literal
+
+import tyro
+from tyro.conf import Positional
+
+from ablations.icons.build import COMPONENTS, PARTS, train_part
 
 
-def main(arguments: list[str] | None = None) -> int:
-    given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] == ["build"]:
-        from ablations.icons.build.__main__ import main as build
+def render(
+    out: Path,
+    world: str = "cpu",
+    images: int = 8000,
+    diversity: Literal["narrow", "diverse", "all"] = "diverse",
+    seed: int = 0,
+    wrong_layout: bool = False,
+) -> None:
+    """Draw a data set into WebDataset shards.
 
-        return build(given[1:])
-    parser = argparse.ArgumentParser(prog="python -m ablations.icons", description="The icon world.")
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    verbs.add_parser("build", help="train the embedded components")
-    sheet = verbs.add_parser("sheet", help="draw the contact sheet of all glyphs")
-    sheet.add_argument("--out", type=Path, default=Path("contact_sheet.png"))
-    render = verbs.add_parser("render", help="draw a data set into WebDataset shards")
-    render.add_argument("--out", type=Path, required=True)
-    render.add_argument("--world", default="cpu")
-    render.add_argument("--images", type=int, default=8000)
-    render.add_argument("--diversity", default="diverse", help="narrow, diverse or all")
-    render.add_argument("--seed", type=int, default=0)
-    render.add_argument(
-        "--wrong-layout", action="store_true", help="the same keys and captions with objects moved, added or left out"
-    )
-    options = parser.parse_args(given)
-    try:
-        return _sheet(options.out) if options.verb == "sheet" else _render(options)
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    Args:
+        out: folder of the shards
+        world: smoke, cpu, components or gpu
+        images: pictures
+        diversity: which compositions its captions may show
+        seed: of captions and pictures
+        wrong_layout: the same keys and captions with objects moved, added or left out
+    """
+    from ablations.icons.layouts import render_wrong_layouts
+    from ablations.icons.render import DatasetConfig, render_dataset
+
+    config = DatasetConfig(world=world, images=images, diversity=diversity, seed=seed)
+    if wrong_layout:
+        drawn = render_wrong_layouts(config, out)["num_samples"]
+        print(f"{drawn} wrong layouts of {images} images in {out}")
+        return
+    manifest = render_dataset(config, out)
+    print(f"{images} images, {manifest['diversity']['distinct_captions']} captions in {out}")
 
 
-def _sheet(out: Path) -> int:
+def sheet(out: Path = Path("contact_sheet.png")) -> None:
+    """Draw the contact sheet of all glyphs.
+
+    Args:
+        out: picture to write
+    """
     from ablations.icons.sheet import contact_sheet
 
     print(contact_sheet(out))
-    return 0
 
 
-def _render(options: argparse.Namespace) -> int:
-    from ablations.icons.render import DatasetConfig, render_dataset
+def build(
+    part: Positional[Literal["vae", "text", "clip", "detector", "all"]],
+    out: Path | None = None,
+    seed: int = 0,
+    steps: int = 0,
+) -> None:
+    """Train embedded components; each is written with `quality.json` beside its weights.
 
-    config = DatasetConfig(world=options.world, images=options.images, diversity=options.diversity, seed=options.seed)
-    if options.wrong_layout:
-        from ablations.icons.layouts import render_wrong_layouts
+    The detector learns on the VAE's reconstructions too, so the order is vae, text, clip, detector.
 
-        drawn = render_wrong_layouts(config, options.out)["num_samples"]
-        print(f"{drawn} wrong layouts of {config.images} images in {options.out}")
-        return 0
-    manifest = render_dataset(config, options.out)
-    print(f"{config.images} images, {manifest['diversity']['distinct_captions']} captions in {options.out}")
+    Args:
+        part: which component, or all in that order
+        out: folder of the components (default: the embedded ones)
+        seed: of weights and data
+        steps: training steps, to try a short run (default: each part's own)
+    """
+    for name in PARTS if part == "all" else (part,):
+        print(json.dumps(train_part(name, out or COMPONENTS, seed, steps)), flush=True)
+
+
+def measure(out: Path | None = None) -> None:
+    """Check a finished set of components as a whole.
+
+    Args:
+        out: folder of the components (default: the embedded ones)
+    """
+    from ablations.icons.build.measure import measure_components
+
+    print(json.dumps(measure_components(out or COMPONENTS), indent=1))
+
+
+VERBS = {"render": render, "sheet": sheet, "build": build, "measure": measure}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one verb; returns the exit code."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(VERBS, prog="python -m ablations.icons", args=arguments)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

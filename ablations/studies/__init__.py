@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import sys
+from functools import cache
 from pathlib import Path
 
-from ablations.study import Study
+from ablations.runner.study import Study
 
 
 def study_names() -> list[str]:
@@ -18,12 +20,13 @@ def study_names() -> list[str]:
 def load_study(name: str) -> Study:
     """The study of that name, or the one in a Python file of the user's own, given as path/to/study.py."""
     if name.endswith(".py"):
-        return _load_file(Path(name))
+        return _load_file(Path(name).resolve())
     if name not in study_names():
         raise ValueError(f"no study {name!r}; there are {', '.join(study_names())} (or give a path to a .py file)")
     return importlib.import_module(f"{__name__}.{name}").STUDY
 
 
+@cache
 def _load_file(path: Path) -> Study:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; give a study's name ({', '.join(study_names())}) or its file")
@@ -31,6 +34,7 @@ def _load_file(path: Path) -> Study:
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where the types of its dataclasses are looked up
     spec.loader.exec_module(module)
     if not isinstance(getattr(module, "STUDY", None), Study):
         raise ValueError(f"{path} holds no STUDY")

@@ -7,61 +7,75 @@ contrast small-diverse minus large-narrow is the claim itself; the others show w
 
 from __future__ import annotations
 
-from ablations.recipes import NOTES, SCALES, SPLITS, num_images
-from ablations.record import write_record
-from ablations.stages import STAGES, path
-from ablations.study import Contrast, Study, Variant
+from ablations.data import VOLUMES
+from ablations.recipes import judged, preferred, study, trained, untrained, verdicts
+from ablations.runner.study import Contrast, Variant
+from ablations.settings import Setting
 
-VOLUMES = ("small", "large")
 DIVERSITIES = ("narrow", "diverse")
-
-_BASES = [
-    Variant(
-        name=f"{volume}-{diversity}",
-        label=f"{volume}, {diversity}",
-        factors={"volume": volume, "diversity": diversity, "preference": "none"},
-        overrides={"data.volume": volume, "data.diversity": diversity},
-    )
-    for volume in VOLUMES
-    for diversity in DIVERSITIES
-]
-_PREFERRED = [
-    Variant(
-        name=f"{base.name}-dpo",
-        label=f"{base.label}, DPO",
-        factors={**base.factors, "preference": "dpo"},
-        overrides={**base.overrides, "preference.enabled": True},
-    )
-    for base in _BASES
-]
-_CONTROLS = [
-    Variant(
-        name="untrained",
-        label="untrained model",
-        factors={"control": "untrained"},
-        overrides={"subject.kind": "untrained"},
-    ),
-    Variant(
-        name="teacher",
-        label="the teacher's own pictures",
-        factors={"control": "teacher"},
-        overrides={"subject.kind": "teacher"},
-        scales=("smoke", "cpu", "gpu"),
-    ),
-]
+BASES = [(volume, diversity) for volume in VOLUMES for diversity in DIVERSITIES]
 # What the released code does and its authors hardly meant, all on. Its scaling of the learning rate by the batch is
 # left out: each scale's rate is tuned as it is. No averaging at all is the release's use of the last weights.
-_RELEASED = Variant(
-    name="large-diverse-released",
-    label="large, diverse, the release's quirks",
-    factors={"switches": "released"},
-    overrides={
-        "data.volume": "large", "data.diversity": "diverse", "encode.flips": True,
-        "model.normalized_residual": True, "model.attend_to_padding": True,
-        "train.ema_decay": 0.0, "train.ema_warmup": False, "train.beta2": 0.95,
-    },
-    optional=True,
-)  # fmt: skip
+RELEASED = {
+    "model.normalized_residual": True,
+    "model.attend_to_padding": True,
+    "train.ema_decay": 0.0,
+    "train.ema_warmup": False,
+    "train.beta2": 0.95,
+}
+
+
+def variants(setting: Setting, seed: int) -> list[Variant]:
+    """Volume crossed with diversity, without and with DPO; two controls; the release's quirks by name."""
+    bases = {place: trained(setting, seed, volume=place[0], diversity=place[1]) for place in BASES}
+    arms = [
+        Variant(
+            name=f"{volume}-{diversity}",
+            label=f"{volume}, {diversity}",
+            factors={"volume": volume, "diversity": diversity, "preference": "none"},
+            ends=judged(setting, base),
+        )
+        for (volume, diversity), base in bases.items()
+    ]
+    preferences = [
+        Variant(
+            name=f"{volume}-{diversity}-dpo",
+            label=f"{volume}, {diversity}, DPO",
+            factors={"volume": volume, "diversity": diversity, "preference": "dpo"},
+            ends=judged(setting, preferred(setting, base, seed)),
+        )
+        for (volume, diversity), base in bases.items()
+    ]
+    return [*arms, *preferences, *_controls(setting, seed), _released(setting, seed)]
+
+
+def _controls(setting: Setting, seed: int) -> list[Variant]:
+    why_not, benchmark = setting.data.cannot_draw, setting.benchmark
+    return [
+        Variant(
+            name="untrained",
+            label="untrained model",
+            factors={"control": "untrained"},
+            ends=judged(setting, untrained(setting, seed)),
+        ),
+        Variant(
+            name="teacher",
+            label="the teacher's own pictures",
+            factors={"control": "teacher"},
+            ends=() if why_not else verdicts(setting, setting.data.drawn(benchmark, benchmark.seed)),
+            why_not=why_not,
+        ),
+    ]
+
+
+def _released(setting: Setting, seed: int) -> Variant:
+    return Variant(
+        name="large-diverse-released",
+        label="large, diverse, the release's quirks",
+        factors={"switches": "released"},
+        ends=judged(setting, trained(setting, seed, flips=True, changes=RELEASED)),
+        optional=True,
+    )
 
 
 def _contrasts() -> list[Contrast]:
@@ -104,21 +118,21 @@ def _contrasts() -> list[Contrast]:
             claim="Diversity helps more where there are more images.",
         )
     )
-    for base in _BASES:
+    for volume, diversity in BASES:
         found.append(
             Contrast(
-                name=f"dpo-{base.name}",
-                label=f"DPO minus base, {base.label}",
-                a=f"{base.name}-dpo",
-                b=base.name,
-                claim=f"DPO improves the {base.label} model.",
+                name=f"dpo-{volume}-{diversity}",
+                label=f"DPO minus base, {volume}, {diversity}",
+                a=f"{volume}-{diversity}-dpo",
+                b=f"{volume}-{diversity}",
+                claim=f"DPO improves the {volume}, {diversity} model.",
             )
         )
     found.append(
         Contrast(
             name="released-quirks",
             label="the release's quirks minus none, large and diverse",
-            a=_RELEASED.name,
+            a="large-diverse-released",
             b="large-diverse",
             claim="What the released code does beside its paper helps.",
         )
@@ -126,20 +140,13 @@ def _contrasts() -> list[Contrast]:
     return found
 
 
-STUDY = Study(
+STUDY = study(
     name="diversity_sweep",
     title="Diversity against volume",
     question="At the same number of training samples seen, does more diversity help more than more volume?",
     claim="Data diversity matters more than data volume for an efficient text-to-image model.",
     source="LightGen (arXiv 2503.08619): stated, but shown only as a curve over data volume (Fig. 6a), never crossed",
-    variants=[*_BASES, *_PREFERRED, *_CONTROLS, _RELEASED],
+    variants=variants,
     contrasts=_contrasts(),
-    splits=SPLITS,
     interaction={"rows": "volume", "columns": "diversity"},
-    scales=SCALES,
-    notes=NOTES,
-    stages=STAGES,
-    path=path,
-    num_images=num_images,
-    record=write_record,
 )

@@ -9,130 +9,174 @@ H8 (it mends what flips broke; training without flips does too) and H9 (it resto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-from ablations.recipes import NOTES, SCALES, SPLITS, num_images
-from ablations.record import write_record
-from ablations.stages import STAGES, path
-from ablations.study import Contrast, Recipe, Study, Variant, override
+from ablations.recipes import judged, preferred, study, trained, tuned, verdicts
+from ablations.runner.step import Step
+from ablations.runner.study import Contrast, Variant
+from ablations.settings import SETTINGS, Setting
+from ablations.steps import Train
+from lightgen.disk.config import override
+from lightgen.preference.config import Kind, PreferenceConfig
 
-DRAWN = ("smoke", "cpu", "gpu")  # scales of a world whose teacher can draw anything
-
-
-def _dpo(name: str, label: str, source: str, *, optional: bool = False, **changes: Any) -> Variant:
-    """A variant that is preference training of the base; `changes` are names of the recipe's `dpo` section."""
-    kind = "SFT" if changes.get("kind") == "sft" else "DPO"
-    return Variant(
-        name=name,
-        label=label,
-        factors={"method": kind, "pairs": source},
-        overrides={
-            "preference.enabled": True,
-            "preference.source": source,
-            **{f"dpo.{key}": value for key, value in changes.items()},
-        },
-        scales=DRAWN if source == "layout" else (),
-        optional=optional,
-    )
-
-
-def _changed(variant: Variant, name: str, label: str, changes: Mapping[str, Any], **more: Any) -> Variant:
-    return replace(variant, name=name, label=label, overrides={**variant.overrides, **changes}, **more)
-
-
-def _with_flips(variant: Variant, name: str, label: str) -> Variant:
-    return Variant(
-        name=name,
-        label=label,
-        factors={**variant.factors, "method": f"{variant.factors['method']}, flips"},
-        overrides={**variant.overrides, "encode.flips": True},
-        scales=variant.scales,
-    )
-
-
-_BASE = Variant(name="base", label="base: no preference training", factors={"method": "none", "pairs": "none"})
-_GUIDANCE = Variant(
-    name="guidance",
-    label="base, guidance retuned by the verifier",
-    factors={"method": "guidance", "pairs": "none"},
-    overrides={"retune.enabled": True},
-)
-_VERIFIER = _dpo("verifier", "DPO, own samples by verdict", "verifier")
-_RANDOM = _dpo("random", "DPO, verdicts shuffled (placebo)", "random")
-_SFT = _dpo("sft", "SFT on the verifier's winners", "verifier", kind="sft")
-_SOURCES = [
-    _VERIFIER,
-    _dpo("teacher-pairs", "DPO, teacher's image against own sample", "teacher"),
-    _dpo("detail", "DPO, image against itself blurred or noisy", "detail"),
-    _dpo("layout", "DPO, image against a wrong layout", "layout"),
-    _RANDOM,
-    _SFT,
-]
-# Four rounds, each from samples of the model before, which is its reference; the last two compare what is sampled.
-_ROUNDS = {"preference.rounds": 4, "finish.rounds": 2}
+ROUNDS, GUIDED_ROUNDS = 4, 2  # each from samples of the model before; the last ones compare what is sampled
 # One round with four times the samples, the loss of what is sampled, and a step as far again the way that it went.
-_FAR = {
+FAR = {
     "preference.copies": 32,
     "preference.max_copies": 256,
     "preference.per_task": 1600,
-    "preference.extrapolation": 2.0,
-    "dpo.guidance_scale": 3.0,
-    "dpo.learning_rate": 1e-4,
-    "dpo.steps": 600,
-    "dpo.max_winner_drift": 2.0,  # of the guided prediction, whose errors are larger
+    "preference.dpo.guidance_scale": 3.0,
+    "preference.dpo.learning_rate": 1e-4,
+    "preference.dpo.steps": 600,
+    "preference.dpo.max_winner_drift": 2.0,  # of the guided prediction, whose errors are larger
 }
-_FURTHER = [
-    _changed(_VERIFIER, "verifier-rounds", "DPO by verdict, four rounds, the last two guided", _ROUNDS),
-    _changed(_SFT, "sft-rounds", "SFT on the verifier's winners, four such rounds", _ROUNDS),
-    _changed(_RANDOM, "random-rounds", "DPO, verdicts shuffled, four such rounds", _ROUNDS),
-]
-_STRENGTHS = [
-    _dpo("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", beta=200.0, learning_rate=5e-5),
-    _dpo("verifier-stiff", "verifier, beta 1000, rate 2e-4", "verifier", beta=1000.0, learning_rate=2e-4),
-    _dpo(
-        "teacher-pairs-lightgen",
-        "teacher's image, LightGen's beta 5000, rate 1e-8",
-        "teacher",
-        beta=5000.0,
-        learning_rate=1e-8,
-    ),
-]
-_LONGER = Variant(
-    name="longer",
-    label="base trained twice as long instead",
-    factors={"method": "training", "pairs": "none"},
-    overrides={"train.samples_seen": 120_000},
-    scales=("cpu",),
-)
-_FLIPS = [
-    _with_flips(_BASE, "flips", "base trained with flips"),
-    _with_flips(_VERIFIER, "flips-verifier", "trained with flips, then DPO by verdict"),
-]
-# Everything else that the training offers, made only by name.
-_CHOICES = [
-    _changed(_VERIFIER, "verifier-far", "DPO by verdict, taken far", _FAR, scales=("cpu", "gpu"), optional=True),
-    _changed(_VERIFIER, "verifier-twice", "DPO by verdict, two rounds", {"preference.rounds": 2}, optional=True),
-    _changed(_VERIFIER, "verifier-thrice", "DPO by verdict, three rounds", {"preference.rounds": 3}, optional=True),
-    _changed(_VERIFIER, "verifier-averaged", "DPO by verdict, two policies", {"preference.policies": 2}, optional=True),
-    _dpo("verifier-ipo", "verifier, IPO", "verifier", optional=True, kind="ipo"),
-    _dpo("verifier-hinge", "verifier, hinge", "verifier", optional=True, kind="hinge"),
-    _dpo("verifier-simpo", "verifier, SimPO (no reference)", "verifier", optional=True, kind="simpo"),
-    _dpo("verifier-dpop", "verifier, DPO-positive 5", "verifier", optional=True, dpop=5.0),
-    _dpo("verifier-sdpo", "verifier, SDPO's safeguard", "verifier", optional=True, sdpo=True),
-    _dpo("verifier-head", "verifier, head alone", "verifier", optional=True, train="head"),
-    _dpo("verifier-trunk", "verifier, trunk alone", "verifier", optional=True, train="trunk"),
-    _dpo("verifier-lora", "verifier, LoRA 8", "verifier", optional=True, lora_rank=8, learning_rate=5e-4),
-    _dpo("verifier-refresh", "verifier, reference refreshed", "verifier", optional=True, refresh_every=50),
-]
-_TEACHER = Variant(
-    name="teacher",
-    label="the teacher's own pictures",
-    factors={"control": "teacher"},
-    overrides={"subject.kind": "teacher"},
-    scales=DRAWN,
-)
+EXTRAPOLATION = 2.0
+
+
+@dataclass(frozen=True)
+class _Arms:
+    """The models of one seed that variants are made of; all start from the same base."""
+
+    setting: Setting
+    seed: int
+
+    @cached_property
+    def base(self) -> Train:
+        return trained(self.setting, self.seed)
+
+    @cached_property
+    def flipped(self) -> Train:
+        """The base trained with LightGen's flips."""
+        return trained(self.setting, self.seed, flips=True)
+
+    def dpo(self, **changes: Any) -> PreferenceConfig:
+        return replace(self.setting.preference.dpo, **changes)
+
+    def learn(self, source: str = "verifier", *rounds: PreferenceConfig, **options: Any) -> Step:
+        """The base after preference training on pairs of the source."""
+        return preferred(self.setting, self.base, self.seed, rounds or (self.dpo(),), source=source, **options)
+
+    def rounds(self, source: str = "verifier", kind: Kind = "sigmoid") -> Step:
+        """Four rounds, the last two of the guided loss, which goes gently."""
+        plain = self.dpo(kind=kind)
+        guided = replace(plain, guidance_scale=3.0, learning_rate=1e-4, max_winner_drift=2.0)
+        return self.learn(source, *[plain] * (ROUNDS - GUIDED_ROUNDS), *[guided] * GUIDED_ROUNDS)
+
+    def variant(self, name: str, label: str, method: str, pairs: str, model: Step, **more: Any) -> Variant:
+        ends = judged(self.setting, model, tuned=more.pop("tuned", None))
+        return Variant(name=name, label=label, factors={"method": method, "pairs": pairs}, ends=ends, **more)
+
+
+def variants(setting: Setting, seed: int) -> list[Variant]:
+    """The base, preference training of it by source, rounds, strengths and options, and what is cheaper."""
+    arms = _Arms(setting, seed)
+    return [*_bases(arms), *_sources(arms), *_rounds(arms), *_strengths(arms), *_flips(arms), _teacher(arms),
+            *_options(arms)]  # fmt: skip
+
+
+def _bases(arms: _Arms) -> list[Variant]:
+    setting, variant = arms.setting, arms.variant
+    twice = trained(setting, arms.seed, changes={"train.samples_seen": 2 * setting.train.samples_seen})
+    guidance = tuned(setting, arms.base, arms.seed)
+    return [
+        variant("base", "base: no preference training", "none", "none", arms.base),
+        variant("guidance", "base, guidance retuned by the verifier", "guidance", "none", arms.base, tuned=guidance),
+        variant("longer", "base trained twice as long instead", "training", "none", twice, scales=("cpu",)),
+    ]
+
+
+def _sources(arms: _Arms) -> list[Variant]:
+    learn, why_not = arms.learn, arms.setting.data.cannot_draw
+    found = [
+        ("verifier", "DPO, own samples by verdict", "DPO", "verifier", learn()),
+        ("teacher-pairs", "DPO, teacher's image against own sample", "DPO", "teacher", learn("teacher")),
+        ("detail", "DPO, image against itself blurred or noisy", "DPO", "detail", learn("detail")),
+        ("random", "DPO, verdicts shuffled (placebo)", "DPO", "random", learn("random")),
+        ("sft", "SFT on the verifier's winners", "SFT", "verifier", learn("verifier", arms.dpo(kind="sft"))),
+    ]
+    listed = [arms.variant(*row) for row in found]
+    layout = Variant(
+        name="layout",
+        label="DPO, image against a wrong layout",
+        factors={"method": "DPO", "pairs": "layout"},
+        ends=() if why_not else judged(arms.setting, learn("layout")),
+        why_not=why_not,
+    )
+    return [*listed[:3], layout, *listed[3:]]
+
+
+def _rounds(arms: _Arms) -> list[Variant]:
+    variant, rounds = arms.variant, arms.rounds
+    return [
+        variant("verifier-rounds", "DPO by verdict, four rounds, the last two guided", "DPO", "verifier", rounds()),
+        variant(
+            "sft-rounds",
+            "SFT on the verifier's winners, four such rounds",
+            "SFT",
+            "verifier",
+            rounds(kind="sft"),
+        ),
+        variant("random-rounds", "DPO, verdicts shuffled, four such rounds", "DPO", "random", rounds("random")),
+    ]
+
+
+def _strengths(arms: _Arms) -> list[Variant]:
+    found = [
+        ("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", 200.0, 5e-5),
+        ("verifier-stiff", "verifier, beta 1000, rate 2e-4", "verifier", 1000.0, 2e-4),
+        ("teacher-pairs-lightgen", "teacher's image, LightGen's beta 5000, rate 1e-8", "teacher", 5000.0, 1e-8),
+    ]
+    return [
+        arms.variant(name, label, "DPO", source, arms.learn(source, arms.dpo(beta=beta, learning_rate=rate)))
+        for name, label, source, beta, rate in found
+    ]
+
+
+def _flips(arms: _Arms) -> list[Variant]:
+    mended = preferred(arms.setting, arms.flipped, arms.seed, source="verifier")
+    return [
+        arms.variant("flips", "base trained with flips", "none, flips", "none", arms.flipped),
+        arms.variant("flips-verifier", "trained with flips, then DPO by verdict", "DPO, flips", "verifier", mended),
+    ]
+
+
+def _teacher(arms: _Arms) -> Variant:
+    why_not, benchmark = arms.setting.data.cannot_draw, arms.setting.benchmark
+    return Variant(
+        name="teacher",
+        label="the teacher's own pictures",
+        factors={"control": "teacher"},
+        ends=() if why_not else verdicts(arms.setting, arms.setting.data.drawn(benchmark, benchmark.seed)),
+        why_not=why_not,
+    )
+
+
+def _options(arms: _Arms) -> list[Variant]:
+    """Everything else that the training offers, made only by name."""
+    learn, dpo = arms.learn, arms.dpo
+    far = preferred(override(arms.setting, FAR), arms.base, arms.seed, source="verifier", extrapolation=EXTRAPOLATION)
+    found: Sequence[tuple[str, str, Step]] = [
+        ("verifier-twice", "DPO by verdict, two rounds", learn("verifier", dpo(), dpo())),
+        ("verifier-thrice", "DPO by verdict, three rounds", learn("verifier", dpo(), dpo(), dpo())),
+        ("verifier-averaged", "DPO by verdict, two policies", learn(policies=2)),
+        ("verifier-ipo", "verifier, IPO", learn("verifier", dpo(kind="ipo"))),
+        ("verifier-hinge", "verifier, hinge", learn("verifier", dpo(kind="hinge"))),
+        ("verifier-simpo", "verifier, SimPO (no reference)", learn("verifier", dpo(kind="simpo"))),
+        ("verifier-dpop", "verifier, DPO-positive 5", learn("verifier", dpo(dpop=5.0))),
+        ("verifier-sdpo", "verifier, SDPO's safeguard", learn("verifier", dpo(sdpo=True))),
+        ("verifier-head", "verifier, head alone", learn("verifier", dpo(train="head"))),
+        ("verifier-trunk", "verifier, trunk alone", learn("verifier", dpo(train="trunk"))),
+        ("verifier-lora", "verifier, LoRA 8", learn("verifier", dpo(lora_rank=8, learning_rate=5e-4))),
+        ("verifier-refresh", "verifier, reference refreshed", learn("verifier", dpo(refresh_every=50))),
+    ]
+    options = [arms.variant(name, label, "DPO", "verifier", model, optional=True) for name, label, model in found]
+    taken_far = arms.variant(
+        "verifier-far", "DPO by verdict, taken far", "DPO", "verifier", far, scales=("cpu", "gpu"), optional=True
+    )
+    return [taken_far, *options]
 
 
 def _minus(name: str, a: str, b: str, label: str, claim: str, metric: str = "geneval/overall", **more: Any) -> Contrast:
@@ -182,43 +226,31 @@ _CONTRASTS = [
 
 # Fewer benchmark prompts leave captions of every task to learn preferences from; each is drawn more often instead. At
 # cpu scale the base sees half of the samples of `diversity_sweep`, so that there is something left to gain.
-_CHANGES: Mapping[str, Mapping[str, Any]] = {
+CHANGES: dict[str, dict[str, Any]] = {
     "smoke": {"preference.captions": "all"},
     "cpu": {
-        "evaluation.num_prompts": 24,
-        "evaluation.copies": 8,
+        "benchmark.num_prompts": 24,
+        "benchmark.copies": 8,
         "preference.captions": "all",
         "preference.prompts": 600,
         "train.samples_seen": 60_000,
     },
     "gpu": {
-        "evaluation.num_prompts": 50,
-        "evaluation.copies": 8,
+        "benchmark.num_prompts": 50,
+        "benchmark.copies": 8,
         "preference.captions": "all",
         "preference.prompts": 1500,
     },
     "paper": {"preference.limit": 30_000},
 }
 
-
-def _scale(name: str) -> Recipe:
-    return override(SCALES[name], _CHANGES[name])
-
-
-STUDY = Study(
+STUDY = study(
     name="dpo_sweep",
     title="What preference training does",
     question="Does DPO improve a trained model, by which preferences, and does anything cheaper do as well?",
     claim="DPO lifts GenEval overall from 0.53 to 0.62, mends positions and restores high-frequency detail.",
     source="LightGen (arXiv 2503.08619), section 4.2 and Table 2: reported without controls, the training not released",
-    variants=[_BASE, _GUIDANCE, _LONGER, *_SOURCES, *_FURTHER, *_STRENGTHS, *_FLIPS, _TEACHER, *_CHOICES],
+    variants=variants,
     contrasts=_CONTRASTS,
-    splits=SPLITS,
-    interaction={},
-    scales={name: _scale(name) for name in SCALES},
-    notes=NOTES,
-    stages=STAGES,
-    path=path,
-    num_images=num_images,
-    record=write_record,
+    settings={name: override(setting, CHANGES[name]) for name, setting in SETTINGS.items()},
 )

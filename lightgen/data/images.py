@@ -1,10 +1,12 @@
-"""Image files from outside, opened with care: known formats only, a size limit before decoding, always RGB."""
+"""Image files: read with care (known formats only, a size limit before decoding, always RGB), written as PNG."""
 
 import io
 import warnings
 from pathlib import Path
 
 from PIL import Image, ImageOps
+
+from lightgen.disk.atomic import atomic_file
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 64_000_000
@@ -40,3 +42,16 @@ def read_image(source: Path | bytes, where: str = "") -> Image.Image:
         color = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", color.size, "white"), color).convert("RGB")
     return image.convert("RGB")
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    """The image as an RGB PNG file."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write a PNG atomically."""
+    with atomic_file(path) as file:
+        file.write(png_bytes(image))

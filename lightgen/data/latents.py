@@ -12,19 +12,17 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 import torch
 from PIL import ImageOps
 from torch import Tensor
 
+from lightgen.data.config import EncodeConfig
 from lightgen.data.shards import Sample, read_shard, shard_paths
 from lightgen.disk.atomic import atomic_file
 from lightgen.disk.json_files import read_json, write_json
-from lightgen.model.encoders import scaled_latents
-
-if TYPE_CHECKING:
-    from lightgen.model.encoders import ImageTokenizer, TextEncoder
+from lightgen.model.encoders import ImageTokenizer, TextEncoder, scaled_latents
 
 SCHEMA = 1
 RAM_LIMIT = 2**30  # bytes; a smaller cache is held in memory, a larger one is mapped
@@ -42,60 +40,49 @@ class Batch:
 def encode_dataset(
     shards: Path,
     out: Path,
+    config: EncodeConfig = EncodeConfig(),  # noqa: B008
     *,
     tokenizer: ImageTokenizer,
     text: TextEncoder,
-    flips: bool = False,
-    keep_padding: bool = False,
-    dtype: Literal["float32", "bfloat16"] = "float32",
-    batch_size: int = 64,
-    skip_bad: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Encode a data set to `out` and return its index; the same call goes on after the last finished shard.
 
-    `flips` stores the mirrored images' moments too, one of which training then picks (the release does; captions stay
-    as they are). `keep_padding` stores what the text encoder gives at padded positions, for models that attend to
-    them; without it features end at their true length. `dtype` is that of stored moments and features.
-    `skip_bad` leaves unreadable samples out and counts them.
-    `progress(done, total)` counts shards.
+    Features end at their caption's true length unless `keep_padding` is set. `progress(done, total)` counts shards.
+    ValueError for a bad sample (without `skip_bad`), other settings than `out` was begun with, and images of several
+    sizes.
     """
-    out = Path(out)
-    paths = shard_paths(shards)
+    out, paths = Path(out), shard_paths(shards)
     settings = {
         "schema": SCHEMA,
         "vae": tokenizer_record(tokenizer),
         "text": text_record(text),
-        "flips": flips,
-        "keep_padding": keep_padding,
+        "flips": config.flips,
+        "keep_padding": config.keep_padding,
         "source": _source(shards, paths),
+        # The type is stored only where it is not float32.
+        **({"dtype": config.dtype} if config.dtype != "float32" else {}),
     }
-    if dtype != "float32":
-        settings["dtype"] = dtype
     if (out / "index.json").is_file():
         return _finished(out, settings)
     done = _progress(out, settings)
-    captions: dict[str, int] = {}
-    for entry in done:
-        for caption in read_json(out / entry["captions"]):
-            captions[caption] = len(captions)
-    encoders = _Encoders(tokenizer, text, flips, keep_padding, batch_size, getattr(torch, dtype))
+    known = [caption for entry in done for caption in read_json(out / entry["captions"])]
+    captions = {caption: number for number, caption in enumerate(known)}
+    encoders = _Encoders(tokenizer, text, config)
     for number in range(len(done), len(paths)):
-        done.append(_encode_shard(out, number, paths[number], encoders, captions, skip_bad))
-        if done[-1]["grid"] != done[0]["grid"]:
-            raise ValueError(
-                f"{paths[number]}: latents of {done[-1]['grid']}, the shards before have {done[0]['grid']}"
-            )
+        done.append(_encode_shard(out, number, paths[number], encoders, captions))
+        if (grid := done[-1]["grid"]) != done[0]["grid"]:
+            raise ValueError(f"{paths[number]}: latents of {grid}, the shards before have {done[0]['grid']}")
         write_json(out / "progress.json", {"settings": settings, "shards": done})
         if progress is not None:
             progress(number + 1, len(paths))
+    totals = {name: sum(entry[name] for entry in done) for name in ("rejected", "truncated")}
     index = {
         **settings,
         "num_samples": sum(entry["samples"] for entry in done),
         "num_captions": len(captions),
         "grid": done[0]["grid"],
-        "rejected": sum(entry["rejected"] for entry in done),
-        "truncated": sum(entry["truncated"] for entry in done),
+        **totals,
         "shards": done,
     }
     index["identity"] = hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
@@ -193,44 +180,35 @@ def text_record(text: TextEncoder) -> dict[str, Any]:
 class _Encoders:
     tokenizer: ImageTokenizer
     text: TextEncoder
-    flips: bool
-    keep_padding: bool
-    batch_size: int
-    dtype: torch.dtype
+    config: EncodeConfig
 
-
-def _encode_shard(
-    out: Path, number: int, path: Path, encoders: _Encoders, captions: dict[str, int], skip_bad: bool
-) -> dict[str, Any]:
-    """Write one shard of the cache; new captions are added to `captions`."""
-    rejected: list[str] | None = [] if skip_bad else None
-    moments, mirrored, numbers = [], [], []
-    fresh: list[str] = []
-    for batch in _batched(read_shard(path, rejected=rejected), encoders.batch_size):
-        images = [sample.image for sample in batch]
+    def images(self, batch: list[Sample], where: Path) -> list[Tensor]:
+        """Moments (B, 2C, h, w) of the samples' images and, with flips, of their mirror images."""
+        pictures = [[sample.image for sample in batch]]
+        if self.config.flips:
+            pictures.append([ImageOps.mirror(image) for image in pictures[0]])
         try:
-            moments.append(encoders.tokenizer.moments(images).cpu())
+            return [self.tokenizer.moments(images).cpu() for images in pictures]
         except ValueError as error:
-            raise ValueError(f"{path}, samples {batch[0].key} to {batch[-1].key}: {error}") from None
-        if encoders.flips:
-            mirrored.append(encoders.tokenizer.moments([ImageOps.mirror(image) for image in images]).cpu())
-        for sample in batch:
-            if sample.prompt not in captions:
-                captions[sample.prompt] = len(captions)
-                fresh.append(sample.prompt)
-            numbers.append(captions[sample.prompt])
+            raise ValueError(f"{where}, samples {batch[0].key} to {batch[-1].key}: {error}") from None
+
+
+def _encode_shard(out: Path, number: int, path: Path, encoders: _Encoders, captions: dict[str, int]) -> dict[str, Any]:
+    """Write one shard of the cache; new captions are added to `captions`."""
+    config, known = encoders.config, len(captions)
+    rejected: list[str] | None = [] if config.skip_bad else None
+    moments, numbers = [], []
+    for batch in _batched(read_shard(path, rejected=rejected), config.batch_size):
+        moments.append(encoders.images(batch, path))
+        numbers += [captions.setdefault(sample.prompt, len(captions)) for sample in batch]
     if not numbers:
         raise ValueError(f"{path}: no readable sample")
-    before = encoders.text.num_truncated
-    features, lengths = encode_captions(encoders.text, fresh, encoders.batch_size, keep_padding=encoders.keep_padding)
-    tensors = {
-        "moments": torch.cat(moments).to(encoders.dtype),
-        "caption": torch.tensor(numbers),
-        "features": features.to(encoders.dtype),
-        "lengths": lengths,
-    }
-    if encoders.flips:
-        tensors["mirrored"] = torch.cat(mirrored).to(encoders.dtype)
+    fresh, before = list(captions)[known:], encoders.text.num_truncated
+    features, lengths = encode_captions(encoders.text, fresh, config.batch_size, keep_padding=config.keep_padding)
+    dtype = getattr(torch, config.dtype)
+    tensors = {"caption": torch.tensor(numbers), "features": features.to(dtype), "lengths": lengths}
+    for name, parts in zip(("moments", "mirrored"), zip(*moments)):
+        tensors[name] = torch.cat(parts).to(dtype)
     return _write_shard(out, number, tensors, fresh, rejected or [], encoders.text.num_truncated - before)
 
 
@@ -305,7 +283,6 @@ def _progress(out: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _refuse_other(out: Path, have: dict[str, Any], want: dict[str, Any]) -> None:
-    # The type is stored only where it is not float32.
     changed = [name for name in (*want, "dtype") if have.get(name) != want.get(name)]
     if changed:
         raise ValueError(f"{out} is a cache made with another {', '.join(changed)}; choose another folder or remove it")

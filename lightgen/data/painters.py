@@ -1,25 +1,23 @@
-"""Teachers: captions in, images out. Distillation is training on what a teacher drew (LightGen, section 4.3)."""
+"""Painters: captions and seeds in, images out. A teacher is one, and so is a model that draws its own samples."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import tarfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from PIL import Image
 
 from lightgen.data.images import read_image
-from lightgen.data.shards import Sample, shard_paths, write_shards
+from lightgen.data.shards import shard_paths
 from lightgen.disk.json_files import read_json
-from lightgen.disk.seeds import derive_seed
 
 
-class Teacher(Protocol):
+class Painter(Protocol):
     """Anything that draws one image per caption; the same caption and seed give the same image."""
 
     name: str
@@ -27,58 +25,23 @@ class Teacher(Protocol):
     def __call__(self, captions: Sequence[str], seeds: Sequence[int]) -> list[Image.Image]: ...
 
 
-def distill(
-    teacher: Teacher,
-    captions: Sequence[str],
-    out: Path,
-    *,
-    copies: int = 1,
-    seed: int = 0,
-    batch_size: int = 16,
-    shard_size: int = 1000,
-    manifest: Mapping[str, Any] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, Any]:
-    """Write the teacher's images of the captions, `copies` of each, as a data set, and return its manifest.
-
-    An image's seed comes from (seed, caption, copy), so it does not depend on the batch or on where a run resumed.
-    `progress(done, total)` is called after each batch.
-    """
-    total = len(captions) * copies
-
-    def draw_from(start: int) -> Iterator[Sample]:
-        for first in range(start, total, batch_size):
-            items = [divmod(index, copies) for index in range(first, min(first + batch_size, total))]
-            prompts = [captions[caption] for caption, _ in items]
-            seeds = [derive_seed(seed, captions[caption], copy) for caption, copy in items]
-            images = teacher(prompts, seeds)
-            if len(images) != len(prompts):
-                raise ValueError(f"teacher {teacher.name} gave {len(images)} images for {len(prompts)} captions")
-            for offset, (image, prompt, image_seed) in enumerate(zip(images, prompts, seeds)):
-                record = {"prompt": prompt, "teacher": teacher.name, "seed": image_seed}
-                yield Sample(f"{first + offset:08d}", image, record)
-            if progress is not None:
-                progress(min(first + batch_size, total), total)
-
-    source = {
-        "teacher": teacher.name,
-        "seed": seed,
-        "copies": copies,
-        "captions_sha256": hashlib.sha256(json.dumps(list(captions)).encode()).hexdigest(),
-    }
-    return write_shards(draw_from, out, shard_size=shard_size, manifest={**(manifest or {}), **source})
+def load_painter(folder: Path, *, device: Any = "cpu", call: Mapping[str, Any] | None = None) -> Painter:
+    """The painter in a folder: a model, a diffusers pipeline, or shards whose images are taken over."""
+    if any((Path(folder) / name).is_file() for name in ("components.json", "model_index.json")):
+        return DiffusersPainter.from_pretrained(folder, device=device, call=call)
+    return ShardPainter(folder)
 
 
-class DiffusersTeacher:
-    """Any diffusers text-to-image pipeline folder; each image has its own CPU generator."""
+class DiffusersPainter:
+    """Any text-to-image pipeline with the diffusers interface; each image has its own CPU generator."""
 
     def __init__(self, pipeline: Any, name: str, call: Mapping[str, Any] | None = None):
         self.pipeline, self.name, self.call = pipeline, name, dict(call or {})
 
     @classmethod
-    def from_pretrained(cls, folder: Path, *, device: str = "cpu", call: Mapping[str, Any] | None = None):
-        """Load a folder; `call` holds keyword arguments of the pipeline, e.g. {"guidance_scale": 3.5}."""
-        pipeline = load_pipeline(folder).to(device)
+    def from_pretrained(cls, folder: Path, *, device: Any = "cpu", call: Mapping[str, Any] | None = None):
+        """Load a model or pipeline folder; `call` holds keyword arguments of the pipeline, e.g. guidance_scale."""
+        pipeline = _pipeline(folder).to(device)
         pipeline.set_progress_bar_config(disable=True)
         return cls(pipeline, Path(folder).name, call)
 
@@ -89,25 +52,23 @@ class DiffusersTeacher:
         return self.pipeline(prompt=list(captions), generator=generators, **self.call).images
 
 
-def load_pipeline(folder: Path) -> Any:
-    """The pipeline in a local diffusers folder, ours or a diffusers one, in evaluation mode; nothing is fetched."""
-    index = Path(folder) / "model_index.json"
-    if not index.is_file():
-        raise FileNotFoundError(f"{folder} is no pipeline folder (no model_index.json); give a local diffusers folder")
+def _pipeline(folder: Path) -> Any:
+    """The pipeline in a local folder, ours or a diffusers one, in evaluation mode; nothing is fetched."""
     from diffusers import DiffusionPipeline
 
-    from lightgen.model.pipeline import LightGenPipeline
+    from lightgen.model.folder import load_pipeline
 
-    if read_json(index).get("_class_name") == "LightGenPipeline":
-        return LightGenPipeline.from_pretrained(folder)
+    index = Path(folder) / "model_index.json"
+    if not index.is_file() or read_json(index).get("_class_name") == "LightGenPipeline":
+        return load_pipeline(folder)
     try:
         return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except (OSError, AttributeError) as error:
         raise ValueError(f"{folder}: cannot be loaded as a diffusers pipeline ({error})") from error
 
 
-class ShardTeacher:
-    """A teacher whose images were drawn before: it answers captions from existing shards.
+class ShardPainter:
+    """Images that were drawn before: captions are answered from existing shards.
 
     `captions` lists the captions it knows; of several images with one caption, the seed chooses.
     """

@@ -5,7 +5,6 @@ sample, the layout of text-to-image-2M, and `manifest.json`, written last. While
 `progress.json` names the shards that are finished, so the same call again goes on after them.
 """
 
-import hashlib
 import io
 import itertools
 import json
@@ -18,8 +17,9 @@ from typing import Any
 
 from PIL import Image
 
-from lightgen.data.images import read_image
+from lightgen.data.images import png_bytes, read_image
 from lightgen.disk.atomic import atomic_file
+from lightgen.disk.folders import file_sha256
 from lightgen.disk.json_files import read_json, write_json
 
 SCHEMA = 1
@@ -116,9 +116,7 @@ def verify(folder: Path) -> dict[str, Any]:
     """The manifest, after every shard's sha256 was compared with it."""
     manifest = read_manifest(folder)
     for path, shard in zip(shard_paths(folder), manifest["shards"], strict=True):
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != shard["sha256"]:
+        if file_sha256(path) != shard["sha256"]:
             raise ValueError(f"{path}: sha256 differs from the manifest's; the shard is damaged, write the set again")
     return manifest
 
@@ -192,16 +190,7 @@ def _write_shard(path: Path, samples: list[Sample]) -> dict[str, Any]:
         for sample in samples:
             text = json.dumps(sample.record, ensure_ascii=False).encode()
             writer.write({"__key__": sample.key, "png": png_bytes(sample.image), "json": text})
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"file": path.name, "samples": len(samples), "bytes": path.stat().st_size, "sha256": digest}
-
-
-def png_bytes(image: Image.Image) -> bytes:
-    """The image as an RGB PNG file."""
-    buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="PNG")
-    return buffer.getvalue()
+    return {"file": path.name, "samples": len(samples), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _finished(out: Path, fields: dict[str, Any]) -> dict[str, Any]:

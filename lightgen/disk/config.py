@@ -2,12 +2,13 @@
 
 import dataclasses
 import json
-import os
 import types
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+
+from lightgen.disk.json_files import write_json
 
 Config = TypeVar("Config")
 
@@ -26,14 +27,7 @@ def load(cls: type[Config], path: str | Path) -> Config:
 
 def save(config: Any, path: str | Path) -> None:
     """Write `config` as indented JSON, atomically."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(dataclasses.asdict(config), file, indent=1, default=_encode)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    write_json(Path(path), json.loads(json.dumps(dataclasses.asdict(config), default=_encode)))
 
 
 def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "the given values") -> Config:
@@ -53,10 +47,10 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], where: str = "the gi
     return cls(**kwargs)
 
 
-def override(config: Config, changes: Mapping[str, Any]) -> Config:
+def override(config: Config, changes: Mapping[str, Any], where: str = "") -> Config:
     """A copy of `config` with the dotted names in `changes` set; `{"model.width": 96}` reaches a nested config."""
     hints = _field_types(type(config))
-    where = type(config).__name__
+    where = where or type(config).__name__
     heads = {name.split(".", 1)[0]: None for name in changes}
     _refuse_unknown(heads, hints, where)
     fields: dict[str, Any] = {}
@@ -66,10 +60,26 @@ def override(config: Config, changes: Mapping[str, Any]) -> Config:
         nested = {name.split(".", 1)[1]: value for name, value in changes.items() if name.startswith(head + ".")}
         if nested:
             inner = fields.get(head, getattr(config, head))
-            if not dataclasses.is_dataclass(inner):
-                raise ValueError(f"{where}.{head} is a plain value and has no field {', '.join(sorted(nested))}")
-            fields[head] = override(inner, nested)
+            fields[head] = _override_field(inner, hints[head], nested, f"{where}.{head}")
     return dataclasses.replace(config, **fields)  # type: ignore[type-var]
+
+
+def _override_field(value: Any, hint: Any, changes: Mapping[str, Any], where: str) -> Any:
+    """A nested config with `changes`; where its field may be one of several classes and the names are another's, that
+    other with what the two have in common: `data.folder=...` makes data one's own."""
+    if not dataclasses.is_dataclass(value):
+        raise ValueError(f"{where} is a plain value and has no field {', '.join(sorted(changes))}")
+    heads = {name.split(".", 1)[0] for name in changes}
+    others = [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]
+    if heads <= set(_field_types(type(value))) or not others:
+        return override(value, changes, where)
+    for kind in others:
+        hints = _field_types(kind)
+        if heads <= set(hints):
+            shared = {name: getattr(value, name) for name in hints if hasattr(value, name)}
+            return from_dict(kind, {**shared, **changes}, where)
+    valid = "; or ".join(", ".join(_field_types(kind)) for kind in others)
+    raise ValueError(f"unknown name {', '.join(sorted(heads))} in {where}; valid names: {valid}")
 
 
 def _field_types(cls: type) -> dict[str, Any]:
@@ -120,6 +130,9 @@ def _convert(value: Any, hint: Any, name: str, where: str) -> Any:
 
 
 def _convert_union(value: Any, choices: tuple[Any, ...], name: str, where: str) -> Any:
+    if isinstance(value, Mapping):  # of several configs the one that the names fill best
+        given = set(value)
+        choices = tuple(sorted(choices, key=lambda c: len(_names(c) ^ given)))
     for choice in choices:
         if value is None and choice is type(None):
             return None
@@ -128,6 +141,10 @@ def _convert_union(value: Any, choices: tuple[Any, ...], name: str, where: str) 
         except ValueError:
             continue
     raise ValueError(f"{name} in {where} is {value!r}, expected one of {', '.join(map(str, choices))}")
+
+
+def _names(choice: Any) -> set[str]:
+    return set(_field_types(choice)) if dataclasses.is_dataclass(choice) else set()
 
 
 def _encode(value: Any) -> Any:

@@ -1,12 +1,20 @@
 """Folders that appear whole or not at all, and the hashes that identify them."""
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from lightgen.disk.atomic import sync
+from lightgen.disk.json_files import read_json, write_json
+
+HASHED = {".safetensors", ".json", ".model", ".txt"}  # weights, settings, and what tokenizers are made of
 
 
 @contextmanager
@@ -30,7 +38,7 @@ def publish_folder(temporary: str | Path, final: str | Path) -> None:
     temporary, final = Path(temporary), Path(final)
     for path in sorted(temporary.rglob("*")):
         if path.is_file():
-            _sync(path)
+            sync(path)
     # mkdtemp makes folders private; a published one follows the user's umask like any other.
     umask = os.umask(0)
     os.umask(umask)
@@ -39,8 +47,19 @@ def publish_folder(temporary: str | Path, final: str | Path) -> None:
     if final.exists():
         os.replace(final, aside)
     os.replace(temporary, final)
-    _sync(final.parent)
+    sync(final.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings of a resumable folder before its first file, or refuse a folder begun with others."""
+    path = Path(out) / "settings.json"
+    settings = json.loads(json.dumps(settings))
+    if path.is_file():
+        if read_json(path) != settings:
+            raise ValueError(f"{out} was begun with other settings; choose another folder or remove it")
+    else:
+        write_json(path, settings)
 
 
 def file_sha256(path: str | Path) -> str:
@@ -50,20 +69,22 @@ def file_sha256(path: str | Path) -> str:
 
 
 def folder_sha256(folder: str | Path) -> str:
-    """One hexadecimal SHA-256 over the names and bytes of every weight and JSON file under `folder`."""
+    """One hexadecimal SHA-256 over the names and bytes of every weight, settings and tokenizer file under `folder`,
+    the same for every copy of it; FileNotFoundError where there are no weights."""
     folder = Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.suffix in (".safetensors", ".json", ".model"))
+    # quality.json is a measurement of the weights, not a part of them.
+    files = sorted(path for path in folder.rglob("*") if path.suffix in HASHED and path.name != "quality.json")
     if not any(path.suffix == ".safetensors" for path in files):
         raise FileNotFoundError(f"{folder} holds no .safetensors file; give a complete model folder")
     digest = hashlib.sha256()
     for path in files:
-        digest.update(f"{path.relative_to(folder).as_posix()} {file_sha256(path)}\n".encode())
+        status = path.stat()
+        content = _known_sha256(path, status.st_ino, status.st_size, status.st_mtime_ns)
+        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
     return digest.hexdigest()
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+@lru_cache(maxsize=4096)
+def _known_sha256(path: Path, inode: int, size: int, modified: int) -> str:
+    """A file's hash, read once in a process as long as the file stays the same: text encoders are large."""
+    return file_sha256(path)

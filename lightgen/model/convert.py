@@ -7,7 +7,6 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -145,7 +144,7 @@ def infer_config(state: Mapping[str, Tensor], *, heads: int, patch_size: int, ma
 def build_model(state: Mapping[str, Tensor], config: MARConfig) -> MAR:
     """The model of `config` with exactly the tensors of a released state dict; anything else is listed and refused."""
     with torch.device("meta"):
-        model = MAR(**asdict(config))
+        model = MAR(config)
     wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     renamed = {released: our_name(released) or "" for released in state}
     problems = {

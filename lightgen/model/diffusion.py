@@ -8,6 +8,7 @@ Flow matching: x_t = (1 - t) x + t noise, the head predicts noise - x.
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -86,43 +87,47 @@ def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor, num_steps: int = 
     return scales[..., :1] * clean + scales[..., 1:] * noise
 
 
-def learned_range_loss(
-    prediction: Tensor,
-    clean: Tensor,
-    noise: Tensor,
-    timesteps: Tensor,
-    num_steps: int = 1000,
-    *,
-    likelihood_everywhere: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Epsilon's residual (..., D), and the variational-bound term in bits, averaged over channels, (...,).
+class LearnedRange(NamedTuple):
+    """What the learned-range loss of a prediction is made of; D channels."""
 
-    `prediction` (..., 2D): epsilon, then the variance's position between its bounds in [-1, 1]. The bound trains the
-    variance alone: epsilon is detached in it (Nichol and Dhariwal 2021, section 3.1, L_hybrid without its 0.001).
-    `likelihood_everywhere` computes the last step's likelihood at every step, as the release does, before choosing.
+    residual: Tensor  # (..., D), epsilon's
+    bound: Tensor  # (...,) variational bound in bits, averaged over channels, as at every step but the last
+    centered: Tensor  # (..., D), what is left of the clean tokens after the predicted mean at the last step
+    log_scale: Tensor  # (..., D), log of the predicted standard deviation
+
+
+def learned_range(prediction: Tensor, noise: Tensor, timesteps: Tensor, num_steps: int = 1000) -> LearnedRange:
+    """The parts of `learned_range_loss` for `prediction` (..., 2D): epsilon, then the variance's position between its
+    bounds in [-1, 1].
+
+    The bound trains the variance alone: epsilon is detached in it (Nichol and Dhariwal 2021, section 3.1, L_hybrid
+    without its 0.001).
     """
-    channels = clean.shape[-1]
-    epsilon, position = prediction.float().split(channels, dim=-1)
+    epsilon, position = prediction.float().split(noise.shape[-1], dim=-1)
     residual = epsilon - noise
-    constants = _loss_tables(num_steps, clean.device)[:, 2:][timesteps].unsqueeze(-2)  # (..., 1, 3)
+    constants = _loss_tables(num_steps, noise.device)[:, 2:][timesteps].unsqueeze(-2)  # (..., 1, 3)
     noise_scale, low, high = constants.unbind(-1)
     log_variance = torch.lerp(low, high, (position + 1) / 2)
     # The two means share their x_t part, so they differ by the error of epsilon alone.
     mean_difference = noise_scale * residual.detach()
     divergence = low - log_variance
     bound = 0.5 * (divergence.exp() - divergence - 1 + mean_difference.square() * torch.exp(-log_variance))
-    variational = bound.mean(-1) / math.log(2)
-    if likelihood_everywhere:
-        likelihood = _discretized_log_likelihood(clean, -mean_difference, log_variance / 2).mean(-1) / math.log(2)
-        return residual, torch.where(timesteps == 0, -likelihood, variational)
+    return LearnedRange(residual, bound.mean(-1) / math.log(2), -mean_difference, log_variance / 2)
+
+
+def learned_range_loss(
+    prediction: Tensor, clean: Tensor, noise: Tensor, timesteps: Tensor, num_steps: int = 1000
+) -> tuple[Tensor, Tensor]:
+    """Epsilon's residual (..., D), and the variational-bound term in bits, averaged over channels, (...,)."""
+    residual, variational, centered, log_scale = learned_range(prediction, noise, timesteps, num_steps)
     first = (timesteps == 0).nonzero(as_tuple=True)  # the last denoising step is scored by its likelihood
     if first[0].numel():
-        likelihood = _discretized_log_likelihood(clean[first], -mean_difference[first], log_variance[first] / 2)
+        likelihood = discretized_log_likelihood(clean[first], centered[first], log_scale[first])
         variational = variational.index_put(first, -likelihood.mean(-1) / math.log(2))
     return residual, variational
 
 
-def _discretized_log_likelihood(x: Tensor, centered: Tensor, log_scale: Tensor) -> Tensor:
+def discretized_log_likelihood(x: Tensor, centered: Tensor, log_scale: Tensor) -> Tensor:
     """Log probability of x's 1/255-wide bin under a Gaussian; `centered` = x - mean; the end bins are open."""
     inverse = torch.exp(-log_scale)
     above = _normal_cdf(inverse * (centered + 1 / 255))
@@ -147,24 +152,6 @@ def ddpm_step(
     # exp(log_variance / 2) with log_variance = low + (high - low) (position + 1) / 2, as a number times a tensor
     deviation = torch.exp(position * ((high - low) / 4))
     return torch.addcmul(mean, deviation, noise, value=temperature * math.exp((high + low) / 4))
-
-
-def released_tables(schedule: Schedule) -> dict[str, Tensor]:
-    """The eight float64 tables that the released sampler reads in every step; it uses six of them."""
-    alpha_bar = schedule.alpha_bar
-    previous = np.append(1.0, alpha_bar[:-1])
-    betas = 1 - alpha_bar / previous
-    tables = {
-        "log_variance_low": schedule.log_variance_low,
-        "log_variance_high": schedule.log_variance_high,
-        "clean_from_noisy": np.sqrt(1 / alpha_bar),
-        "clean_from_noise": np.sqrt(1 / alpha_bar - 1),
-        "mean_from_clean": betas * np.sqrt(previous) / (1 - alpha_bar),
-        "mean_from_noisy": (1 - previous) * np.sqrt(1 - betas) / (1 - alpha_bar),
-        "variance": betas * (1 - previous) / (1 - alpha_bar),
-        "log_variance": schedule.log_variance_low,
-    }
-    return {name: torch.from_numpy(table) for name, table in tables.items()}
 
 
 def ddim_step(x: Tensor, epsilon: Tensor, schedule: Schedule, step: int) -> Tensor:

@@ -1,6 +1,5 @@
 """The frozen parts around the model: the image tokenizer (a diffusers VAE) and the text encoder (a transformers T5)."""
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5EncoderModel
 from transformers.utils import logging as transformers_logging
 
 from lightgen.disk.folders import folder_sha256
+from lightgen.disk.json_files import read_json
 
 # T5's own state dict names one embedding twice; the encoder keeps both names or one of them.
 _TIED_NAMES = {"encoder.embed_tokens.weight", "shared.weight"}
@@ -47,9 +47,10 @@ class ImageTokenizer:
         """Pixels per side of one latent position."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
-    @property
-    def device(self) -> torch.device:
-        return self.vae.device
+    def to(self, device: torch.device) -> Self:
+        """Move the VAE."""
+        self.vae.to(device)  # type: ignore[arg-type]
+        return self
 
     @torch.no_grad()
     def moments(self, images: Sequence[Image.Image]) -> Tensor:
@@ -129,6 +130,11 @@ class TextEncoder:
         """The SHA-256 of the folder's weights, settings and tokenizer; "" where it came from no folder."""
         return "" if self.folder is None else folder_sha256(self.folder)
 
+    def to(self, device: torch.device) -> Self:
+        """Move the encoder."""
+        self.model.to(device)  # type: ignore[arg-type]
+        return self
+
     @property
     def channels(self) -> int:
         """Width of the features."""
@@ -160,11 +166,16 @@ class TextEncoder:
 
 
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in `folder`; nothing is fetched."""
+    """The tokenizer in `folder`, or beside it as a pipeline's text encoder has it; nothing is fetched."""
     folder = Path(folder)
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model")):
+    places = [place for place in (folder, folder.parent / "tokenizer") if _has_tokenizer(place)]
+    if not places:
         raise FileNotFoundError(f"{folder} holds neither tokenizer.json nor spiece.model; give a complete T5 folder")
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return AutoTokenizer.from_pretrained(places[0], local_files_only=True)
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model"))
 
 
 def load_complete(cls: type, folder: str | Path, **options: Any) -> Any:
@@ -203,7 +214,7 @@ def _refuse_torn(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} lacks config.json: half-written, or not a model folder")
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        shards = set(read_json(index)["weight_map"].values())
         absent = sorted(name for name in shards if not (folder / name).is_file())
         if absent:
             raise FileNotFoundError(f"{folder} lacks {', '.join(absent)}: fetch or copy the missing weight files")

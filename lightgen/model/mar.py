@@ -5,16 +5,17 @@ D token channels, K noise copies.
 Structure as released (XianfengWu01/LightGen, models/fluid_arbitrary.py); text enters in the cross stack only.
 """
 
-from collections.abc import Sequence
-from dataclasses import fields
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from lightgen.disk.config import from_dict
 from lightgen.model.blocks import EPSILON, Block, CrossBlock, TextContext, TextProjection, take
 from lightgen.model.config import MARConfig
 from lightgen.model.diffusion import add_noise, flow_noised, learned_range_loss
@@ -35,75 +36,52 @@ class MARLoss(NamedTuple):
 
 
 class MAR(ModelMixin, ConfigMixin):
-    """The trainable part of LightGen. `MAR(**asdict(MARConfig(...)))`; saved and loaded as any diffusers model."""
+    """The trainable part of LightGen; saved and loaded as any diffusers model."""
 
     config_name = "config.json"  # type: ignore[assignment]
     cross_blocks: Sequence[CrossBlock]  # an nn.ModuleList, whose items torch types as bare modules
 
-    @register_to_config
-    def __init__(
-        self,
-        *,
-        width: int,
-        encoder_depth: int,
-        decoder_depth: int,
-        cross_depth: int,
-        heads: int,
-        mlp_ratio: float,
-        text_depth: int,
-        text_channels: int,
-        max_text_length: int,
-        vae_channels: int,
-        vae_stride: int,
-        patch_size: int,
-        position_grid: int,
-        dropout: float,
-        text_drop: float,
-        head_depth: int,
-        head_width: int,
-        head_objective: str,
-        diffusion_steps: int,
-        noise_copies: int,
-        mask_mean: float,
-        mask_std: float,
-        mask_minimum: float,
-        normalized_residual: bool,
-        attend_to_padding: bool,
-    ):
+    def __init__(self, config: MARConfig):
         super().__init__()
-        config = MARConfig(**{field.name: self.config[field.name] for field in fields(MARConfig)})
         self.mar_config = config
-        entries = position_grid**2
+        self.register_to_config(**asdict(config))
+        width, heads, mlp_ratio, dropout = config.width, config.heads, config.mlp_ratio, config.dropout
+        entries = config.position_grid**2
 
         def stack(depth: int) -> nn.ModuleList:
             return nn.ModuleList([Block(width, heads, mlp_ratio, dropout) for _ in range(depth)])
 
-        self.text_projection = TextProjection(text_channels, width)
-        self.text_blocks = stack(text_depth)
+        self.text_projection = TextProjection(config.text_channels, width)
+        self.text_blocks = stack(config.text_depth)
         self.text_norm = nn.LayerNorm(width, eps=EPSILON)
         self.null_text = nn.Parameter(torch.empty(1, 1, width))
 
         self.token_embed = nn.Linear(config.token_dim, width)
         self.encoder_positions = nn.Parameter(torch.empty(1, entries, width))
         self.token_norm = nn.LayerNorm(width, eps=EPSILON)
-        self.encoder_blocks = stack(encoder_depth)
+        self.encoder_blocks = stack(config.encoder_depth)
         self.encoder_norm = nn.LayerNorm(width, eps=EPSILON)
 
         self.decoder_embed = nn.Linear(width, width)
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         self.decoder_positions = nn.Parameter(torch.empty(1, entries, width))
-        self.decoder_blocks = stack(decoder_depth)
+        self.decoder_blocks = stack(config.decoder_depth)
         self.decoder_norm = nn.LayerNorm(width, eps=EPSILON)
 
         self.cross_embed = nn.Linear(width, width)
         self.cross_positions = nn.Parameter(torch.empty(1, entries, width))
-        self.cross_blocks = nn.ModuleList(  # type: ignore[assignment]
-            [CrossBlock(width, heads, mlp_ratio, dropout, normalized_residual) for _ in range(cross_depth)]
-        )
+        cross = (width, heads, mlp_ratio, dropout, config.normalized_residual)
+        self.cross_blocks = nn.ModuleList([CrossBlock(*cross) for _ in range(config.cross_depth)])  # type: ignore[assignment]
         self.cross_norm = nn.LayerNorm(width, eps=EPSILON)
 
-        self.head = Head(config.token_dim, config.head_channels, width, head_width, head_depth)
+        self.head = Head(config.token_dim, config.head_channels, width, config.head_width, config.head_depth)
         self._initialize()
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], **unused: Any) -> Self:  # type: ignore[override]
+        """The untrained model of a config.json; what `from_pretrained` calls. Names with _ are diffusers' own."""
+        fields = {name: value for name, value in config.items() if not name.startswith("_")}
+        return cls(from_dict(MARConfig, fields, where=f"{cls.__name__}'s config.json"))
 
     def _initialize(self) -> None:
         for module in self.modules():
@@ -140,32 +118,6 @@ class MAR(ModelMixin, ConfigMixin):
         positions, guided = self.positions(self.cross_positions, grid), guidance != 1
         z = self.cross(x, positions, aligned, key_mask, layout.masked, guided=guided)
         return self.head_loss(tokens, z, draws, layout, variational and not guided, guidance)
-
-    def reference_loss(self, latents: Tensor, text: Tensor, text_lengths: Tensor, draws: Draws) -> MARLoss:
-        """What `forward` gives without dropout, computed as the release does (models/fluid_arbitrary.py:299-305): every
-        token through the last decoder block, the cross stack and the head, each noise copy on its own, masked last."""
-        tokens = self.patchify(latents)
-        grid = self.token_grid(latents)
-        aligned, key_mask = self.align_text(text, text_lengths)
-        aligned = torch.where(draws.text_dropped[:, None, None], self.null_text, aligned)
-        layout = mask_layout(draws)
-        encoded = self.encode(tokens, self.positions(self.encoder_positions, grid), layout)
-        x = self.decode(encoded, self.positions(self.decoder_positions, grid), layout)
-        z = self.cross(x, self.positions(self.cross_positions, grid), aligned, key_mask, None)
-        config, copies = self.mar_config, len(draws.noise)
-        clean, z = tokens.float().expand_as(draws.noise), z.expand(copies, *z.shape)
-        variational = None
-        if config.head_objective == "flow":
-            noisy = flow_noised(clean, draws.noise, draws.timesteps)
-            prediction = self.head(noisy, draws.timesteps * FLOW_TIME_SCALE, z)
-            residual = prediction.float() - (draws.noise - clean)
-        else:
-            noisy = add_noise(clean, draws.noise, draws.timesteps, config.diffusion_steps)
-            prediction = self.head(noisy, draws.timesteps, z)
-            residual, variational = learned_range_loss(
-                prediction, clean, draws.noise, draws.timesteps, config.diffusion_steps, likelihood_everywhere=True
-            )
-        return _reduce(residual, variational, draws.mask)
 
     def patchify(self, latents: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, N, D): tokens row by row, channels slowest within a token."""
@@ -313,7 +265,7 @@ class MAR(ModelMixin, ConfigMixin):
                 residual, bound = learned_range_loss(prediction, clean, noise, timesteps, config.diffusion_steps)
             else:
                 residual = prediction[..., : config.token_dim].float() - noise
-        return _reduce(residual, bound, layout.masked_valid)
+        return mean_loss(residual, bound, layout.masked_valid)
 
     def embed_times(self, timesteps: Tensor) -> Tensor:
         """The head's time embedding; from a table of all steps where that is less work."""
@@ -325,7 +277,7 @@ class MAR(ModelMixin, ConfigMixin):
         return F.embedding(timesteps, self.head.embed_times(torch.arange(steps, device=timesteps.device)))
 
 
-def _reduce(residual: Tensor, variational: Tensor | None, valid: Tensor | None) -> MARLoss:
+def mean_loss(residual: Tensor, variational: Tensor | None, valid: Tensor | None) -> MARLoss:
     """Means over masked tokens, each weighing the same, of residuals (K, B, M, D) and bounds (K, B, M)."""
     squared, kept = residual.square().mean(-1), residual.detach()
     if valid is None:

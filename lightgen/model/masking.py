@@ -2,13 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from lightgen.model.config import MARConfig
+from lightgen.model.config import MARConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ class Layout(NamedTuple):
 
 
 def draw(
-    config: "MARConfig",
+    config: MARConfig,
     batch: int,
     grid: tuple[int, int],
     generator: torch.Generator,
@@ -95,7 +94,7 @@ def draw(
     return draws_of_numbers(config, uniform, order, timesteps, noise, dropped)
 
 
-def draw_timesteps(config: "MARConfig", shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def draw_timesteps(config: MARConfig, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Long steps of the ddpm schedule, or logit-normal times in (0, 1) for flow."""
     if config.head_objective == "flow":
         return torch.randn(shape, generator=generator, device=generator.device).sigmoid()
@@ -103,7 +102,7 @@ def draw_timesteps(config: "MARConfig", shape: tuple[int, ...], generator: torch
 
 
 def draws_of_numbers(
-    config: "MARConfig", uniform: Tensor, order: Tensor, timesteps: Tensor, noise: Tensor, text_dropped: Tensor
+    config: MARConfig, uniform: Tensor, order: Tensor, timesteps: Tensor, noise: Tensor, text_dropped: Tensor
 ) -> Draws:
     """Draws from uniform numbers, (B,) or (1,) float64 for the mask ratios and (B, N) for the order of tokens."""
     counts = torch.ceil(mask_ratios(config, uniform) * order.shape[1])
@@ -114,7 +113,7 @@ def draws_of_numbers(
     return Draws(mask=mask, timesteps=timesteps, noise=noise, text_dropped=text_dropped, masked_range=(least, most))
 
 
-def mask_ratios(config: "MARConfig", uniform: Tensor) -> Tensor:
+def mask_ratios(config: MARConfig, uniform: Tensor) -> Tensor:
     """Float64 mask ratios in [mask_minimum, 1] of uniform numbers, by the truncated normal's inverse distribution."""
     edges = torch.tensor([config.mask_minimum, 1.0], dtype=torch.float64, device=uniform.device)
     low, high = torch.special.ndtr((edges - config.mask_mean) / config.mask_std)

@@ -1,6 +1,5 @@
 """`LightGenPipeline`: prompts to images with the diffusers interface."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
-from lightgen.disk.config import from_dict
+from lightgen.disk.config import from_dict, override
+from lightgen.disk.json_files import read_json
 from lightgen.model.config import SamplingConfig
 from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete, load_tokenizer, to_images
 from lightgen.model.mar import MAR
@@ -64,20 +64,19 @@ class LightGenPipeline(DiffusionPipeline):
         folder = Path(folder)
         if not (folder / "model_index.json").is_file():
             raise FileNotFoundError(f"{folder} is no complete pipeline folder (no model_index.json); save it again")
-        unknown = sorted(set(given) - {"vae", "text_encoder", "tokenizer", "transformer", "sampling"})
-        if unknown:
-            valid = "vae, text_encoder, tokenizer, transformer, sampling, torch_dtype"
-            raise ValueError(f"unknown argument {', '.join(unknown)}; valid: {valid}")
+        classes = {"vae": AutoencoderKL, "text_encoder": T5EncoderModel, "transformer": MAR}
+        valid = (*classes, "tokenizer", "sampling")
+        if unknown := sorted(set(given) - set(valid)):
+            raise ValueError(f"unknown argument {', '.join(unknown)}; valid: {', '.join(valid)}, torch_dtype")
         options = {} if torch_dtype is None else {"torch_dtype": torch_dtype}
         parts = dict(given)
-        classes = {"vae": AutoencoderKL, "text_encoder": T5EncoderModel, "transformer": MAR}
         for name, part in classes.items():
             if name not in parts:
                 parts[name] = load_complete(part, folder / name, **options)
         if "tokenizer" not in parts:
             parts["tokenizer"] = load_tokenizer(folder / "tokenizer")
         if "sampling" not in parts:
-            parts["sampling"] = json.loads((folder / "model_index.json").read_text(encoding="utf-8")).get("sampling")
+            parts["sampling"] = read_json(folder / "model_index.json").get("sampling")
         return cls(**parts)
 
     @property
@@ -92,43 +91,31 @@ class LightGenPipeline(DiffusionPipeline):
         height: int | None = None,
         width: int | None = None,
         num_inference_steps: int | None = None,
-        num_head_steps: int | None = None,
-        guidance_scale: float | None = None,
-        guidance_schedule: str | None = None,
-        temperature: float | None = None,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
         output_type: str = "pil",
         callback_on_step_end: Callable[[Any, int, int, dict[str, Tensor]], Any] | None = None,
-        solver: str | None = None,
         return_dict: bool = True,
+        **sampling: Any,
     ) -> LightGenOutput | tuple:
         """Images of each prompt, `num_images_per_prompt` in a row; sizes in pixels, None = the pipeline's default.
 
-        `num_inference_steps` counts autoregressive steps. A list of generators, one an image, gives each image its own
-        draws, equal to making it alone; one generator seeds a generator for each image in turn. `output_type`: pil,
-        pt (B, 3, H, W in [0, 1]) or latent. `callback_on_step_end(pipeline, step, step, {"tokens": ...})` after a step.
+        `sampling` are fields of `SamplingConfig` as guidance_scale or solver, None = the pipeline's; num_steps, the
+        autoregressive steps, is also `num_inference_steps`, as in diffusers. A list of generators, one an image, gives
+        each image its own draws, equal to making it alone; one generator seeds a generator for each image in turn.
+        `output_type`: pil, pt (B, 3, H, W in [0, 1]) or latent. `callback_on_step_end(pipeline, step, step, {"tokens":
+        ...})` after a step. ValueError for sizes, settings and generators that do not fit.
         """
         prompts = self._prompts(prompt, num_images_per_prompt)
         if output_type not in ("pil", "pt", "latent"):
             raise ValueError(f"output_type is {output_type!r}; valid: pil, pt, latent")
-        config = self.transformer.mar_config
         grid = self._grid(height, width)
-        sampling = self._sampling(
-            num_steps=num_inference_steps,
-            num_head_steps=num_head_steps,
-            guidance_scale=guidance_scale,
-            guidance_schedule=guidance_schedule,
-            temperature=temperature,
-            solver=solver,
-        )
+        config = override(self.sampling, {name: value for name, value in sampling.items() if value is not None})
+        if num_inference_steps is not None:
+            config = replace(config, num_steps=num_inference_steps)
         generators = self._generators(generator, len(prompts))
-        encoder = TextEncoder(self.text_encoder, self.tokenizer, config.max_text_length)
-        unique = list(dict.fromkeys(prompts))
-        features, lengths = encoder(unique, pad=config.attend_to_padding)
-        rows = torch.tensor([unique.index(text) for text in prompts]).to(features.device)
-        device = self._execution_device
-        with self.progress_bar(total=sampling.num_steps) as bar:
+        features, lengths = self._encode(prompts)
+        with self.progress_bar(total=config.num_steps) as bar:
 
             def after_step(step: int, tokens: Tensor) -> None:
                 bar.update()
@@ -136,17 +123,20 @@ class LightGenPipeline(DiffusionPipeline):
                     callback_on_step_end(self, step, step, {"tokens": tokens})
 
             latents = generate_latents(
-                self.transformer,
-                features[rows].to(device),
-                lengths[rows].to(device),
-                grid,
-                sampling,
-                generators,
-                on_step=after_step,
+                self.transformer, features, lengths, grid, config, generators, on_step=after_step
             )
         images = self._decode(latents, output_type)
         self.maybe_free_model_hooks()
         return LightGenOutput(images=images) if return_dict else (images,)
+
+    def _encode(self, prompts: list[str]) -> tuple[Tensor, Tensor]:
+        """Features (B, L, D) and true lengths (B,) on the transformer's device; equal prompts are encoded once."""
+        config, unique = self.transformer.mar_config, list(dict.fromkeys(prompts))
+        encoder = TextEncoder(self.text_encoder, self.tokenizer, config.max_text_length)
+        features, lengths = encoder(unique, pad=config.attend_to_padding)
+        rows = torch.tensor([unique.index(text) for text in prompts]).to(features.device)
+        device = self._execution_device
+        return features[rows].to(device), lengths[rows].to(device)
 
     def _decode(self, latents: Tensor, output_type: str) -> list[Image.Image] | Tensor:
         if output_type == "latent":
@@ -175,9 +165,6 @@ class LightGenPipeline(DiffusionPipeline):
         if height < pixels or width < pixels or height % pixels or width % pixels:
             raise ValueError(f"images of {height}x{width} pixels do not divide into tokens of {pixels}x{pixels} pixels")
         return height // pixels, width // pixels
-
-    def _sampling(self, **given: Any) -> SamplingConfig:
-        return replace(self.sampling, **{name: value for name, value in given.items() if value is not None})
 
     def _generators(
         self, generator: torch.Generator | Sequence[torch.Generator] | None, count: int

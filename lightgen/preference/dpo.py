@@ -7,21 +7,38 @@ are averaged inside the sigmoid, and dropout and text drop are off: the margin i
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightgen.disk.folders import temporary_folder
-from lightgen.disk.json_files import write_json
-from lightgen.model.pipeline import LightGenPipeline
+import torch
+from accelerate import Accelerator
+
+from lightgen.disk.atomic import write_text
+from lightgen.disk.seeds import derive_seed
+from lightgen.model.folder import (
+    load_encoders,
+    load_transformer,
+    model_identity,
+    read_components,
+    read_lineage,
+    write_model,
+)
+from lightgen.model.mar import MAR
 from lightgen.preference.adapter import merge_adapters
+from lightgen.preference.averaging import average_models, average_results, average_rows
 from lightgen.preference.config import PreferenceConfig
-from lightgen.preference.encoded import encode_pairs
+from lightgen.preference.drift import drift, fixed_errors
+from lightgen.preference.encoded import EncodedPairs, encode_pairs, pair_draws
 from lightgen.preference.pairs import Pair, pairs_sha256, read_pairs
 from lightgen.preference.run import PreferenceRun
 from lightgen.training.config import LoopConfig
+from lightgen.training.journal import read_journal
+from lightgen.training.loop import OnStep, Stop
 from lightgen.training.processes import make_accelerator
-from lightgen.training.resume import finished_result, folder_identity, read_lineage, write_lineage
+from lightgen.training.record import finished_result, write_record
 
 
 def train_dpo(
@@ -30,71 +47,157 @@ def train_dpo(
     pairs: Path,
     out: Path,
     *,
+    policies: int = 1,
+    extrapolation: float = 1.0,
     reference: Path | None = None,
     drift_from: Path | None = None,
     loop: LoopConfig = LoopConfig(),  # noqa: B008
-    stop: Callable[[], bool] | None = None,
-    on_step: Callable[[dict[str, Any]], None] | None = None,
+    device: str = "auto",
+    stop: Stop | None = None,
+    on_step: OnStep | None = None,
 ) -> dict[str, Any]:
-    """Continue a pipeline folder on a pairs.jsonl; writes OUT/model, metrics.jsonl and training.json as `train` does.
+    """Continue a model or pipeline folder on a pairs.jsonl; writes OUT/model, metrics.jsonl and training.json as
+    `train` does.
 
-    The reference is the given model itself, or `reference`, one of its ancestors. Logged each step: loss, winner_drift
-    and loser_drift (policy minus reference error), accuracy (share of pairs with a positive margin), margin, grad_norm
-    and its parts. Result: steps, seconds, samples, flops, drift on fixed draws from `drift_from`, an ancestor too (the
+    The reference is the given model itself, or `reference`, one of its ancestors. Logged: loss, winner_drift and
+    loser_drift (policy minus reference error), accuracy (share of pairs with a positive margin), margin, grad_norm and
+    its parts. Result: steps, seconds, samples, flops, drift on fixed draws from `drift_from`, an ancestor too (the
     reference where none is given), and status: complete, stopped, diverged, or drifted, where the winner's error rose
     past `max_winner_drift`.
+
+    Several `policies`, each with draws and an order of pairs of its own, are trained in OUT/policy_0, ...; OUT/model is
+    the average of their weights, with an `extrapolation` above 1 as much further from the start as they went.
+    metrics.jsonl then holds the means of their rows; samples, seconds and flops are sums, drift is the average's own.
+    ValueError for a reference that is no ancestor, pairs that do not fit the model, and a folder of another run.
     """
-    out = Path(out)
-    accelerator = make_accelerator(config.precision)
-    listed = read_pairs(pairs)
-    settings = run_settings(config, model, listed, reference, drift_from)
+    if policies < 1:
+        raise ValueError(f"policies is {policies}, must be at least 1")
+    if not extrapolation > 0:
+        raise ValueError(f"extrapolation is {extrapolation}, must be above 0")
+    start = _Start(Path(model), read_pairs(pairs), reference, drift_from, make_accelerator(config.precision, device))
+    if policies == 1 and extrapolation == 1:
+        return _train_one(config, start, Path(out), loop, stop, on_step)
+    return _train_several(config, start, Path(out), policies, extrapolation, loop, stop, on_step)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Start:
+    """What every policy starts from."""
+
+    model: Path
+    pairs: Sequence[Pair]
+    reference: Path | None
+    drift_from: Path | None
+    accelerator: Accelerator
+
+    @cached_property
+    def encoded(self) -> EncodedPairs:
+        """The pairs as the model reads them; the encoders are freed when this returns."""
+        config = load_transformer(self.model).mar_config
+        device = self.accelerator.device
+        tokenizer, text = (part.to(device) for part in load_encoders(self.model, config.max_text_length))
+        return encode_pairs(self.pairs, tokenizer, text, config)
+
+    def settings(self, config: PreferenceConfig) -> dict[str, Any]:
+        """What a run is known by; ValueError where the reference, or what drift is measured from, is no ancestor."""
+        if self.reference is not None and config.reference == "adapter":
+            raise ValueError("reference 'adapter' is the start with its adapters off; no other model can be given")
+        return {
+            "preference": dataclasses.asdict(config),
+            "start": model_identity(self.model),
+            "reference": self._ancestor(self.reference),
+            "drift_from": self._ancestor(self.drift_from or self.reference),
+            "pairs": pairs_sha256(self.pairs),
+        }
+
+    def _ancestor(self, folder: Path | None) -> str:
+        own = model_identity(self.model)
+        identity = own if folder is None else model_identity(folder)
+        if identity not in (own, *read_lineage(self.model)):
+            raise ValueError(
+                f"{folder} is no ancestor of {self.model}: a margin is measured from where the policy started; give a"
+                " model that it was trained from, or none"
+            )
+        return identity
+
+
+def _train_one(
+    config: PreferenceConfig, start: _Start, out: Path, loop: LoopConfig, stop: Stop | None, on_step: OnStep | None
+) -> dict[str, Any]:
+    """One policy, in OUT."""
+    settings = start.settings(config)
     if (done := finished_result(out, settings)) is not None:
         return done
-    if accelerator.is_main_process:
-        write_json(out / "training.json", {**settings, "result": None})
-    pipeline = LightGenPipeline.from_pretrained(model)
-    pipeline.to(accelerator.device)
-    encoded = encode_pairs(listed, pipeline)
-    pipeline.vae.to("cpu")
-    pipeline.text_encoder.to("cpu")
-    first = None if reference is None else LightGenPipeline.from_pretrained(reference).transformer
-    origin = None if drift_from is None else LightGenPipeline.from_pretrained(drift_from).transformer
-    run = PreferenceRun(config, pipeline.transformer, first, encoded, out, accelerator, settings, origin, loop)
-    result = run.loop(stop, on_step)
-    if result["status"] != "stopped" and accelerator.is_main_process:
+    if start.accelerator.is_main_process:
+        write_record(out, settings)
+    policy = load_transformer(start.model)
+    others = {"first_reference": start.reference, "origin": start.drift_from}
+    loaded = {name: None if folder is None else load_transformer(folder) for name, folder in others.items()}
+    run = PreferenceRun(config, policy, start.encoded, out, start.accelerator, settings, **loaded, loop=loop)
+    result = run.run(stop, on_step)
+    if result["status"] != "stopped" and start.accelerator.is_main_process:
         if config.lora_rank:
-            merge_adapters(pipeline.transformer)
-        with temporary_folder(out / "model") as folder:
-            pipeline.save_pretrained(folder)
-            write_lineage(folder, parent=model)
-        write_json(out / "training.json", {**settings, "result": result})
-    accelerator.wait_for_everyone()
+            merge_adapters(policy)
+        ancestors = [*read_lineage(start.model), settings["start"]]
+        write_model(policy, out / "model", **read_components(start.model)._asdict(), ancestors=ancestors)
+        write_record(out, settings, result)
+    start.accelerator.wait_for_everyone()
     return result
 
 
-def run_settings(
-    config: PreferenceConfig, model: Path, pairs: Sequence[Pair], reference: Path | None, drift_from: Path | None
+def _train_several(
+    config: PreferenceConfig,
+    start: _Start,
+    out: Path,
+    policies: int,
+    extrapolation: float,
+    loop: LoopConfig,
+    stop: Stop | None,
+    on_step: OnStep | None,
 ) -> dict[str, Any]:
-    """What a run is known by; ValueError where the reference, or what drift is told from, is no ancestor."""
-    return {
-        "preference": dataclasses.asdict(config),
-        "start": folder_identity(model),
-        "reference": _ancestor(model, reference, config),
-        "drift_from": _ancestor(model, drift_from or reference),
-        "pairs": pairs_sha256(pairs),
-    }
+    """Policies in OUT/policy_0, ..., one after the other, and their average in OUT/model."""
+    settings = {**start.settings(config), "policies": policies, "extrapolation": extrapolation}
+    if (done := finished_result(out, settings)) is not None:
+        return done
+    if start.accelerator.is_main_process:
+        write_record(out, settings)
+    folders = [out / f"policy_{number}" for number in range(policies)]
+    results: list[dict[str, Any]] = []
+    for number, folder in enumerate(folders):
+        seed = config.seed if number == 0 else derive_seed(config.seed, "policy", number)
+        shown = None if on_step is None else _counted_on(on_step, number * config.steps)
+        results.append(_train_one(dataclasses.replace(config, seed=seed), start, folder, loop, stop, shown))
+        if results[-1]["status"] == "stopped":
+            return results[-1]
+    result = average_results(results)
+    if start.accelerator.is_main_process:
+        rows = average_rows([read_journal(folder / "metrics.jsonl") for folder in folders])
+        write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        trained = [folder / "model" for folder in folders]
+        average_models(trained, start.model, out / "model", extrapolation=extrapolation)
+        result["drift"] = _drift(config, start, out / "model")
+        write_record(out, settings, result)
+    start.accelerator.wait_for_everyone()
+    return result
 
 
-def _ancestor(model: Path, reference: Path | None, config: PreferenceConfig | None = None) -> str:
-    """The identity of the reference; ValueError where the policy did not start from it, or `config` has another."""
-    if reference is None:
-        return folder_identity(model)
-    identity = folder_identity(reference)
-    if identity not in (folder_identity(model), *read_lineage(model)):
-        raise ValueError(
-            f"{reference} is no ancestor of {model}: a margin is measured from where the policy started; give a model"
-            " that it was trained from, or none"
-        )
-    if config is not None and config.reference == "adapter":
-        raise ValueError("reference 'adapter' is the start with its adapters off; no other model can be given")
-    return identity
+def _counted_on(on_step: OnStep, before: int) -> OnStep:
+    """`on_step` for rows of a policy before which others took `before` steps."""
+    return lambda row: on_step({**row, "step": before + row["step"]})
+
+
+def _drift(config: PreferenceConfig, start: _Start, model: Path) -> dict[str, Any]:
+    """The average's drift, on the draws that the first policy's is measured on."""
+    pairs, device = start.encoded, start.accelerator.device
+    count = min(config.measured_pairs, len(pairs))
+
+    def errors(folder: Path) -> torch.Tensor:
+        mar: MAR = load_transformer(folder).to(device)
+        grid = mar.token_grid(pairs.chosen[:1])
+
+        def draws(ids: torch.Tensor, visits: torch.Tensor) -> Any:
+            return pair_draws(mar.mar_config, ids, visits, grid, seed=config.seed, noise_draws=config.noise_draws)
+
+        return fixed_errors(mar, pairs, count, draws, batch_size=config.batch_size, device=device)
+
+    return drift(errors(model), errors(start.drift_from or start.reference or start.model))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,9 +19,6 @@ from lightgen.model.config import MARConfig
 from lightgen.model.encoders import ImageTokenizer, TextEncoder
 from lightgen.model.masking import Draws, draw_timesteps, draws_of_numbers
 from lightgen.preference.pairs import Pair, pair_images
-
-if TYPE_CHECKING:
-    from lightgen.model.pipeline import LightGenPipeline
 
 
 @dataclass(frozen=True)
@@ -44,21 +41,22 @@ class EncodedPairs:
         return latents.to(device), self.text[rows].to(device), self.text_lengths[rows].to(device)
 
 
-def encode_pairs(pairs: Sequence[Pair], pipeline: LightGenPipeline, *, batch_size: int = 64) -> EncodedPairs:
-    """The pairs' images and prompts, encoded by the pipeline's own VAE and text encoder."""
-    tokenizer = ImageTokenizer(pipeline.vae)
+def encode_pairs(
+    pairs: Sequence[Pair], tokenizer: ImageTokenizer, text: TextEncoder, config: MARConfig, *, batch_size: int = 64
+) -> EncodedPairs:
+    """The pairs' images and prompts, encoded for a model of that config; ValueError for images that do not fit it."""
     chosen: list[Tensor] = []
     rejected: list[Tensor] = []
     stream = pair_images(pairs)
     while batch := list(itertools.islice(stream, batch_size)):
-        _refuse_size(batch[0][0].size, pipeline.transformer.mar_config)
+        _refuse_size(batch[0][0].size, config)
         for images, latents in zip(zip(*batch), (chosen, rejected)):
             latents.append(tokenizer.latents(tokenizer.moments(images), None).cpu())
     unique = list(dict.fromkeys(pair.prompt for pair in pairs))
     numbers = {prompt: number for number, prompt in enumerate(unique)}
-    text, lengths = encode_prompts(unique, pipeline, batch_size)
+    features, lengths = _encode_prompts(unique, text, config.attend_to_padding, batch_size)
     rows = torch.tensor([numbers[pair.prompt] for pair in pairs])
-    return EncodedPairs(torch.cat(chosen), torch.cat(rejected), text, lengths, rows)
+    return EncodedPairs(torch.cat(chosen), torch.cat(rejected), features, lengths, rows)
 
 
 def _refuse_size(size: tuple[int, int], config: MARConfig) -> None:
@@ -69,14 +67,9 @@ def _refuse_size(size: tuple[int, int], config: MARConfig) -> None:
         )
 
 
-def encode_prompts(prompts: Sequence[str], pipeline: LightGenPipeline, batch_size: int) -> tuple[Tensor, Tensor]:
+def _encode_prompts(prompts: Sequence[str], text: TextEncoder, pad: bool, batch_size: int) -> tuple[Tensor, Tensor]:
     """(features (U, L, D), lengths (U,)) with one L for all."""
-    config = pipeline.transformer.mar_config
-    encoder = TextEncoder(pipeline.text_encoder, pipeline.tokenizer, config.max_text_length)
-    chunks = [
-        encoder(list(prompts[first : first + batch_size]), pad=config.attend_to_padding)
-        for first in range(0, len(prompts), batch_size)
-    ]
+    chunks = [text(list(prompts[first : first + batch_size]), pad=pad) for first in range(0, len(prompts), batch_size)]
     longest = max(features.shape[1] for features, _ in chunks)
     padded = [torch.nn.functional.pad(f, (0, 0, 0, longest - f.shape[1])) for f, _ in chunks]
     return torch.cat(padded).cpu(), torch.cat([lengths for _, lengths in chunks]).cpu()

@@ -15,15 +15,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lightgen.data.images import save_image
+from lightgen.data.painters import Painter
 from lightgen.data.shards import Sample, read_shards, shard_paths
+from lightgen.disk.folders import claim_folder
 from lightgen.disk.json_files import read_json_lines
 from lightgen.disk.seeds import derive_seed
-from lightgen.preference.pairs import Pair, claim_folder, save_image, write_pairs
+from lightgen.preference.pairs import Pair, write_pairs
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from lightgen.data.painters import Teacher
     from lightgen.model.encoders import ImageTokenizer
 
 DAMAGES = ("blur", "noise", "vae")
@@ -31,7 +33,7 @@ DAMAGES = ("blur", "noise", "vae")
 
 def teacher_pairs(
     dataset: Path,
-    model: Teacher,
+    model: Painter,
     out: Path,
     *,
     limit: int = 1000,
@@ -69,7 +71,7 @@ def detail_pairs(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Pairs of a data set's image (chosen) and itself with its fine detail damaged (rejected), the damages in turn.
+    """Pairs of a data set's image (chosen) and itself with its fine detail damaged (rejected), by one damage after another.
 
     blur: a Gaussian of `blur` pixels; noise: normal with a standard deviation of `noise` grey levels; vae: encoded and
     decoded by `tokenizer`. ValueError for another damage, or for vae without a tokenizer.
@@ -144,12 +146,12 @@ def layout_pairs(
 
 
 def shuffled_pairs(pairs: Sequence[Pair], *, seed: int = 0) -> list[Pair]:
-    """The pairs with one half of them (drawn by `seed`) turned around: preferences that mean nothing, the placebo."""
-    turned = set(random.Random(seed).sample(range(len(pairs)), len(pairs) // 2))
+    """The pairs with one half of them (drawn by `seed`) swapped: preferences that mean nothing, the placebo."""
+    swapped = set(random.Random(seed).sample(range(len(pairs)), len(pairs) // 2))
     shuffled = []
     for number, pair in enumerate(pairs):
         pair = replace(pair, source="random")
-        if number in turned:
+        if number in swapped:
             pair = replace(pair, chosen=pair.rejected, rejected=pair.chosen, scores=pair.scores[::-1])
         shuffled.append(pair)
     return shuffled

@@ -5,15 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightgen.data.images import read_image
-from lightgen.data.shards import png_bytes
 from lightgen.disk.atomic import atomic_file
-from lightgen.disk.json_files import read_json, read_json_lines, write_json
+from lightgen.disk.json_files import read_json_lines
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -61,23 +60,6 @@ def pairs_sha256(pairs: Sequence[Pair]) -> str:
         for path in (pair.chosen, pair.rejected):
             digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
     return digest.hexdigest()
-
-
-def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of a resumable folder before its first file, or refuse a folder begun with others."""
-    path = Path(out) / "settings.json"
-    settings = json.loads(json.dumps(settings))
-    if path.is_file():
-        if read_json(path) != settings:
-            raise ValueError(f"{out} was begun with other settings; choose another folder or remove it")
-    else:
-        write_json(path, settings)
-
-
-def save_image(image: Image.Image, path: Path) -> None:
-    """Write a PNG atomically."""
-    with atomic_file(path) as file:
-        file.write(png_bytes(image))
 
 
 def _pair(path: Path, number: int, row: Any) -> Pair:

@@ -1,7 +1,7 @@
 """What training does, as data; no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +39,37 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How a run is carried out: nothing here changes a weight, so it may differ when a run goes on."""
+    """How a run is carried out: nothing here changes what is learned, so it may differ when a run goes on."""
 
-    log_every: int = 50  # steps
-    save_every_seconds: float = 60.0
-    compile: bool = False  # torch.compile
+    log_every: int = 50  # steps whose mean is a row of metrics.jsonl
+    save_every_seconds: float = 60.0  # between saved states; 0: after every step
+    compile: bool = False  # torch.compile the forward pass; sums may round differently
 
     def __post_init__(self) -> None:
         if self.log_every < 1:
             raise ValueError(f"log_every is {self.log_every}, must be at least 1")
+        if not self.save_every_seconds >= 0:
+            raise ValueError(f"save_every_seconds is {self.save_every_seconds}, must not be negative")
+
+
+class StepConfig(Protocol):
+    """What every kind of training says of its steps; `TrainConfig` and `PreferenceConfig` do."""
+
+    @property
+    def steps(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def warmup_steps(self) -> int: ...
+    @property
+    def schedule(self) -> Literal["constant", "cosine"]: ...
+    @property
+    def weight_decay(self) -> float: ...
+    @property
+    def beta1(self) -> float: ...
+    @property
+    def beta2(self) -> float: ...
+    @property
+    def clip_norm(self) -> float: ...

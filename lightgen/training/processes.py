@@ -1,24 +1,32 @@
 """The processes of a run: one on a laptop, several under a launcher; what they must decide together."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from lightgen.device import choose_device
 
 
-def make_accelerator(precision: str) -> Accelerator:
-    """The device, the processes and the precision of a run, from the launcher's environment."""
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+def make_accelerator(precision: str, device: str = "auto") -> Accelerator:
+    """The device, the processes and the precision of a run: "auto" takes them from the launcher's environment.
 
+    ValueError for a device that is not there, or another than the one this process trains on already.
+    """
+    chosen = None if device == "auto" else choose_device(device)
+    if chosen is not None and chosen.index is not None:
+        torch.accelerator.set_device_index(chosen.index)
     # A batch whose tokens are all masked uses no encoder weight.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    return Accelerator(mixed_precision="bf16" if precision == "bf16" else "no", kwargs_handlers=[unused])
+    accelerator = Accelerator(
+        cpu=chosen is not None and chosen.type == "cpu",
+        mixed_precision="bf16" if precision == "bf16" else "no",
+        kwargs_handlers=[unused],
+    )
+    if chosen is not None and chosen.type != accelerator.device.type:
+        raise ValueError(f"this process trains on {accelerator.device} already; start another for {device}")
+    return accelerator
 
 
 def is_step_finite(norm: Tensor, loss: Tensor, accelerator: Accelerator) -> bool:

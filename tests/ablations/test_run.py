@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ablations.engines import start_engine
 from ablations.run import main
+from ablations.runner.engines import start_engine
 
 FILE = str(Path(__file__).parent / "counting_study.py")
 COMMAND = [sys.executable, "-m", "ablations.run"]
@@ -56,9 +56,10 @@ def test_a_study_runs_resumes_and_grows(tmp_path):
     assert (score(tmp_path, "few-s0"), score(tmp_path, "few-dpo-s0")) == (0.006, 0.011)
     study = json.loads((tmp_path / "study.json").read_text())
     assert ([v["name"] for v in study["variants"]], study["contrasts"]) == (["few-dpo", "few"], [])
-    made = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*/stage.json")}
+    made = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*/step.json")}
     run(FILE, "--scale", "smoke", "--out", tmp_path, "--seeds", 1, "--only", "few", "many")
-    assert made == {name: made[name] for name in made}
+    now = {path.parent.name: path.stat().st_mtime_ns for path in (tmp_path / "store").glob("*/step.json")}
+    assert len(made) == 5 and made.items() < now.items()
     study = json.loads((tmp_path / "study.json").read_text())
     assert (study["seeds"], [c["name"] for c in study["contrasts"]]) == ([0, 1], ["size"])
 
@@ -131,10 +132,12 @@ def test_a_folder_of_another_study_scale_layout_or_of_other_things_is_refused(tm
     (other / "study.json").write_text('{"name": "counting", "scale": "cpu"}')
     assert "at scale cpu" in refusal(other)
     (other / "study.json").write_text('{"name": "counting", "scale": "smoke"}')
-    (other / "store" / "store.json").write_text('{"layout": 0}')
-    assert "store layout 0" in refusal(other)
+    assert "was written by lightgen-bench 0.1" in refusal(other) and "give another --out" in refusal(other)
+    run(FILE, "--scale", "smoke", "--out", other / "new", "--only", "few")
+    (other / "new" / "store" / "store.json").write_text('{"layout": 0}')
+    assert "store layout 0" in refusal(other / "new")
     (other / "study.json").write_text('{"name": "coun')
-    assert "not whole JSON" in refusal(other)
+    assert "torn or no JSON" in refusal(other)
     (tmp_path / "home" / "letters").mkdir(parents=True)
     assert "holds no study" in refusal(tmp_path / "home")
     (tmp_path / "file").write_text("")
@@ -147,6 +150,38 @@ def test_an_engine_whose_package_is_not_installed_says_what_to_install(engine, p
         pytest.skip(f"{package} is installed")
     with pytest.raises(ValueError, match=rf"pip install 'lightgen-bench\[{engine}\]'"):
         start_engine(engine, 1, [], tmp_path)
+
+
+def test_a_setting_is_changed_by_name_and_a_folder_keeps_to_one(tmp_path):
+    few = [FILE, "--scale", "smoke", "--only", "few", "--out", tmp_path]
+    assert run(*few, "--set", "train.steps=2", "images=3").returncode == 0
+    study = json.loads((tmp_path / "study.json").read_text())
+    assert study["setting_changes"] == {"train.steps": 2, "images": 3}
+    assert study["protocol"]["train"]["steps"] == 2 and score(tmp_path, "few-s0") == 0.001
+    other = run(*few)
+    assert (
+        other.returncode == 2 and "begun with another setting (images 3, now 10, train.steps 2, now 4" in other.stderr
+    )
+    same = run(*few, "--set", "train.steps=2", "images=3", "runtime.step_seconds=0.5")
+    assert same.returncode == 0 and "runtime settings change no result, so nothing is made again" in same.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("train.stepps=2", "unknown name stepps in Setting.train; valid names: steps, fails, diverges"),
+        ("training.steps=2", "unknown name training in Setting; valid names: images, train, runtime"),
+        ("images=many", "images in Setting is 'many', expected int"),
+        ("train.fails=1", "expected bool"),
+        ("images", "'images' is not NAME=VALUE"),
+        ("runtime.speed=1", "unknown name speed in Setting.runtime; valid names: step_seconds, cells_per_gpu"),
+    ],
+)
+def test_a_setting_that_does_not_fit_gets_one_line_with_the_valid_names(change, says, tmp_path, capsys):
+    assert main([FILE, "--scale", "smoke", "--out", str(tmp_path / "out"), "--plan", "--set", change]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_in_use_is_refused(tmp_path):

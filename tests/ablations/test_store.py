@@ -5,18 +5,30 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 
+import psutil
 import pytest
 
-from ablations.cells import PlannedStep, Stage
-from ablations.store import DEAD_AFTER_SECONDS, Stopped, Store, read_json, write_json
+from ablations.runner.lease import DEAD_AFTER_SECONDS
+from ablations.runner.step import Step, Stopped
+from ablations.runner.store import Store
+from lightgen.disk.json_files import write_json
 
-STEP = PlannedStep(stage="teach", version=1, key="0123456789abcdef" * 4, inputs={}, recipe={}, seed=0)
+
+@dataclass(frozen=True, kw_only=True)
+class Teach(Step):
+    """A step whose work a test gives."""
+
+    count: int = 3
+
+
+STEP = Teach(count=1)
 
 
 def make(store, function, *, resumable=False, stop=lambda: False):
-    stage = Stage(function=function, version=1, resumable=resumable)
-    return store.make(STEP, stage, {}, stop=stop, progress=lambda fraction: None)
+    kind = type("Teach", (Teach,), {"run": lambda self, work: function(work), "resumable": resumable})
+    return store.make(kind(count=1), stop=stop)
 
 
 def write_one(work):
@@ -39,9 +51,10 @@ def test_a_step_is_made_once_and_remembers_what_it_was_made_of(tmp_path):
     store = Store(tmp_path)
     folder = make(store, write_one)
     assert make(store, refuse) == folder
-    facts = store.facts(STEP)
+    record = store.record(STEP)
     assert (folder / "one.txt").read_text() == "1"
-    assert (facts["facts"], facts["key"], facts["bytes"]) == ({"n": 1}, STEP.key, 1)
+    assert (record["facts"], record["key"], record["bytes"]) == ({"n": 1}, STEP.key, 1)
+    assert record["settings"] == {"step": "Teach", "count": 1} and store.facts(STEP) == {"n": 1}
     assert store.measured()["teach"][1] == 1
     assert not list((tmp_path / ".leases").glob("teach*"))
 
@@ -60,7 +73,7 @@ def test_a_failed_step_leaves_no_folder_and_only_a_resumable_one_keeps_its_work(
             make(store, fail, resumable=resumable)
         assert not store.has(STEP) and not store.is_being_made(STEP)
         make(store, resumed, resumable=resumable)
-        assert store.facts(STEP)["facts"] == {"found": resumable}
+        assert store.facts(STEP) == {"found": resumable}
 
 
 def test_two_workers_make_a_step_once(tmp_path):
@@ -83,13 +96,18 @@ def test_the_lease_of_a_dead_process_is_taken_over_and_of_a_living_one_respected
     store = Store(tmp_path)
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    hold_lease(store, {"pid": dead.pid, "started": "1", "host": socket.gethostname()})
+    hold_lease(store, {"pid": dead.pid, "started": 1.0, "host": socket.gethostname()})
     assert not store.is_being_made(STEP)
-    hold_lease(store, {"pid": 1, "started": "1", "host": "another-host"})
+    hold_lease(store, {"pid": os.getpid(), "started": 1.0, "host": socket.gethostname()})
+    assert not store.is_being_made(STEP)
+    started = psutil.Process().create_time()
+    hold_lease(store, {"pid": os.getpid(), "started": started, "host": socket.gethostname()})
+    assert store.is_being_made(STEP)
+    hold_lease(store, {"pid": 1, "started": 1.0, "host": "another-host"})
     assert store.is_being_made(STEP)
     with pytest.raises(Stopped):
         make(store, refuse, stop=lambda: True)
-    hold_lease(store, {"pid": 1, "started": "1", "host": "another-host"}, age=DEAD_AFTER_SECONDS + 1)
+    hold_lease(store, {"pid": 1, "started": 1.0, "host": "another-host"}, age=DEAD_AFTER_SECONDS + 1)
     make(store, write_one)
     assert store.has(STEP)
 
@@ -102,20 +120,22 @@ def test_a_torn_lease_is_no_lease(tmp_path):
     assert store.has(STEP)
 
 
-def test_a_store_of_another_layout_is_refused(tmp_path):
-    write_json(tmp_path / "store.json", {"layout": 99})
-    with pytest.raises(ValueError, match=r"layout 99.*another --out"):
+@pytest.mark.parametrize(
+    ("layout", "says"),
+    [
+        ({"layout": 1}, r"written by lightgen-bench 0\.1 \(store layout 1.*another --out, or use that version"),
+        ({"layout": 3, "written_by": "lightgen-bench 9"}, "written by lightgen-bench 9"),
+        ([], "another version"),
+    ],
+)
+def test_a_store_of_another_layout_is_refused_with_the_version_that_wrote_it(layout, says, tmp_path):
+    write_json(tmp_path / "store.json", layout)
+    with pytest.raises(ValueError, match=says):
         Store(tmp_path)
 
 
-def test_torn_json_is_named(tmp_path):
-    (tmp_path / "a.json").write_text('{"x": ')
-    with pytest.raises(ValueError, match=r"a\.json is not whole JSON"):
-        read_json(tmp_path / "a.json")
-
-
-def test_a_folder_without_its_stage_file_is_made_again(tmp_path):
+def test_a_folder_without_its_step_file_is_made_again(tmp_path):
     store = Store(tmp_path)
-    (make(store, write_one) / "stage.json").unlink()
+    (make(store, write_one) / "step.json").unlink()
     make(store, write_one)
     assert store.has(STEP)

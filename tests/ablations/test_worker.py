@@ -8,25 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from ablations.cells import cell_to_json, plan_cells
-from ablations.store import Store, write_json
+from ablations.runner.attempt import DONE, FAILED, PERMANENT, RESUMABLE, is_recorded, run_cell
+from ablations.runner.plan import plan_cells, write_plan
+from ablations.runner.store import Store
 from ablations.studies import load_study
-from ablations.worker import DONE, FAILED, PERMANENT, RESUMABLE, is_recorded, run_cell
 
 FILE = Path(__file__).parent / "counting_study.py"
 STUDY = load_study(str(FILE))
 
 
 def planned(out, scale="smoke"):
-    cells = {cell.name: cell for cell in plan_cells(STUDY, scale, [0])}
-    plan = {"schema": 1, "study": STUDY.name, "scale": scale, "cells": [cell_to_json(c) for c in cells.values()]}
-    write_json(out / "plan.json", plan)
-    return cells, plan
+    cells = {cell.name: cell for cell in plan_cells(STUDY, scale, STUDY.setting(scale), [0])}
+    write_plan(out / "plan.json", STUDY, scale, list(cells.values()))
+    return cells
 
 
-def run(out, name, **changes):
-    cells, plan = planned(out)
-    return run_cell(out, cells[name], plan, {**STUDY.stages, **changes}, STUDY.record)
+def run(out, name):
+    return run_cell(out, planned(out)[name], STUDY.record, STUDY.setting("smoke").runtime)
 
 
 def score(out, name):
@@ -51,7 +49,7 @@ def training(out):
 
 def test_a_cell_is_made_and_recorded(tmp_path):
     assert run(tmp_path, "few-s0") == DONE
-    cells, _ = planned(tmp_path)
+    cells = planned(tmp_path)
     assert is_recorded(tmp_path, cells["few-s0"])
     assert not is_recorded(tmp_path, cells["many-s0"])
     assert score(tmp_path, "few-s0") == 0.006
@@ -61,17 +59,18 @@ def test_a_cell_is_made_and_recorded(tmp_path):
 def test_a_failure_says_why_and_keeps_what_was_finished(tmp_path):
     assert run(tmp_path, "broken-s0") == PERMANENT
     assert (tmp_path / "cells/broken-s0/error.txt").read_text().startswith("ValueError: the sum is not to be had\n")
-    cells, _ = planned(tmp_path)
+    cells = planned(tmp_path)
     assert Store(tmp_path / "store").has(cells["broken-s0"].step("teach"))
 
 
-def test_a_full_disk_is_named(tmp_path):
-    def full(work):
+def test_a_full_disk_is_named(tmp_path, monkeypatch):
+    def full(self, work):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    stage = type(STUDY.stages["judge"])(function=full, version=1)
-    assert run(tmp_path, "few-s0", judge=stage) == FAILED
+    monkeypatch.setattr(STUDY.steps["Judge"], "run", full)
+    assert run(tmp_path, "few-s0") == FAILED
     assert "the disk is full" in (tmp_path / "cells/few-s0/error.txt").read_text()
+    monkeypatch.undo()
     assert run(tmp_path, "few-s0") == DONE
     assert not (tmp_path / "cells/few-s0/error.txt").exists()
 
@@ -82,9 +81,12 @@ def test_divergence_is_an_outcome(tmp_path):
 
 
 def test_a_plan_made_by_other_code_is_refused(tmp_path):
-    newer = type(STUDY.stages["judge"])(function=STUDY.stages["judge"].function, version=2)
-    assert run(tmp_path, "few-s0", judge=newer) == PERMANENT
-    assert "plan again" in (tmp_path / "cells/few-s0/error.txt").read_text()
+    planned(tmp_path)
+    path = tmp_path / "plan.json"
+    path.write_text(path.read_text().replace('"images": 10', '"images": 11'))
+    worker = start(tmp_path, "few-s0")
+    told, _ = worker.communicate(timeout=20)
+    assert worker.returncode == PERMANENT and "plan again" in told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT])
@@ -123,7 +125,7 @@ def test_bad_arguments_get_one_line(tmp_path):
     missing = subprocess.run([*command, "few-s0"], capture_output=True, text=True)
     assert missing.returncode == PERMANENT and "plan.json is not there" in missing.stderr
     planned(tmp_path)
-    unknown = subprocess.run([*command, "fewer-s0"], capture_output=True, text=True)
+    unknown = subprocess.run([*command, "fewer-s0", "--study", str(FILE)], capture_output=True, text=True)
     assert unknown.returncode == PERMANENT and "there are" in unknown.stderr
     foreign = subprocess.run([*command, "few-s0"], capture_output=True, text=True)
     assert foreign.returncode == PERMANENT and "--study" in foreign.stderr

@@ -9,8 +9,15 @@ from itertools import pairwise
 import pytest
 from PIL import Image
 
-from reports import contrasts, curves, figures
-from reports.records import read_study
+from reports.figures.curves import label_ends, training
+from reports.figures.drift import drift
+from reports.figures.figure import MUTED
+from reports.figures.geneval import geneval, splits
+from reports.figures.interaction import interaction
+from reports.figures.looks import Look, looks
+from reports.figures.preference import preference
+from reports.records.study import read_study
+from reports.scores import scores
 
 
 @pytest.fixture(scope="module")
@@ -19,14 +26,14 @@ def study(finished):
 
 
 def test_bytes_are_the_same_twice(study):
-    scores = contrasts.scores(study)
-    first, second = figures.interaction(study, scores), figures.interaction(study, scores)
+    found = scores(study)
+    first, second = interaction(study, found), interaction(study, found)
     assert first.svg == second.svg and first.png == second.png
     assert "<dc:date>" not in first.svg
 
 
 def test_each_figure_has_its_rows_and_can_be_opened(study, tmp_path):
-    figure = figures.splits(study, contrasts.scores(study))
+    figure = splits(study, scores(study))
     figure.write(tmp_path)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".png", ".svg"]
     assert Image.open(io.BytesIO(figure.png), formats=["PNG"]).width > 1000
@@ -34,11 +41,11 @@ def test_each_figure_has_its_rows_and_can_be_opened(study, tmp_path):
 
 
 def test_color_is_diversity_marker_is_volume_filling_is_preference(study):
-    look = figures.looks(study)
+    look = looks(study)
     small, large = look["small-diverse-none"], look["large-diverse-none"]
     assert small.color == large.color != look["small-narrow-none"].color
     assert small.marker != large.marker and small.is_filled and not look["small-diverse-dpo"].is_filled
-    assert look["teacher"].color == figures.MUTED
+    assert look["teacher"].color == MUTED
 
 
 def test_a_dollar_sign_is_a_dollar_sign(make_study):
@@ -46,14 +53,14 @@ def test_a_dollar_sign_is_a_dollar_sign(make_study):
     path = root / "study.json"
     path.write_text(path.read_text().replace("small, narrow", r"$\\frac{1"))
     study = read_study(root)
-    assert r"$\frac{1" in figures.geneval(study, contrasts.scores(study)).svg
+    assert r"$\frac{1" in geneval(study, scores(study)).svg
 
 
 def test_cells_that_share_a_curve_draw_it_once(make_study):
     root = make_study()
     base = (root / "cells/small-narrow-none-s0/training.jsonl").read_text()
     (root / "cells/small-narrow-dpo-s0/training.jsonl").write_text(base)
-    cells = {row["cell"] for row in curves.training(read_study(root)).data}
+    cells = {row["cell"] for row in training(read_study(root)).data}
     assert "small-narrow-none-s0" in cells and "small-narrow-dpo-s0" not in cells
 
 
@@ -62,14 +69,14 @@ def test_labels_at_the_ends_do_not_touch(study):
 
     ax = Figure().subplots()
     ax.set_ylim(0, 1)
-    look = figures.Look("#000000", "o", "-", True)
-    curves._label_ends(ax, {f"curve {i}": (1.0, 0.98 + i / 1000, look) for i in range(8)}, gap=0.05)
+    look = Look("#000000")
+    label_ends(ax, {f"curve {i}": (0.98 + i / 1000, look) for i in range(8)}, gap=0.05)
     heights = sorted(text.xy[1] for text in ax.texts)
     assert heights[-1] <= 1.0 + 1e-9 and all(b - a >= 0.05 - 1e-9 for a, b in pairwise(heights))
 
 
 def test_preference_curves_have_their_panels(study):
-    fields = {row["field"] for row in curves.preference(study).data}
+    fields = {row["field"] for row in preference(study).data}
     assert fields == {"winner_drift", "loser_drift", "accuracy", "loss"}
 
 
@@ -80,7 +87,7 @@ def test_a_study_without_crossed_factors_has_no_interaction(make_study):
         path.read_text().replace('"interaction": {"rows": "volume", "columns": "diversity"}', '"interaction": null')
     )
     study = read_study(root)
-    assert figures.interaction(study, contrasts.scores(study)) is None
+    assert interaction(study, scores(study)) is None
 
 
 def test_a_variant_may_have_a_factor_of_its_own(make_study):
@@ -89,12 +96,12 @@ def test_a_variant_may_have_a_factor_of_its_own(make_study):
     data["variants"][-3]["factors"] = {"switches": "released"}
     (folder / "study.json").write_text(json.dumps(data))
     study = read_study(folder)
-    assert figures.geneval(study, contrasts.scores(study)).svg
+    assert geneval(study, scores(study)).svg
 
 
 def test_scores_stand_over_drift_and_what_was_not_preferred_has_none(make_study):
     root = make_study(seeds=(0, 1))
-    assert curves.drift(read_study(root), contrasts.scores(read_study(root))) is None
+    assert drift(read_study(root), scores(read_study(root))) is None
     for seed, moved in ((0, 0.02), (1, 0.04)):
         path = root / f"cells/small-diverse-dpo-s{seed}/result.json"
         data = json.loads(path.read_text())
@@ -102,7 +109,7 @@ def test_scores_stand_over_drift_and_what_was_not_preferred_has_none(make_study)
         data["metrics"]["preference/winner_drift"] = {**measured, "version": "1"}
         path.write_text(json.dumps(data))
     study = read_study(root)
-    figure = curves.drift(study, contrasts.scores(study))
+    figure = drift(study, scores(study))
     rows = {(row["variant"], row["seed"]): row for row in figure.data}
     assert rows["small-diverse-dpo", 1]["winner_drift"] == 0.04 and rows["small-diverse-dpo", 1]["was_preferred"]
     assert rows["small-diverse-none", 0]["winner_drift"] == 0 and not rows["small-diverse-none", 0]["was_preferred"]

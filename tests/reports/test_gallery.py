@@ -7,8 +7,9 @@ import json
 import pytest
 from PIL import Image
 
-from reports.gallery import MAX_PROMPTS, MAX_SIDE, _spread, gallery, sheet
-from reports.records import read_study
+from reports.figures.samples import samples
+from reports.gallery import MAX_PROMPTS, MAX_SIDE, gallery, spread
+from reports.records.study import read_study
 
 SAMPLE = "cells/small-diverse-none-s0/samples/00000.png"
 
@@ -27,10 +28,10 @@ def test_rows_are_prompts_and_columns_variants_with_controls_last(finished):
 
 
 def test_a_choice_takes_turns_over_tasks_and_splits():
-    samples = [{"tag": t, "split": s, "i": i} for t in "ab" for s in "xyz" for i in range(5)]
-    chosen = _spread(samples, 6)
+    given = [{"tag": t, "split": s, "i": i} for t in "ab" for s in "xyz" for i in range(5)]
+    chosen = spread(given, 6)
     assert {(sample["tag"], sample["split"]) for sample in chosen} == {(t, s) for t in "ab" for s in "xyz"}
-    assert [samples.index(sample) for sample in chosen] == sorted(samples.index(sample) for sample in chosen)
+    assert [given.index(sample) for sample in chosen] == sorted(given.index(sample) for sample in chosen)
 
 
 def test_pictures_are_embedded_as_plain_pixels(make_study):
@@ -55,9 +56,9 @@ def test_a_file_that_is_no_picture_is_named_not_shown(make_study, content):
 def test_a_path_out_of_the_cell_is_not_read(make_study):
     root = make_study()
     path = root / "cells/small-diverse-none-s0/samples.json"
-    samples = json.loads(path.read_text())
-    samples[0]["file"] = "../small-narrow-none-s0/samples/00000.png"
-    path.write_text(json.dumps(samples))
+    given = json.loads(path.read_text())
+    given[0]["file"] = "../small-narrow-none-s0/samples/00000.png"
+    path.write_text(json.dumps(given))
     assert first_picture(root).source == ""
 
 
@@ -69,6 +70,6 @@ def test_a_variant_without_a_prompt_leaves_its_place_empty(make_study):
 
 
 def test_the_sheet_lists_what_it_shows(finished):
-    figure = sheet(gallery(read_study(finished)))
+    figure = samples(gallery(read_study(finished)))
     assert {row["variant"] for row in figure.data} >= {"untrained", "large-diverse-dpo"}
     assert len({row["prompt"] for row in figure.data}) == 8

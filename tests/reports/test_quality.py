@@ -7,8 +7,9 @@ import re
 
 import pytest
 
-from reports import quality
-from reports.records import read_study
+from reports.figures.by_variant import detail, fid_by_size
+from reports.figures.quality import quality
+from reports.records.study import read_study
 
 
 @pytest.fixture(scope="module")
@@ -17,12 +18,12 @@ def study(finished):
 
 
 def test_every_measure_of_images_has_a_panel(study):
-    names = {row["metric"].split("[")[0] for row in quality.measures(study).data}
+    names = {row["metric"].split("[")[0] for row in quality(study).data}
     assert names == {"fid", "kid", "clip_score", "detail/spectrum_gap"}
 
 
 def test_fid_by_size_ends_in_its_limit(study):
-    figure = quality.fid_by_size(study)
+    figure = fid_by_size(study)
     rows = [row for row in figure.data if row["variant"] == "small-diverse-none"]
     assert [row["n"] for row in rows] == [200, 280, 400, 1000, "infinite"]
     limit = study.complete("small-diverse-none")[0].quality["fid_infinity"]
@@ -31,7 +32,7 @@ def test_fid_by_size_ends_in_its_limit(study):
 
 
 def test_detail_has_a_panel_a_variant(study):
-    figure = quality.detail(study)
+    figure = detail(study)
     assert {row["variant"] for row in figure.data} == {variant.name for variant in study.variants}
     assert all(variant.label in figure.svg for variant in study.variants if len(variant.label) < 20)
 
@@ -45,7 +46,7 @@ def test_a_study_without_quality_has_no_such_plots(make_study):
         path.write_text(json.dumps(data))
         (path.parent / "quality.json").unlink()
     study = read_study(root)
-    assert quality.measures(study) is quality.fid_by_size(study) is quality.detail(study) is None
+    assert quality(study) is fid_by_size(study) is detail(study) is None
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from reports.build import build_report
+from lightgen.disk.json_files import read_rows
 from reports.pack import pack
-from reports.records import RecordError, read_lines, read_record, read_study
+from reports.page.report import build_report
+from reports.records.record import read_record
+from reports.records.study import read_study
 
 CELL = "cells/small-diverse-none-s0"
 
@@ -47,7 +49,7 @@ def test_a_finished_study_is_read_whole(finished):
 def test_a_wrong_field_is_named(make_study, changes, message):
     path = make_study() / CELL / "result.json"
     alter(path, **changes)
-    with pytest.raises(RecordError, match=f"result.json: .*{message}"):
+    with pytest.raises(ValueError, match=f"result.json: .*{message}"):
         read_record(path)
 
 
@@ -57,7 +59,7 @@ def test_a_missing_field_is_named(make_study, field):
     data = json.loads(path.read_text())
     del data[field]
     path.write_text(json.dumps(data))
-    with pytest.raises(RecordError, match=f"result.json: {field}: missing"):
+    with pytest.raises(ValueError, match=f"result.json: {field}: missing"):
         read_record(path)
 
 
@@ -65,15 +67,15 @@ def test_a_missing_field_is_named(make_study, field):
 def test_numbers_that_are_none_are_refused(tmp_path, number):
     path = tmp_path / "training.jsonl"
     path.write_text('{"loss": 1.0}\n{"loss": ' + number + "}\n")
-    with pytest.raises(RecordError, match=r"training\.jsonl:2: holds"):
-        read_lines(path)
+    with pytest.raises(ValueError, match=r"training\.jsonl, line 2 holds"):
+        read_rows(path)
 
 
 @pytest.mark.parametrize("line", ["[1]", '{"torn": ', "\x00"])
 def test_a_torn_line_is_named(tmp_path, line):
     (tmp_path / "rows.jsonl").write_text('{"a": 1}\n' + line + "\n")
-    with pytest.raises(RecordError, match=r"rows\.jsonl:2: "):
-        read_lines(tmp_path / "rows.jsonl")
+    with pytest.raises(ValueError, match=r"rows\.jsonl, line 2: "):
+        read_rows(tmp_path / "rows.jsonl")
 
 
 def test_a_broken_cell_does_not_lose_the_others(make_study):
@@ -82,7 +84,7 @@ def test_a_broken_cell_does_not_lose_the_others(make_study):
     study = read_study(root)
     (broken,) = study.incomplete()
     assert broken.name == "small-diverse-none-s0" and broken.state == "unreadable"
-    assert broken.reason.startswith(f"{CELL}/result.json: is not valid JSON")
+    assert broken.reason.startswith(f"{CELL}/result.json is torn or no JSON document")
     assert not broken.rows and broken.record is None
 
 
@@ -116,7 +118,7 @@ def test_the_study_file_itself_is_checked(make_study, tmp_path):
     root = make_study()
     contrasts = json.loads((root / "study.json").read_text())["contrasts"]
     alter(root / "study.json", contrasts=[{**contrasts[0], "a": "nobody"}])
-    with pytest.raises(RecordError, match=r"contrasts\[0\]: 'nobody' is not a variant; known: small-narrow"):
+    with pytest.raises(ValueError, match=r"contrasts\[0\]: 'nobody' is not a variant; known: small-narrow"):
         read_study(root)
     with pytest.raises(FileNotFoundError, match=r"study\.json: not found"):
         read_study(tmp_path / "nothing")
@@ -140,7 +142,7 @@ def test_a_packed_study_gives_the_same_report_from_a_tenth_of_the_lines(finished
     with pytest.raises(ValueError, match="is not empty"):
         pack(finished, tmp_path / "small")
     packed[0].write_bytes(packed[0].read_bytes()[:40])
-    assert "cannot be read" in read_study(tmp_path / "small").incomplete()[0].reason
+    assert "is torn or not compressed" in read_study(tmp_path / "small").incomplete()[0].reason
 
 
 def test_a_variant_of_one_seed_lacks_nothing(make_study):

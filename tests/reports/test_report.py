@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 import pytest
 
 from reports import build_report
-from reports.__main__ import main
-from reports.contrasts import answers
-from reports.records import read_study
+from reports.__main__ import VERBS, main
+from reports.contrasts import verdicts
+from reports.records.study import read_study
 
 ATTACK = '<img src=x onerror="alert(1)"> & </script>'
 
@@ -140,21 +140,46 @@ def test_bad_input_is_one_line(tmp_path, verb):
 
 
 def test_no_part_of_a_report_loads_torch():
-    code = "import sys, reports.build; print([m for m in ('torch', 'matplotlib', 'pandas') if m in sys.modules])"
+    code = "import sys, reports.page.report; print([m for m in ('torch', 'matplotlib', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_any_two_variants_are_compared_and_a_wrong_one_is_named(finished, capsys, monkeypatch):
     def told(*given):
-        monkeypatch.setattr(sys, "argv", ["reports", "compare", str(finished), *given])
+        monkeypatch.setattr(sys, "argv", ["reports", "difference", str(finished), *given])
         return main(), capsys.readouterr()
 
     code, output = told("small-diverse-none", "large-narrow-none")
-    planted = next(a for a in answers(read_study(finished)) if a.contrast.name == "diversity_beats_volume")
+    planted = next(a for a in verdicts(read_study(finished)) if a.contrast.name == "diversity_beats_volume")
     assert code == 0 and f"{planted.effect:+.3f}" in output.out and "36 prompts, seeds 0" in output.out
     assert told("large-narrow-none", "small-diverse-none")[1].out.split(": ")[1].startswith(f"{-planted.effect:+.3f}")
     code, output = told("small-diverse-none", "nope")
     assert code == 2 and "'nope' is no variant" in output.err and "small-diverse-none" in output.err
     code, output = told("small-diverse-none", "large-narrow-none", "--metric", "geneval/nope")
     assert code == 2 and "Not answered" in output.err
+
+
+def test_settings_given_on_the_command_line_stand_at_the_top(make_study):
+    root = make_study()
+    study = json.loads((root / "study.json").read_text())
+    study["protocol"] = {"train": {"optimizer": {"rate": 0.1}}, "data": {"folder": None}}
+    study["setting_changes"] = {"train.optimizer.rate": 0.1}
+    (root / "study.json").write_text(json.dumps(study))
+    page = build_report(root).read_text()
+    assert page.index("Settings changed on the command line: train.optimizer.rate = 0.1") < page.index("<h2>")
+    table = (root / "report/tables/protocol.md").read_text()
+    assert "train.optimizer.rate | 0.1" in table and "data.folder | none" in table
+
+
+def test_every_option_has_help_and_numbers_come_as_json(finished, capsys, monkeypatch):
+    for verb, function in VERBS.items():
+        monkeypatch.setattr(sys, "argv", ["reports", verb, "--help"])
+        with pytest.raises(SystemExit):
+            main()
+        shown = capsys.readouterr().out
+        assert all(f"{name}:" in function.__doc__ for name in function.__annotations__ if name != "return"), shown
+    for given in (["check", str(finished)], ["difference", str(finished), "small-diverse-none", "large-narrow-none"]):
+        monkeypatch.setattr(sys, "argv", ["reports", *given, "--json"])
+        assert main() == 0
+        assert isinstance(json.loads(capsys.readouterr().out), dict)

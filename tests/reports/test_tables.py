@@ -9,9 +9,14 @@ import re
 
 import pytest
 
-from reports import contrasts, tables
-from reports.formats import Entry, Table, number, to_csv, to_latex, to_markdown
-from reports.records import read_study
+from reports.records.study import read_study
+from reports.scores import scores
+from reports.tables import provenance
+from reports.tables.geneval import geneval
+from reports.tables.measures import measures
+from reports.tables.published import published
+from reports.tables.table import Entry, Table, to_csv, to_latex, to_markdown
+from reports.words import flat, number
 
 
 def table(text):
@@ -22,7 +27,7 @@ def table(text):
 
 def test_controls_are_set_apart(finished):
     study = read_study(finished)
-    found = tables.geneval(study, contrasts.scores(study))
+    found = geneval(study, scores(study))
     assert [str(found.rows[i][0]) for i in sorted(found.controls)] == ["untrained", "teacher"]
     assert len(found.rows) == 10 and found.header[1:3] == ["overall", "single object"]
 
@@ -33,7 +38,7 @@ def test_versions_of_a_metric_never_share_a_table(make_study):
     data = json.loads(path.read_text())
     data["metrics"]["fid[icon-clip,n=1000]"]["version"] = "other weights"
     path.write_text(json.dumps(data))
-    found = {table.name: table for table in tables.measured(read_study(root))}
+    found = {table.name: table for table in measures(read_study(root))}
     first, second = found["quality"], found["quality-2"]
     assert first.header.count("fid[icon-clip,n=1000] ↓") == second.header.count("fid[icon-clip,n=1000] ↓") == 1
     assert [row[0].text for row in second.rows] == ["large, diverse"] and "not comparable" in second.title
@@ -43,7 +48,7 @@ def test_versions_of_a_metric_never_share_a_table(make_study):
 
 
 def test_quality_falls_into_distances_and_the_rest(finished):
-    found = {table.name: table for table in tables.measured(read_study(finished))}
+    found = {table.name: table for table in measures(read_study(finished))}
     assert found["quality"].header == [
         "variant",
         "fid[icon-clip,n=1000] ↓",
@@ -60,7 +65,7 @@ def test_metrics_of_a_group_get_their_own_table(make_study):
         metric = {"value": 12.0, "ci": None, "n": 100, "higher_is_better": True, "version": "1"}
         data["metrics"]["data/captions"] = metric
         path.write_text(json.dumps(data))
-    groups = {found.name: found for found in tables.measured(read_study(root))}
+    groups = {found.name: found for found in measures(read_study(root))}
     assert groups["data"].header == ["variant", "captions ↑"] and "quality" in groups
 
 
@@ -70,19 +75,19 @@ def test_an_incomplete_cell_is_in_no_table_but_the_list_of_cells(make_study):
     data = json.loads(path.read_text())
     path.write_text(json.dumps({**data, "status": "partial", "reason": "half of the images"}))
     study = read_study(root)
-    shown = [tables.geneval(study, contrasts.scores(study)), *tables.measured(study), tables.cost(study)]
+    shown = [geneval(study, scores(study)), *measures(study), provenance.cost(study)]
     assert not any(
         str(row[0]) == "large, diverse" or "large-diverse-none" in str(row[0]) for t in shown for row in t.rows
     )
-    assert [str(row[1]) for row in tables.cells(study).rows].count("partial") == 1
+    assert [str(row[1]) for row in provenance.cells(study).rows].count("partial") == 1
 
 
 def test_the_csv_keeps_all_digits(finished):
     study = read_study(finished)
-    scores = contrasts.scores(study)
-    rows = list(csv.DictReader(io.StringIO(to_csv(tables.geneval(study, scores).data))))
+    found = scores(study)
+    rows = list(csv.DictReader(io.StringIO(to_csv(geneval(study, found).data))))
     row = next(row for row in rows if row["variant"] == "large-diverse-dpo" and row["task"] == "overall")
-    assert float(row["value"]) == scores["large-diverse-dpo", "", "overall"].value and row["prompts"] == "36"
+    assert float(row["value"]) == found["large-diverse-dpo", "", "overall"].value and row["prompts"] == "36"
 
 
 @pytest.mark.parametrize(
@@ -110,5 +115,12 @@ def test_numbers_are_short(value, text):
 
 
 def test_published_numbers_say_so():
-    found = tables.published()
+    found = published()
     assert "not measured here" in found.title and any(row["model"] == "LightGen" for row in found.data)
+
+
+def test_settings_of_any_depth_have_dotted_names():
+    setting = {"model": {"head": {"depth": 4}}, "rounds": [{"beta": 1.0}, {"beta": 2.0}], "tags": ["a", "b"], "x": None}
+    assert flat(setting) == {
+        "model.head.depth": "4", "rounds.1.beta": "1.0", "rounds.2.beta": "2.0", "tags": "a, b", "x": "none",
+    }  # fmt: skip

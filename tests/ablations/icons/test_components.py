@@ -21,7 +21,7 @@ def asked():
 @pytest.mark.parametrize("part", ["vae", "text", "clip", "detector"])
 def test_every_component_names_its_script_seed_and_quality(part: str) -> None:
     quality = json.loads((COMPONENTS / part / "quality.json").read_text())
-    assert quality["command"].startswith(f"python -m ablations.icons.build {part}")
+    assert quality["command"].startswith(f"python -m ablations.icons build {part}")
     assert {"seed", "steps", "parameters", "train_seconds"} <= set(quality)
     assert list((COMPONENTS / part).glob("*.safetensors"))
 

@@ -1,0 +1,1 @@
+"""Carries out studies: steps with keys, a store of what they made, cells, engines. It knows no step by name."""

@@ -1,0 +1,126 @@
+"""A study: one question, a function from a setting and a seed to the variants that can answer it, and the contrasts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ablations.runner.step import Step
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One arm of a study: what it ends with; the steps that these need are made first."""
+
+    name: str
+    label: str
+    factors: Mapping[str, str]
+    ends: tuple[Step, ...] = ()
+    why_not: str = ""  # why the setting does not allow it: then nothing of it is made
+    scales: tuple[str, ...] = ()  # where it is made; () = at every scale
+    optional: bool = False  # made only where it is named (--only)
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it bounds the scale (untrained, teacher) instead of answering; one seed of it is enough."""
+        return "control" in self.factors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """Variant `a` minus variant `b`; with `minus`, the difference of two such differences."""
+
+    name: str
+    label: str
+    a: str
+    b: str
+    claim: str  # what a positive difference would support
+    metric: str = "geneval/overall"
+    smallest_effect: float = 0.03  # the smallest difference worth acting on, in the metric's own unit
+    minus: tuple[str, str] | None = None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return (self.a, self.b, *(self.minus or ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """A part of the evaluation prompts that is also reported alone."""
+
+    name: str
+    label: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Everything that one file in `ablations/studies/` says."""
+
+    name: str
+    title: str
+    question: str
+    claim: str
+    source: str  # where the claim stands
+    variants: Callable[[Any, int], Sequence[Variant]]  # of (setting, seed)
+    contrasts: Sequence[Contrast]
+    interaction: Mapping[str, str] = field(default_factory=dict)  # {"rows": factor, "columns": factor}
+    settings: Mapping[str, Any]  # by scale, each a frozen dataclass with a `runtime`
+    notes: Mapping[str, str] = field(default_factory=dict)  # scale -> what a reader must know about it
+    splits: Callable[[Any], Sequence[Split]] = lambda setting: ()  # of a setting's evaluation prompts
+    steps: Mapping[str, type[Step]]  # the classes that a plan may name
+    record: Callable[[Path, Cell, Any], None]  # of (cell's folder, cell, store): writes what a report reads
+
+    def setting(self, scale: str) -> Any:
+        """The setting of that scale."""
+        if scale not in self.settings:
+            raise ValueError(f"no scale {scale!r} in {self.name}; there are {', '.join(self.settings)}")
+        return self.settings[scale]
+
+    def variants_of(self, scale: str, setting: Any, seed: int) -> list[Variant]:
+        """The variants that belong to `scale`; names, and those that contrasts use, are checked."""
+        found = list(self.variants(setting, seed))
+        names = [variant.name for variant in found]
+        for name in (self.name, *names):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} cannot name a folder: use a-z, 0-9, '_', '-' and '.', at most 64 of them")
+        if len(set(names)) != len(names):
+            raise ValueError(f"study {self.name}: two variants share a name in {', '.join(names)}")
+        for contrast in self.contrasts:
+            for name in contrast.variants:
+                if name not in names:
+                    raise ValueError(f"contrast {contrast.name}: no variant {name!r}; there are {', '.join(names)}")
+        return [variant for variant in found if scale in (variant.scales or (scale,))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One variant at one seed: all of its steps in running order, and where it belongs."""
+
+    study: str
+    scale: str
+    variant: str
+    seed: int
+    ends: tuple[Step, ...]
+    steps: tuple[Step, ...]
+    key: str
+    setting: Mapping[str, Any]  # as JSON, for the record
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant}-s{self.seed}"
+
+    @property
+    def num_judged(self) -> int:
+        """Pictures that the cell judges."""
+        return sum(step.num_judged for step in self.steps)
+
+    def step(self, name: str) -> Step | None:
+        """The first step of that name, if the cell has one."""
+        return next((step for step in self.steps if step.name == name), None)

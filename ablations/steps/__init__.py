@@ -1,0 +1,29 @@
+"""The steps of a text-to-image study, one frozen dataclass each, and the table of those that a plan may name."""
+
+from ablations.runner.step import Step
+from ablations.steps.data import DrawBenchmark, DrawIcons, TakeImages, TakeShards
+from ablations.steps.encode import Encode
+from ablations.steps.generate import Generate
+from ablations.steps.judge import Judge, Judges
+from ablations.steps.pairs import (
+    DetailPairs,
+    LayoutPairs,
+    Learned,
+    RankedPairs,
+    Sample,
+    ShuffledPairs,
+    TeacherPairs,
+)
+from ablations.steps.prefer import Prefer, TuneGuidance
+from ablations.steps.quality import DescribeReference, Quality
+from ablations.steps.train import Initialize, Train
+
+STEPS: dict[str, type[Step]] = {
+    step.__name__: step
+    for step in (
+        DrawIcons, TakeShards, DrawBenchmark, TakeImages, Encode, Train, Initialize, Sample, RankedPairs, ShuffledPairs,
+        TeacherPairs, DetailPairs, LayoutPairs, Prefer, TuneGuidance, Generate, Judge, DescribeReference, Quality,
+    )
+}  # fmt: skip
+
+__all__ = ["STEPS", "Judges", "Learned", *sorted(STEPS)]

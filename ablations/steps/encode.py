@@ -1,0 +1,65 @@
+"""The step that encodes a data set once: images to VAE moments, captions to text features."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ablations.runner.step import Facts, Folder, Step, Work
+from lightgen.disk.json_files import read_json
+
+VENDI_CAPTIONS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encode(Step):
+    """latents/: VAE moments and text features; measures how diverse the captions' features are."""
+
+    resumable: ClassVar[bool] = True
+    is_slow: ClassVar[bool] = True
+    dataset: Step
+    vae: Folder
+    text: Folder
+    max_text_length: int
+    keep_padding: bool = False
+    flips: bool = False
+
+    def run(self, work: Work) -> Facts:
+        from lightgen.data.config import EncodeConfig
+        from lightgen.data.latents import encode_dataset
+        from lightgen.device import choose_device
+        from lightgen.model.encoders import ImageTokenizer, TextEncoder
+
+        device = choose_device(work.runtime.device)
+        text = TextEncoder.from_pretrained(self.text.location, self.max_text_length)
+        tokenizer = ImageTokenizer.from_pretrained(self.vae.location)
+        text.model.to(device)
+        tokenizer.vae.to(device)
+        made = work.made(self.dataset)
+        index = encode_dataset(
+            made / "dataset",
+            work.out / "latents",
+            EncodeConfig(keep_padding=self.keep_padding, flips=self.flips, batch_size=work.runtime.encode_batch),
+            tokenizer=tokenizer,
+            text=text,
+            progress=work.tick,
+        )
+        return {"identity": index["identity"], "vendi_text": _vendi(read_json(made / "captions.json"), text)}
+
+
+def _vendi(captions: Sequence[str], text: Any) -> float:
+    """The Vendi score of the centered mean text features of some captions, as often as the data set shows them."""
+    import numpy as np
+
+    from benchmarks.quality.manifold import vendi
+
+    # Drawn, not taken in steps: data sets turn through the tasks, and a step could meet the same few again and again.
+    prompts = random.Random(0).sample(list(captions), min(VENDI_CAPTIONS, len(captions)))
+    unique = sorted(set(prompts))
+    features, lengths = text(unique)
+    kept = (np.arange(features.shape[1]) < lengths.cpu().numpy()[:, None])[..., None]
+    means = (features.float().cpu().numpy() * kept).sum(1) / kept.sum(1)
+    means = means - means.mean(0)  # what all captions share ("a photo of") would make every pair look alike
+    return float(vendi(means[[unique.index(prompt) for prompt in prompts]]))

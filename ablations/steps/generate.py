@@ -1,0 +1,66 @@
+"""The step that makes a model's pictures of the benchmark's prompts, and what other steps use to make theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ablations.prompts import IconPrompts, OfficialPrompts
+from ablations.runner.step import Facts, Step, Work
+from lightgen.disk.json_files import read_json
+from lightgen.model.config import SamplingConfig
+
+if TYPE_CHECKING:
+    from geneval.prompts import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generate(Step):
+    """images/: the benchmark's prompts as GenEval's folder."""
+
+    resumable: ClassVar[bool] = True
+    model: Step
+    prompts: IconPrompts | OfficialPrompts
+    sampling: SamplingConfig
+    copies: int
+    seed: int
+    tuned: Step | None = None  # whose sampling.json replaces settings
+
+    def run(self, work: Work) -> Facts:
+        prompts = self.prompts.prompts()
+        call = sampling_call(self.sampling)
+        if self.tuned is not None:
+            call |= read_json(work.made(self.tuned) / "sampling.json")
+        generate(work, self.model, prompts, work.out / "images", call, copies=self.copies, seed=self.seed)
+        return {"prompts": len(prompts), "images": len(prompts) * self.copies}
+
+
+def generate(
+    work: Work, model: Step, prompts: Sequence[Prompt], out: Path, call: dict[str, Any], *, copies: int, seed: int
+) -> None:
+    """Images of the prompts by the model that a step made, each from its own seed."""
+    from geneval.generate import generate_images
+
+    batch = work.runtime.generate_batch
+    generate_images(
+        load_model(work, model), prompts, out, copies=copies, seed=seed, batch_size=batch, call=call, seeding="image",
+        progress=work.tick,
+    )  # fmt: skip
+
+
+def load_model(work: Work, model: Step) -> Any:
+    """The pipeline of a step's model, on the device."""
+    from lightgen.device import choose_device
+    from lightgen.model.folder import load_pipeline
+
+    pipeline = load_pipeline(work.made(model) / "model").to(choose_device(work.runtime.device))
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def sampling_call(sampling: SamplingConfig) -> dict[str, Any]:
+    """The settings as arguments of the pipeline's call."""
+    settings = asdict(sampling)
+    return {"num_inference_steps": settings.pop("num_steps"), **settings}

@@ -1,0 +1,80 @@
+"""The step that judges pictures by GenEval, and what other steps use to judge theirs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from ablations.prompts import IconPrompts, OfficialPrompts
+from ablations.runner.step import Facts, Folder, Step, Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judges:
+    """Who looks at pictures: the object detector, and the CLIP that tells colors."""
+
+    detector: Folder
+    clip: Folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge(Step):
+    """images/ (links), detections.jsonl in it, and results.jsonl."""
+
+    resumable: ClassVar[bool] = True
+    images: Step
+    prompts: IconPrompts | OfficialPrompts
+    copies: int
+    judges: Judges
+
+    @property
+    def num_judged(self) -> int:  # type: ignore[override]
+        return len(self.prompts.prompts()) * self.copies
+
+    def run(self, work: Work) -> Facts:
+        from geneval.prompts import prompts_sha256
+        from geneval.scores import score_folder
+
+        prompts, images = self.prompts.prompts(), work.out / "images"
+        _link_folder(work.made(self.images) / "images", images)
+        detect(work, images, self.judges)
+        rows = score_folder(images, work.out / "results.jsonl", prompts=prompts, copies=self.copies)
+        return {
+            "prompts_sha256": prompts_sha256(prompts),
+            "judge": {"detector": self.judges.detector.identity, "clip": self.judges.clip.identity},
+            "correct": sum(row["correct"] for row in rows),
+            "images": len(rows),
+        }
+
+
+def detect(work: Work, images: Path, judges: Judges) -> None:
+    """detections.jsonl of a folder of images."""
+    from geneval.detect import detect_images
+
+    batch, device = work.runtime.detect_batch, work.runtime.device
+    detector, clip = judges.detector.location, judges.clip.location
+    detect_images(images, detector, clip, batch_size=batch, device=device, progress=work.tick)
+
+
+def link(images: Path, out: Path, sample: str) -> Path:
+    """The sample inside the step's own folder: a hard link where the disk has them."""
+    target = out / "images" / sample
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(images / sample, target)
+        except OSError:
+            shutil.copyfile(images / sample, target)
+    return target
+
+
+def _link_folder(images: Path, target: Path) -> None:
+    for source in sorted(images.rglob("*")):
+        if source.suffix == ".png":
+            link(images, target.parent, str(source.relative_to(images)))
+        elif source.name == "metadata.jsonl":
+            (target / source.parent.name / "samples").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, target / source.relative_to(images))

@@ -1,0 +1,96 @@
+"""Steps that learn from preferences: DPO and its kin, and guidance tuned instead."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ablations.runner.step import Facts, Step, Work
+from ablations.steps.generate import sampling_call
+from ablations.steps.judge import Judges
+from ablations.steps.pairs import NOISE_SEEDS, Learned, graded
+from ablations.steps.train import finished
+from lightgen.disk.json_files import write_json
+from lightgen.model.config import SamplingConfig
+from lightgen.preference.config import PreferenceConfig
+from lightgen.training.config import LoopConfig
+
+if TYPE_CHECKING:
+    from geneval.prompts import Prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefer(Step):
+    """model/ after preference training, and metrics.jsonl; the reference is the model that it starts from."""
+
+    version: ClassVar[int] = 2
+    resumable: ClassVar[bool] = True
+    is_slow: ClassVar[bool] = True
+    model: Step
+    pairs: Step
+    config: PreferenceConfig  # its seed is the cell's
+    origin: Step | None = None  # the model that drift is told from; None = the one it starts from
+    policies: int = 1  # as many are trained, and their weights are averaged
+    extrapolation: float = 1.0  # how far it goes, in the distance that training went
+
+    def run(self, work: Work) -> Facts:
+        from lightgen.preference.dpo import train_dpo
+
+        start, pairs = work.made(self.model) / "model", work.made(self.pairs) / "pairs.jsonl"
+        if not pairs.stat().st_size:  # every caption's samples were graded alike: nothing to prefer or to change
+            shutil.copytree(start, work.out / "model", dirs_exist_ok=True)
+            (work.out / "metrics.jsonl").touch()
+            return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
+        total = self.config.steps * self.policies
+        result = train_dpo(
+            self.config,
+            start,
+            pairs,
+            work.out,
+            policies=self.policies,
+            extrapolation=self.extrapolation,
+            drift_from=None if self.origin is None else work.made(self.origin) / "model",
+            loop=LoopConfig(log_every=1, save_every_seconds=work.runtime.save_every_seconds),
+            device=work.runtime.device,
+            stop=work.stop,
+            on_step=lambda row: work.progress(row["step"] / total),
+        )
+        if result["status"] != "stopped":
+            for folder in work.out.glob("policy_*"):  # the average is what the study keeps
+                shutil.rmtree(folder)
+        return finished(work, result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneGuidance(Step):
+    """sampling.json: the guidance scale whose pictures of captions to learn from the verifier likes best."""
+
+    resumable: ClassVar[bool] = True
+    model: Step
+    learned: Learned
+    sampling: SamplingConfig
+    judges: Judges
+    scales: tuple[float, ...]
+    copies: int
+
+    def run(self, work: Work) -> Facts:
+        prompts, seed = self.learned.prompts(), self.learned.seed + NOISE_SEEDS
+        found = {}
+        for scale in self.scales:
+            call = {**sampling_call(self.sampling), "guidance_scale": scale}
+            images = work.out / "images" / f"{scale:g}"
+            grades = graded(work, self.model, prompts, images, call, self.judges, copies=self.copies, seed=seed)
+            found[scale] = mean_of_tasks(grades, prompts)
+        best = max(found, key=lambda scale: (found[scale], -scale))
+        write_json(work.out / "sampling.json", {"guidance_scale": best})
+        return {"guidance_scale": best, "right": {f"{scale:g}": value for scale, value in found.items()}}
+
+
+def mean_of_tasks(grades: Mapping[str, float], prompts: Sequence[Prompt]) -> float:
+    """The share of right pictures, as GenEval's overall score averages it."""
+    by_task: dict[str, list[bool]] = {}
+    for name, grade in grades.items():
+        by_task.setdefault(prompts[int(name.split("/")[0])].tag, []).append(grade == 1.0)
+    return sum(sum(found) / len(found) for found in by_task.values()) / len(by_task)

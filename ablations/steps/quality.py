@@ -1,0 +1,55 @@
+"""Steps of image quality: the features that pictures are compared with, and FID and its kin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ablations.runner.step import Facts, Folder, Step, Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribeReference(Step):
+    """images/ (a link) and features.safetensors of other pictures, for FID to compare with."""
+
+    images: Step
+    clip: Folder
+    extractor: str
+
+    def run(self, work: Work) -> Facts:
+        from benchmarks.quality.extractors import load_extractor
+        from benchmarks.quality.features import extract
+        from lightgen.device import choose_device
+
+        network = load_extractor(
+            self.clip.location, name=self.extractor, device=str(choose_device(work.runtime.device))
+        )
+        extract(work.made(self.images) / "images", network, work.out / "features.safetensors")
+        # Where the folder will lie in the store, so that a store can be moved.
+        (work.out / "images").symlink_to(Path("..") / self.images.folder / "images", target_is_directory=True)
+        return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality(Step):
+    """quality.json: FID and its kin against the reference, the CLIP score, and detail."""
+
+    images: Step
+    reference: DescribeReference
+    clip: Folder
+    extractor: str
+
+    def run(self, work: Work) -> Facts:
+        from benchmarks.quality.measure import measure
+        from lightgen.device import choose_device
+
+        result = measure(
+            work.made(self.images) / "images",
+            work.made(self.reference) / "features.safetensors",
+            extractor=self.clip.location,
+            name=self.extractor,
+            clip=self.clip.location,
+            out=work.out,
+            device=str(choose_device(work.runtime.device)),
+        )
+        return {"metrics": result["metrics"], "warnings": result["warnings"]}

@@ -1,0 +1,87 @@
+"""Steps that make a model from latents, or from nothing."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ablations.runner.step import Facts, Folder, Step, Stopped, Work
+from ablations.steps.encode import Encode
+from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.training.config import LoopConfig, TrainConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Step):
+    """model/ and metrics.jsonl."""
+
+    resumable: ClassVar[bool] = True
+    is_slow: ClassVar[bool] = True
+    latents: Encode
+    model: MARConfig
+    config: TrainConfig  # its seed is the cell's
+
+    def run(self, work: Work) -> Facts:
+        from lightgen.training.train import train
+
+        runtime, total = work.runtime, self.config.samples_seen
+        result = train(
+            self.config,
+            self.model,
+            work.made(self.latents) / "latents",
+            work.out,
+            vae=self.latents.vae.location,
+            text_encoder=self.latents.text.location,
+            sampling=default_sampling(self.model),
+            loop=LoopConfig(
+                log_every=runtime.log_every, save_every_seconds=runtime.save_every_seconds, compile=runtime.compile
+            ),
+            device=runtime.device,
+            stop=work.stop,
+            on_step=lambda row: work.progress(row["samples"] / total),
+        )
+        return finished(work, result)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Initialize(Step):
+    """model/ with its first weights, never trained."""
+
+    model: MARConfig
+    vae: Folder
+    text: Folder
+    seed: int
+
+    def run(self, work: Work) -> Facts:
+        import torch
+
+        from lightgen.model.folder import write_model
+        from lightgen.model.mar import MAR
+
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            model = MAR(self.model)
+        write_model(
+            model,
+            work.out / "model",
+            vae=self.vae.location,
+            text_encoder=self.text.location,
+            sampling=default_sampling(self.model),
+        )
+        return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
+
+
+def default_sampling(model: MARConfig) -> SamplingConfig:
+    """What the saved model does when it is asked nothing; not a study's choice, so a choice moves no training."""
+    steps = min(64, model.position_grid**2)
+    return SamplingConfig(num_steps=steps, solver="ddpm" if model.head_objective == "ddpm" else "euler")
+
+
+def finished(work: Work, result: Mapping[str, Any]) -> Facts:
+    """The facts of a run that was not stopped; what it would have gone on from is removed."""
+    if result["status"] == "stopped":
+        raise Stopped
+    shutil.rmtree(work.out / "resume", ignore_errors=True)
+    return dict(result)

@@ -1,0 +1,25 @@
+"""How data sets are made and encoded, as data; no torch."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillConfig:
+    """How a painter's images of captions become a data set."""
+
+    copies: int = 1  # images a caption
+    seed: int = 0  # each image's seed comes from it, the caption and the copy
+    batch_size: int = 16  # captions a call of the painter
+    shard_size: int = 1000  # images a shard
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """How a data set becomes latents and text features."""
+
+    flips: bool = False  # also store mirrored images, with unchanged captions as released; training picks one
+    keep_padding: bool = False  # store padded text positions, for models that attend to them (the released ones)
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of stored moments and features
+    skip_bad: bool = False  # leave unreadable samples out and count them
+    batch_size: int = 64  # images a pass

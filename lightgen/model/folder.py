@@ -1,0 +1,177 @@
+"""A trained model on disk: its transformer alone, and the names of the frozen parts that it was trained with.
+
+FOLDER/config.json and *.safetensors are the MAR's, in diffusers' layout; components.json names the image tokenizer and
+the text encoder, each with the SHA-256 of its folder, and holds the default sampling; lineage.json lists the identities
+of the models that this one was trained from, where there are any. A pipeline folder holds all parts (`export`); what
+reads a model reads either kind.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from transformers import T5EncoderModel
+
+from lightgen.disk.config import from_dict
+from lightgen.disk.folders import file_sha256, folder_sha256, temporary_folder
+from lightgen.disk.json_files import read_json, write_json
+from lightgen.model.config import SamplingConfig
+from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete, load_tokenizer
+from lightgen.model.mar import MAR
+from lightgen.model.pipeline import LightGenPipeline
+
+SCHEMA = 1
+MAX_SHARD = "20GB"  # one file for every released size
+
+
+class Components(NamedTuple):
+    """What a model needs beside its transformer."""
+
+    vae: Path  # diffusers AutoencoderKL folder
+    text_encoder: Path  # transformers T5 encoder folder with its tokenizer
+    sampling: SamplingConfig  # the defaults of generation
+
+
+def write_model(
+    model: MAR,
+    folder: Path,
+    *,
+    vae: Path,
+    text_encoder: Path,
+    sampling: SamplingConfig,
+    ancestors: Sequence[str] = (),
+) -> None:
+    """Write a model folder, whole or not at all; `ancestors` are the identities it was trained from, oldest first."""
+    parts = {"vae": Path(vae), "text_encoder": Path(text_encoder)}
+    named = {name: {"folder": str(path.resolve()), "sha256": folder_sha256(path)} for name, path in parts.items()}
+    with temporary_folder(folder) as temporary:
+        model.save_pretrained(temporary, max_shard_size=MAX_SHARD)
+        _forget_paths(temporary)
+        write_json(temporary / "components.json", {"schema": SCHEMA, **named, "sampling": asdict(sampling)})
+        if ancestors:
+            write_json(temporary / "lineage.json", {"ancestors": list(ancestors)})
+
+
+def load_transformer(folder: Path) -> MAR:
+    """The model of a model or pipeline folder, in evaluation mode; no other part is read."""
+    return load_complete(MAR, _transformer(folder))
+
+
+def load_pipeline(
+    folder: Path,
+    *,
+    vae: Path | None = None,
+    text_encoder: Path | None = None,
+    torch_dtype: torch.dtype | None = None,
+) -> LightGenPipeline:
+    """The pipeline of a model or pipeline folder; `vae` and `text_encoder` are where the parts lie now, if moved.
+
+    FileNotFoundError or ValueError where a part that the model names is missing or is not the one it was trained with.
+    """
+    folder, options = Path(folder), {} if torch_dtype is None else {"torch_dtype": torch_dtype}
+    if is_model(folder):
+        components = read_components(folder, vae=vae, text_encoder=text_encoder)
+        return LightGenPipeline(
+            vae=load_complete(AutoencoderKL, components.vae, **options),
+            text_encoder=load_complete(T5EncoderModel, components.text_encoder, **options),
+            tokenizer=load_tokenizer(components.text_encoder),
+            transformer=load_complete(MAR, folder, **options),
+            sampling=components.sampling,
+        )
+    if vae is not None or text_encoder is not None:
+        raise ValueError(f"{folder} is a pipeline folder with parts of its own; vae and text_encoder are a model's")
+    return LightGenPipeline.from_pretrained(folder, **options)
+
+
+def load_encoders(folder: Path, max_length: int) -> tuple[ImageTokenizer, TextEncoder]:
+    """The image tokenizer and the text encoder of a model or pipeline folder, without its transformer."""
+    components = read_components(folder)
+    return (
+        ImageTokenizer.from_pretrained(components.vae),
+        TextEncoder.from_pretrained(components.text_encoder, max_length),
+    )
+
+
+def read_components(folder: Path, *, vae: Path | None = None, text_encoder: Path | None = None) -> Components:
+    """What a model folder names, or a pipeline folder holds; each named folder is checked against its SHA-256."""
+    folder = Path(folder)
+    if not is_model(folder):
+        _transformer(folder)
+        sampling = read_json(folder / "model_index.json").get("sampling") or {}
+        return Components(folder / "vae", folder / "text_encoder", from_dict(SamplingConfig, sampling))
+    record = read_json(folder / "components.json")
+    if record.get("schema") != SCHEMA:
+        raise ValueError(f"{folder} is a model folder of schema {record.get('schema')}, this version reads {SCHEMA}")
+    given = {"vae": vae, "text_encoder": text_encoder}
+    places = {name: _checked(folder, name, record[name], place) for name, place in given.items()}
+    return Components(**places, sampling=from_dict(SamplingConfig, record["sampling"], f"{folder}/components.json"))
+
+
+def is_model(folder: Path) -> bool:
+    """Whether this is a model folder, not a pipeline's or another."""
+    return (Path(folder) / "components.json").is_file()
+
+
+def model_identity(folder: Path) -> str:
+    """The SHA-256 of a model's config and weights, the same in a model folder and in each pipeline exported from it."""
+    folder = _transformer(folder)
+    config = {name: value for name, value in read_json(folder / "config.json").items() if not name.startswith("_")}
+    weights = {path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
+    return hashlib.sha256(json.dumps([config, weights], sort_keys=True).encode()).hexdigest()
+
+
+def read_lineage(folder: Path) -> list[str]:
+    """The identities of the models that a folder's was trained from, oldest first."""
+    path = Path(folder) / "lineage.json"
+    return read_json(path)["ancestors"] if path.is_file() else []
+
+
+def export(folder: Path, out: Path) -> Path:
+    """Write the pipeline folder OUT, which holds every part of the model in `folder` and needs no other folder."""
+    pipeline = load_pipeline(folder)
+    with temporary_folder(out) as temporary:
+        pipeline.save_pretrained(temporary, max_shard_size=MAX_SHARD)
+        for part in (temporary, *temporary.iterdir()):
+            _forget_paths(part)
+        if (lineage := Path(folder) / "lineage.json").is_file():
+            shutil.copyfile(lineage, temporary / "lineage.json")
+    return Path(out)
+
+
+def _transformer(folder: Path) -> Path:
+    """Where the transformer of a model or pipeline folder lies."""
+    folder = Path(folder)
+    if is_model(folder):
+        return folder
+    if (folder / "model_index.json").is_file():
+        return folder / "transformer"
+    raise FileNotFoundError(
+        f"{folder} is neither a model folder (components.json) nor a pipeline's (model_index.json); give the"
+        " OUT/model of a training run, or a pipeline folder"
+    )
+
+
+def _checked(model: Path, name: str, record: dict[str, str], given: Path | None) -> Path:
+    """The folder of a component, its own or the given one."""
+    place = Path(record["folder"]) if given is None else Path(given)
+    advice = f"give where the one that {model} was trained with lies now ({name}=), or write its components.json anew"
+    if not place.is_dir():
+        raise FileNotFoundError(f"the {name} folder {place} of {model} is missing; {advice}")
+    if folder_sha256(place) != record["sha256"]:
+        raise ValueError(f"the {name} folder {place} of {model} has changed (another SHA-256); {advice}")
+    return place
+
+
+def _forget_paths(folder: Path) -> None:
+    """Take out of saved configs where their model was loaded from: it is not part of what a model is."""
+    for name in ("config.json", "model_index.json"):
+        path = folder / name
+        if path.is_file() and "_name_or_path" in (config := read_json(path)):
+            config.pop("_name_or_path")
+            write_json(path, config)

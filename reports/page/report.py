@@ -1,0 +1,78 @@
+"""From a study to its report: index.html, report.md, tables and figures; the same records give the same bytes.
+
+The report is made beside the old one and takes its place at the end.
+"""
+
+import shutil
+from pathlib import Path
+
+from reports.contrasts import verdicts
+from reports.figures.samples import samples
+from reports.gallery import gallery
+from reports.page.head import banners, card, facts
+from reports.page.sections import sections
+from reports.page.texts import texts
+from reports.records.study import Study, read_study
+from reports.scores import scores
+
+
+def build_report(folder: Path, out: Path | None = None) -> Path:
+    """The path of index.html, after writing the report on `folder` to `out` (`folder`/report if not given)."""
+    folder = Path(folder)
+    out = Path(out) if out else folder / "report"
+    study = read_study(folder)
+    _check_out(out, folder)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Names of their own, not random ones, so that what a killed build left is cleared by the next.
+    new = out.parent / f".{out.name}.building"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir()
+    try:
+        _write(study, new)
+        _exchange(new, out)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return out / "index.html"
+
+
+def _write(study: Study, out: Path) -> None:
+    found, judged, shown = scores(study), verdicts(study), gallery(study)
+    parts = sections(study, found, judged)
+    sheet = samples(shown) if shown else None
+    view = {
+        "study": study,
+        "banners": banners(study, found),
+        "facts": facts(study, found),
+        "cards": [card(verdict) for verdict in judged],
+        "sections": parts,
+        "gallery": shown,
+        "samples": sheet,
+        # The pictures come before the curves, or before the small print where there are none.
+        "samples_before": next(p.anchor for p in parts if p.anchor in ("training", "preference") or p.is_folded),
+    }
+    for name in ("tables", "figures"):
+        (out / name).mkdir()
+    for table in (table for part in parts for table in part.tables):
+        table.write(out / "tables")
+    for figure in [*(figure for part in parts for figure in part.figures), *([sheet] if sheet else [])]:
+        figure.write(out / "figures")
+    for name, text in texts(view).items():
+        (out / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+def _check_out(out: Path, folder: Path) -> None:
+    """Refuse to replace anything but an older report."""
+    if out.resolve() in (folder.resolve(), *folder.resolve().parents):
+        raise ValueError(f"{out}: holds the study itself; give --out a folder of its own")
+    if out.exists() and not (out.is_dir() and ((out / "index.html").is_file() or not any(out.iterdir()))):
+        raise ValueError(f"{out}: is there already and is not a report; move it away or give another --out")
+
+
+def _exchange(new: Path, out: Path) -> None:
+    """Put the folder `new` in the place of `out`."""
+    old = out.parent / f".{out.name}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if out.exists():
+        out.rename(old)
+    new.rename(out)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""What a report is built from: a study folder, strictly read."""

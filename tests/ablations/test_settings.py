@@ -1,0 +1,68 @@
+"""One setting: its rows, its changes by name, data that is drawn or one's own, weights by name."""
+
+import dataclasses
+
+import pytest
+
+from ablations.data import Benchmark, IconData, OwnData
+from ablations.prompts import GeneratedCaptions, OfficialPrompts
+from ablations.runner.plan import plain
+from ablations.settings import SETTINGS, Components, Setting
+from ablations.studies import load_study, study_names
+from lightgen.disk.config import from_dict, override
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_every_row_survives_json(name):
+    for setting in load_study(name).settings.values():
+        assert from_dict(Setting, plain(setting)) == setting
+
+
+def test_a_folder_makes_the_data_one_s_own_and_keeps_the_volumes():
+    changed = override(SETTINGS["cpu"], {"data.folder": "photos", "data.small": 7, "model.width": 128})
+    assert changed.data == OwnData(folder="photos", small=7, large=8000)
+    assert changed.model.width == 128 and SETTINGS["cpu"].model.width == 96
+    with pytest.raises(ValueError, match=r"unknown name foldre in Setting\.data; valid names: world.*; or folder"):
+        override(SETTINGS["cpu"], {"data.foldre": "photos"})
+    with pytest.raises(ValueError, match="unknown world 'mars'"):
+        override(SETTINGS["cpu"], {"data.world": "mars"})
+
+
+def test_the_embedded_weights_are_found_wherever_the_package_lies():
+    for kind in ("vae", "text", "detector", "clip"):
+        assert (Components().weights(kind).location / "quality.json").is_file()
+    own = Components(vae="weights/vae").weights("vae")
+    assert own.location.is_absolute() and own.path.endswith("weights/vae")
+
+
+def test_own_data_asks_the_official_prompts_and_cannot_draw():
+    data = OwnData(folder="photos")
+    assert data.prompts(Benchmark()) == OfficialPrompts() and data.splits == ()
+    taken = data.dataset("small", "narrow", 0)
+    assert taken.images == 1000 and taken.shards.path.endswith("photos/narrow")
+    assert data.captions(taken, "training", count=60, seed=3) == GeneratedCaptions(num_prompts=60, seed=1003)
+    with pytest.raises(ValueError, match="photos holds pictures"):
+        data.drawn(Benchmark(), 0)
+    with pytest.raises(ValueError, match="valid: small, large"):
+        data.dataset("medium", "narrow", 0)
+
+
+@pytest.mark.parametrize("name", study_names())
+def test_studies_of_own_data_leave_out_what_must_be_drawn(name):
+    study = load_study(name)
+    setting = override(study.setting("cpu"), {"data.folder": "photos"})
+    found = study.variants_of("cpu", setting, 0)
+    assert {v.name for v in found if v.why_not} <= {"teacher", "layout"}
+    assert all(v.ends or v.why_not for v in found)
+
+
+def test_icon_data_splits_its_prompts_and_official_ones_have_none():
+    data = IconData()
+    own = data.prompts(Benchmark())
+    assert {entry["split"] for entry in own.splits().values()} == {split.name for split in data.splits}
+    assert data.prompts(Benchmark(prompts="official")).splits() == {}
+
+
+def test_settings_hold_plain_values_alone():
+    for setting in SETTINGS.values():
+        assert dataclasses.asdict(setting) == dataclasses.asdict(from_dict(Setting, plain(setting)))
