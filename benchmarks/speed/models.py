@@ -1,10 +1,10 @@
 """The models that are timed, with random weights, and a table of their sizes."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightgen.model.config import MARConfig
 from lightgen.model.mar import MAR
@@ -49,12 +49,12 @@ def make_model(config: MARConfig, device: torch.device, dtype: torch.dtype = tor
     """A model whose output depends on all of its weights: the zero layers it starts with are filled too."""
     torch.manual_seed(0)
     with torch.device(device):
-        model = MAR(**asdict(config))
+        model = MAR(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1 and not parameter.any():
                 parameter.normal_(std=0.02)
-    return (model if dtype == torch.float32 else model.to(dtype)).eval()
+    return nn.Module.to(model, dtype).eval()
 
 
 def make_text(chosen: Size, device: torch.device, batch: int) -> tuple[Tensor, Tensor]:

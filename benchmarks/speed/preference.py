@@ -62,12 +62,10 @@ def time_steps(config: MARConfig, *, pairs: int, steps: int, repetitions: int) -
             chosen = replace(settings, reference=reference)
             described = {"preference": asdict(chosen), "reference": "", "drift_from": "", "pairs": ""}
             model, place = make_model(config, device), Path(scratch) / reference
-            run = PreferenceRun(chosen, model, None, encoded, place, make_accelerator("fp32"), described)
+            run = PreferenceRun(chosen, model, encoded, place, make_accelerator("fp32", "cpu"), described)
             run.pool, run.config = 1, replace(chosen, steps=1)  # every pair once: the whole pool is computed before
-            run.prepare()
-            tasks[f"DPO, reference {reference}"] = lambda run=run, model=model: [
-                run.one_step(model) for _ in range(steps)
-            ]
+            run.prepare(None)
+            tasks[f"DPO, reference {reference}"] = lambda run=run: [run.one_step() for _ in range(steps)]
         tasks["training"] = _training(config, encoded, pairs, steps)
         seconds = alternate(tasks, repetitions, device)
     first, second, third = seconds
@@ -154,7 +152,7 @@ def _activations(config: MARConfig, side: int, pairs: int) -> float:
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.bfloat16)  # a fake model's weights cannot be cast
         try:
-            model = MAR(**asdict(config)).eval()
+            model = MAR(config).eval()
         finally:
             torch.set_default_dtype(before)
         own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
@@ -183,7 +181,7 @@ def _activations(config: MARConfig, side: int, pairs: int) -> float:
 
 def _model(config: MARConfig) -> MAR:
     with torch.device("meta"):
-        return MAR(**asdict(config))
+        return MAR(config)
 
 
 def _line(row: dict[str, Any]) -> str:

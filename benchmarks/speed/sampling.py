@@ -14,7 +14,8 @@ from benchmarks.speed.timer import alternate, count_operations, ratio, summary
 from geneval.device import choose_device
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.mar import MAR
-from lightgen.model.sampling import ReferenceTrunk, generate_latents
+from lightgen.model.released import PATHS, ReferenceTrunk
+from lightgen.model.sampling import generate_latents
 
 RELEASED_OPERATIONS = {"head_step": 171, "trunk_pass": 642}  # of the released program, counted the same way
 
@@ -83,11 +84,11 @@ def measure(
     return row
 
 
-def run(model: MAR, chosen: Size, config: SamplingConfig, path: Any, device: torch.device) -> torch.Tensor:
+def run(model: MAR, chosen: Size, config: SamplingConfig, path: str, device: torch.device) -> torch.Tensor:
     """Latents of the size's batch, the same draws for every path."""
     generators = [torch.Generator(device).manual_seed(seed) for seed in range(chosen.batch_size)]
     text = make_text(chosen, device, chosen.batch_size)
-    return generate_latents(model, *text, (chosen.grid, chosen.grid), config, generators, path)
+    return generate_latents(model, *text, (chosen.grid, chosen.grid), config, generators, parts=PATHS[path])
 
 
 def _limit(
@@ -123,7 +124,7 @@ def count_paths(depth: int = 16, head_depth: int = 8) -> dict[str, Any]:
         step = count_operations(partial(run, model, chosen, more, path, device)) - counts[0]
         head = (counts[1] - counts[0]) / settings.num_steps
         found[path] = {"head_step": head, "autoregressive_step_without_head_steps": step - 5 * head}
-    trunk = ReferenceTrunk(model, *make_text(chosen, device, 2), (4, 4), SamplingConfig(num_steps=4))
+    trunk = ReferenceTrunk(model, *make_text(chosen, device, 2), (4, 4), True)
     visible = torch.arange(8).expand(2, -1)
     with torch.no_grad():
         found["reference"]["trunk_pass"] = count_operations(

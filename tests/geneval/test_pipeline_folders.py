@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+import torch
 
 from geneval import pipelines
 from geneval.pipelines import load_pipeline
@@ -55,14 +56,11 @@ def test_components_of_diffusers_own_pipeline_modules_are_allowed(tmp_path):
 
 def test_a_model_that_names_its_components_is_loaded_by_its_own_function(tmp_path, monkeypatch):
     class Loaded:
-        moved: tuple = ()
-
         def set_progress_bar_config(self, disable):
             pass
 
-        def to(self, *where, **how):
-            self.moved += (*where, *how.values())
-            return self
+        def to(self, device):
+            return self, device
 
     (tmp_path / "components.json").write_text("{}")
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
@@ -73,6 +71,7 @@ def test_a_model_that_names_its_components_is_loaded_by_its_own_function(tmp_pat
     (tmp_path / "config.json").write_text('{"_class_name": "MAR"}')
     asked = []
     module = type(sys)("lightgen.model.folder")
-    module.load_pipeline = lambda folder: asked.append(folder) or Loaded()
+    module.load_pipeline = lambda folder, torch_dtype: asked.append((folder, torch_dtype)) or Loaded()
     monkeypatch.setitem(sys.modules, "lightgen.model.folder", module)
-    assert load_pipeline(str(tmp_path), "cpu", "float16").moved[-1] == "cpu" and asked == [tmp_path]
+    assert load_pipeline(str(tmp_path), "cpu", "float16")[1] == "cpu"
+    assert asked == [(str(tmp_path), torch.float16)]

@@ -142,7 +142,7 @@ def lightgen(folder):
     )  # fmt: skip
     tokenizer = AutoTokenizer.from_pretrained(ICONS / "text")
     sampling = SamplingConfig(num_steps=2, num_head_steps=2, solver="euler")
-    return LightGenPipeline(vae, text, tokenizer, MAR(**vars(config)), sampling)
+    return LightGenPipeline(vae, text, tokenizer, MAR(config), sampling)
 
 
 FAMILIES = (stable_diffusion, stable_diffusion_xl, stable_diffusion_3, flux, lightgen)
