@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geneval.hashes import file_sha256
 from geneval.preprocessing import Preprocessing
 from geneval.prompts import OBJECTS
-from geneval.hashes import file_sha256
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,10 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 # Declared for following work on metrics in training loops and on tables; nothing imports them yet.
 AWAITED = {"pandas", "torchmetrics"}
 # Imported by a library of ours when it does what we ask, or used by its name alone.
-INDIRECT = {"torchvision": "the image transforms of open_clip", "fonticon-materialdesignicons7": "a font, read as a file"}
+INDIRECT = {
+    "torchvision": "the image transforms of open_clip",
+    "fonticon-materialdesignicons7": "a font, read as a file",
+}
 
 
 def imported() -> set[str]:

@@ -58,8 +58,7 @@ def run(folder: Path, *, steps: int | None = None) -> dict[str, Any]:
         rows = _train(folder, latents, vae, text, steps)
         numbers |= {name: [row[name] for row in rows] for name in ("step", "loss", "mse", "grad_norm")}
         if steps is None:
-            pipeline = load_pipeline(folder / "train" / "model")
-            numbers |= _judged(folder, pipeline)
+            numbers |= _judged(folder, load_pipeline(folder / "train" / "model"))
         return numbers
 
 
