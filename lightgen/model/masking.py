@@ -33,10 +33,9 @@ class Draws:
 
     def select(self, index: Tensor) -> Self:
         """The draws of the images at `index` (long)."""
+        timesteps, noise = self.timesteps[:, index], self.noise[:, index]
         mask, dropped = self.mask[index], self.text_dropped[index]
-        return replace(
-            self, mask=mask, text_dropped=dropped, timesteps=self.timesteps[:, index], noise=self.noise[:, index]
-        )
+        return replace(self, mask=mask, timesteps=timesteps, noise=noise, text_dropped=dropped)
 
     def to(self, device: torch.device | str) -> Self:
         """The draws on another device."""
