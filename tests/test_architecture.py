@@ -14,9 +14,9 @@ PACKAGES = ("lightgen", "geneval", "benchmarks", "ablations", "reports")
 ALLOWED = (
     ("lightgen/", ()),
     ("geneval/", ()),
-    ("benchmarks/speed/", ("lightgen",)),
-    ("benchmarks/regression", ("lightgen",)),
-    ("benchmarks/", ()),
+    ("benchmarks/speed/", ("lightgen", "geneval")),
+    ("benchmarks/regression", ("lightgen", "geneval")),
+    ("benchmarks/", ("lightgen.disk", "geneval")),
     ("reports/", ("geneval.statistics", "lightgen.disk")),
     ("ablations/", ("lightgen", "geneval", "benchmarks", "reports")),
 )

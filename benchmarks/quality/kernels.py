@@ -94,26 +94,6 @@ def _off_diagonal(values: np.ndarray, kernel) -> float:
     return float(block.sum() - np.trace(block))
 
 
-def kid_subsets(a, b, *, num_subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> KernelDistance:
-    """Mean and spread of KID over random subsets, the form other libraries print; the spread is not a standard error.
-
-    Draws subsets exactly as torch-fidelity does for the same seed.
-    """
-    a, b = _checked(a, b)
-    if subset_size > min(len(a), len(b)):
-        raise ValueError(f"KID subsets of {subset_size} need as many images; there are {len(a)} and {len(b)}")
-    generator = np.random.RandomState(seed)
-    kernel = _polynomial(a.shape[1])
-    values = []
-    for _ in range(num_subsets):
-        first = a[generator.choice(len(a), subset_size, replace=False)]
-        second = b[generator.choice(len(b), subset_size, replace=False)]
-        sums = _kernel_sums(first, second, kernel)
-        totals = sums.within_a.sum(), sums.within_b.sum(), sums.across_a.sum()
-        values.append(_unbiased(*totals, subset_size, subset_size))
-    return KernelDistance(float(np.mean(values)), float(np.std(values)))
-
-
 def cmmd(a: np.ndarray, b: np.ndarray, *, sigma: float = 10.0, scale: float = 1000.0, biased: bool = True) -> float:
     """Squared MMD of unit-length features under a Gaussian kernel, times 1000.
 
