@@ -45,16 +45,39 @@ OPTIONS = {
     "benchmarks speed quality": "--out --json --dimensions --samples --extractors --random --images --pixels "
     "--batch-size --repetitions --threads --device --parts",
     "benchmarks regression": "--record --out --json",
+    "lightgen": "distill prepare train pairs dpo generate export convert",
+    "lightgen distill": "--out --teacher --device --call --json --copies --seed --batch-size --shard-size",
+    "lightgen prepare": "--out --vae --text-encoder --preset --max-length --device --json --flips --keep-padding "
+    "--dtype --skip-bad --batch-size",
+    "lightgen train": "--out --vae --text-encoder --preset --switches --set --weights --start --device --json "
+    "--log-every --save-every-seconds --compile",
+    "lightgen pairs": "teacher verifier detail layout random check",
+    "lightgen pairs teacher": "--out --model --limit --batch-size --seed --device --call --json",
+    "lightgen pairs verifier": "--out --images --exclude --per-prompt --min-gap --per-task --seed --json",
+    "lightgen pairs detail": "--out --damages --vae --limit --batch-size --seed --device --json",
+    "lightgen pairs layout": "--out --against --limit --json",
+    "lightgen pairs random": "--out --seed --json",
+    "lightgen pairs check": "--out --json",
+    "lightgen dpo": "--pairs --out --reference --drift-from --policies --extrapolation --preset --set --device --json "
+    "--log-every --save-every-seconds --compile",
+    "lightgen generate": "--out --prompts --prompt --copies --seed --batch-size --device --call --json",
+    "lightgen export": "--out",
+    "lightgen convert": "--out --weights --heads --max-text-length --patch-size",
+    "reports": "build check coverage difference pack",
+    "reports build": "--out",
+    "reports check": "--json",
+    "reports coverage": "--trials --seed --out --json",
+    "reports difference": "--metric --json",
+    "reports pack": "--out",
+    "ablations.icons": "render sheet build measure",
+    "ablations.icons render": "--out --world --images --diversity --seed --wrong-layout",
+    "ablations.icons sheet": "--out",
+    "ablations.icons build": "--out --seed --steps",
+    "ablations.icons measure": "--out",
+    "ablations.run": "--scale --seeds --out --set --only --workers --engine --plan",
+    "ablations.worker": "--study --parent",
 }
-# Commands whose options stand in no table yet: what their help must name.
-NAMED = {
-    "lightgen": ("distill", "prepare", "train", "pairs", "dpo", "generate", "convert"),
-    "ablations": ("run", "worker", "icons"),
-    "ablations.run": ("--scale", "--seeds", "--out", "--workers", "--engine", "--plan", "--only"),
-    "ablations.icons": ("render", "sheet", "build"),
-    "reports": ("build", "check", "coverage", "difference", "pack"),
-}
-COMMANDS = (*NAMED, "geneval", "benchmarks")
+COMMANDS = ("lightgen", "geneval", "benchmarks", "ablations", "ablations.run", "ablations.icons", "reports")
 HEAVY = ("torch", "transformers", "diffusers", "open_clip", "torchmetrics", "torch_fidelity", "matplotlib.pyplot")
 
 
@@ -97,8 +120,6 @@ def test_help_answers_soon_and_loads_nothing_heavy(command: str, tmp_path) -> No
     )
     assert time.perf_counter() - begun < 5  # 0.5 s on a free core
     assert done.returncode == 0, done.stderr[-2000:]
-    for verb in NAMED.get(command, ()):
-        assert verb in done.stdout, f"{command} --help does not name {verb}"
     imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert not imported & set(HEAVY)
 
