@@ -52,7 +52,7 @@ def test_a_model_folder_holds_the_transformer_alone_and_names_its_parts(model, p
     assert read_lineage(model) == ["one", "two"]
     assert load_transformer(model).mar_config == squares.MODEL
     tokenizer, text = load_encoders(model)
-    assert (tokenizer.channels, text.channels, text.max_length) == (3, 32, 12)
+    assert (tokenizer.channels, text.channels, text.max_length) == (2, 8, 12)
 
 
 def test_an_exported_pipeline_is_the_same_model_and_needs_no_other_folder(model, parts, tmp_path):

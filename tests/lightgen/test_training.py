@@ -215,7 +215,7 @@ def test_what_does_not_fit_is_refused(tiny, whole, tmp_path):
         dataclasses.replace(CONFIG, samples_seen=7)
     components = {"vae": tiny.vae, "text_encoder": tiny.text_encoder, "sampling": tiny.sampling}
     wrong = dataclasses.replace(tiny.model, text_channels=16)
-    with pytest.raises(ValueError, match="32 text channels"):
+    with pytest.raises(ValueError, match="8 text channels"):
         train(CONFIG, wrong, tiny.latents, tmp_path, **components)
     with pytest.raises(ValueError, match="keep_padding"):
         train(CONFIG, dataclasses.replace(tiny.model, attend_to_padding=True), tiny.latents, tmp_path, **components)
