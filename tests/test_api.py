@@ -10,7 +10,7 @@ PUBLIC = {
     "benchmarks.quality": {"extract", "fid", "kid", "clip_scores", "measure"},
     "ablations": {"Study", "Variant", "Contrast"},
     "ablations.icons": {"World", "WORLDS", "IconTeacher", "DatasetConfig", "render_dataset", "split_of"},
-    "reports": {"build_report", "read_record", "read_study"},
+    "reports": {"Record", "Study", "build_report", "frame", "read_record", "read_study", "verdicts"},
 }
 
 

@@ -12,7 +12,7 @@ VERBS = {
     "ablations": ("run", "worker", "icons"),
     "ablations.run": ("--scale", "--seeds", "--out", "--workers", "--engine", "--plan", "--only"),
     "ablations.icons": ("render", "sheet", "build"),
-    "reports": ("build", "check", "coverage", "difference", "pack"),
+    "reports": ("build", "check", "compare", "coverage", "difference", "pack"),
 }
 HEAVY = ("torch", "transformers", "diffusers", "open_clip", "torchmetrics", "torch_fidelity", "matplotlib.pyplot")
 
