@@ -4,6 +4,8 @@ from importlib import import_module
 from typing import Any
 
 _FILES = {
+    "frame": "reports.frames",
+    "verdicts": "reports.frames",
     "Record": "reports.records.record",
     "Study": "reports.records.study",
     "build_report": "reports.page.report",

@@ -7,9 +7,12 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+
+if TYPE_CHECKING:
+    from reports.tables.table import Table
 
 Folder = Annotated[Path, tyro.conf.Positional]
 Name = Annotated[str, tyro.conf.Positional]
@@ -71,7 +74,7 @@ def difference(folder: Folder, a: Name, b: Name, metric: str = "geneval/overall"
         json: Print the same as one JSON object.
     """
     from reports.records.study import read_study
-    from reports.verdicts import between
+    from reports.verdict import between
 
     found = between(read_study(folder), a, b, metric)
     if json:
@@ -79,6 +82,22 @@ def difference(folder: Folder, a: Name, b: Name, metric: str = "geneval/overall"
         _print_json({"a": a, "b": b, "metric": metric, **numbers, "p": found.p_zero})
     else:
         print(found.line())
+    return 0
+
+
+def compare(before: Folder, after: Folder, out: Path | None = None, json: Flag = False) -> int:
+    """Compare the same study before and after a change of code, paired by prompt and seed.
+
+    Args:
+        before: The study's folder of the older code.
+        after: That of the newer one.
+        out: A folder for the table as CSV, Markdown and LaTeX.
+        json: Print all digits as one JSON list.
+    """
+    from reports.comparison import comparison
+    from reports.records.study import read_study
+
+    _show(comparison(read_study(before), read_study(after)), out, json)
     return 0
 
 
@@ -92,17 +111,21 @@ def coverage(trials: int = 4000, seed: int = 0, out: Path | None = None, json: F
         json: Print all digits as one JSON list.
     """
     from reports.coverage import table
+
+    _show(table(trials=trials, seed=seed), out, json)
+    return 0
+
+
+def _show(table: "Table", out: Path | None, as_json: bool) -> None:
     from reports.tables.table import to_markdown
 
-    found = table(trials=trials, seed=seed)
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        found.write(out)
-    if json:
-        _print_json(found.data)
+        table.write(out)
+    if as_json:
+        _print_json(table.data)
     else:
-        print(f"{found.note}\n\n{to_markdown(found)}", end="")
-    return 0
+        print(f"{table.title}. {table.note}.\n\n{to_markdown(table)}", end="")
 
 
 def _print_json(value: object) -> None:
@@ -110,7 +133,7 @@ def _print_json(value: object) -> None:
 
 
 VERBS: dict[str, Callable[..., int]] = {
-    "build": build, "check": check, "coverage": coverage, "difference": difference, "pack": pack,
+    "build": build, "check": check, "compare": compare, "coverage": coverage, "difference": difference, "pack": pack,
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """The differences that a study's contrasts ask for, on the same prompts, seeds and draws (inference.py)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -31,6 +31,10 @@ class Difference:
     def effect(self) -> float | None:
         return self.inference.effect if self.inference else None
 
+    def has_part(self, name: str) -> bool:
+        """Whether that source of variance is in the interval."""
+        return self.inference is not None and any(part.name == name for part in self.inference.parts)
+
     @property
     def ci(self) -> tuple[float, float] | None:
         """At 95 %."""
@@ -59,13 +63,19 @@ def _in_order_of_draws(study: Study, side: Sequence[str]) -> list[str]:
 
 
 def _measured(study: Study, contrast: Contrast, arms: Arms, seeds: tuple[int, ...]) -> Difference:
-    if not is_geneval(contrast.metric):
-        return Difference(inference=_of_records(contrast.metric, arms), seeds=seeds)
+    found = of_arms(contrast.metric, arms)
+    keys = _keys(study, arms[0][0][0]) if is_geneval(contrast.metric) else []
+    parts = {key: _of_verdicts(arms, *key) for key in keys}
+    return replace(found, seeds=seeds, parts=parts)
+
+
+def of_arms(metric: str, arms: Arms) -> Difference:
+    """The difference of these cells in a metric; ValueError where they may not be compared."""
+    if not is_geneval(metric):
+        return Difference(inference=_of_records(metric, arms))
     if len({version(cell) for side in arms for draws in side for cell in draws}) > 1:
         raise ValueError("the variants were judged by different versions of the metric")
-    found = _of_verdicts(arms, *split_and_task(contrast.metric))
-    parts = {key: _of_verdicts(arms, *key) for key in _keys(study, arms[0][0][0])}
-    return Difference(inference=found.inference, prompts=found.prompts, seeds=seeds, parts=parts)
+    return _of_verdicts(arms, *split_and_task(metric))
 
 
 def _keys(study: Study, cell: Cell) -> list[tuple[str, str]]:

@@ -10,10 +10,10 @@ scatter of the seeds, and the luck of training is not in the scatter of the prom
 
 Each part has its own Student's t, and their half-widths are added as squares: half^2 = sum of t_i^2 v_i. Such an
 interval covers at least 95 % for independent normal parts of any size (Banerjee 1960, "Approximate confidence interval
-for linear functions of means of k populations when the population variances are not equal"), and is never narrower
-than Student's t with S - 1 degrees of freedom on the seeds' paired differences alone. Effective degrees of freedom
-(Satterthwaite) are not used for it: they follow the estimated shares, and cover less than 95 % with two or three seeds
-(`python -m reports coverage` prints both).
+for linear functions of means of k populations when the population variances are not equal"). It is never narrower than
+Student's t with S - 1 degrees of freedom on the seeds' paired differences alone, nor than the prompts' whole scatter
+says, so that seeds which agree by luck hide nothing. Effective degrees of freedom (Satterthwaite) are not used: they
+follow the estimated shares and cover less than 95 % (`python -m reports coverage` prints both).
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,6 +35,7 @@ class Part(NamedTuple):
     name: str
     variance: Array  # of the mean
     degrees: Array
+    alone: Array | None = None  # variance of the mean if there were no other part: what another part holds already too
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +47,9 @@ class Inference:
 
     @property
     def standard_error(self) -> float:
-        return float(np.sqrt(sum(part.variance for part in self.parts)))
+        return float(
+            np.sqrt(max(np.sum([part.variance for part in self.parts]), *(_alone(part) for part in self.parts), 0))
+        )
 
     def interval(self) -> tuple[float, float] | None:
         """At 95 %; None where nothing could be estimated, or nothing varies."""
@@ -94,8 +97,16 @@ def half_width(parts: Sequence[Part], level: float = LEVEL) -> Array:
     """Half of the interval: each part's Student quantile on its standard error, added as squares."""
     from scipy.special import stdtrit
 
-    squares = [stdtrit(part.degrees, (1 + level) / 2) ** 2 * part.variance for part in parts]
-    return np.sqrt(np.sum(np.broadcast_arrays(*squares), axis=0)) if squares else np.zeros(())
+    if not parts:
+        return np.zeros(())
+    quantiles = [stdtrit(part.degrees, (1 + level) / 2) for part in parts]
+    together = sum(quantile**2 * part.variance for quantile, part in zip(quantiles, parts))
+    alone = [quantile**2 * _alone(part) for quantile, part in zip(quantiles, parts)]
+    return np.sqrt(np.max(np.broadcast_arrays(together, *alone), axis=0))
+
+
+def _alone(part: Part) -> Array:
+    return part.variance if part.alone is None else part.alone
 
 
 def effective_degrees(parts: Sequence[Part]) -> Array:
@@ -148,7 +159,7 @@ def _prompts(sides: Sequence[Side]) -> list[Part]:
         pure = pure + weight * (between - residual)
         spread = spread + (weight * between) ** 2 / max(values.shape[-1] - 1, 1)
     degrees = np.maximum(np.asarray(raw) ** 2 / np.maximum(spread, 1e-300), 1.0)
-    return [Part("prompts", np.maximum(pure, 0.0), degrees)]
+    return [Part("prompts", np.maximum(pure, 0.0), degrees, np.asarray(raw))]
 
 
 def _mean_squares(values: Array) -> tuple[Array, Array]:

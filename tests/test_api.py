@@ -26,7 +26,7 @@ PUBLIC = {
     "ablations.icons": {
         *("World", "WORLDS", "IconTeacher", "DatasetConfig", "render_dataset", "split_of", "COMPONENTS"),
     },
-    "reports": {"build_report", "read_record", "read_study", "Record", "Study"},
+    "reports": {"build_report", "read_record", "read_study", "Record", "Study", "frame", "verdicts"},
 }
 
 

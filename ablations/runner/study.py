@@ -12,6 +12,8 @@ from ablations.runner.step import Step
 if TYPE_CHECKING:
     from pathlib import Path
 
+Side = str | tuple[str, ...]
+
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
@@ -35,20 +37,28 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """Variant `a` minus variant `b`; with `minus`, the difference of two such differences."""
+    """Side `a` minus side `b`; with `minus`, the difference of two such differences.
+
+    A side is a variant, or several: independent draws of the same arm, which count as the seeds do.
+    """
 
     name: str
     label: str
-    a: str
-    b: str
+    a: Side
+    b: Side
     claim: str  # what a positive difference would support
     metric: str = "geneval/overall"
     smallest_effect: float = 0.03  # the smallest difference worth acting on, in the metric's own unit
-    minus: tuple[str, str] | None = None
+    minus: tuple[Side, Side] | None = None
+    primary: bool = False  # the one that the study was made for; the others are corrected together
+    published_effect: float | None = None  # what a paper reports, in the metric's unit
+    published_source: str = ""
 
     @property
     def variants(self) -> tuple[str, ...]:
-        return (self.a, self.b, *(self.minus or ()))
+        """The names of all variants that it compares."""
+        sides = (self.a, self.b, *(self.minus or ()))
+        return tuple(name for side in sides for name in ((side,) if isinstance(side, str) else side))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +102,8 @@ class Study:
                 raise ValueError(f"{name!r} cannot name a folder: use a-z, 0-9, '_', '-' and '.', at most 64 of them")
         if len(set(names)) != len(names):
             raise ValueError(f"study {self.name}: two variants share a name in {', '.join(names)}")
+        if sum(contrast.primary for contrast in self.contrasts) > 1:
+            raise ValueError(f"study {self.name}: more than one contrast is primary")
         for contrast in self.contrasts:
             for name in contrast.variants:
                 if name not in names:

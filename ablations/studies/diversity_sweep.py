@@ -86,6 +86,7 @@ def _contrasts() -> list[Contrast]:
             a="small-diverse",
             b="large-narrow",
             claim="At equal samples seen, diverse captions are worth more than more images of narrow ones.",
+            primary=True,
         )
     ]
     for volume in VOLUMES:

@@ -6,7 +6,7 @@ from typing import Any
 from reports.figures.figure import GRID, MUTED, PALETTE, Figure, grid, list_down, note, panels, render, wrapped
 from reports.figures.looks import Look, draw_dot
 from reports.tables.table import bounds
-from reports.verdicts import Verdict
+from reports.verdict import Verdict
 from reports.words import OVERALL, part_label
 
 MAX_EFFECTS = 6  # contrasts drawn; the table has them all

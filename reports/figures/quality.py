@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from reports.figures.figure import Figure, grid, list_down, panels, render
+from reports.figures.figure import MUTED, Figure, grid, list_down, panels, render
 from reports.figures.looks import draw_dot, looks
 from reports.records.cell import Cell
 from reports.records.record import Metric, is_quality
@@ -53,8 +53,8 @@ def _points(study: Study) -> dict[tuple[str, str], list[Point]]:
 
 def _heading(name: str, metric: Metric) -> str:
     head, bracket, rest = name.partition("[")
-    direction = f"{'higher' if metric.higher_is_better else 'lower'} is better"
-    return f"{head.rpartition('/')[2]}\n{bracket}{rest}\n{direction}"
+    better = {True: "higher", False: "lower", None: "closer to the line"}[metric.higher_is_better]
+    return f"{head.rpartition('/')[2]}\n{bracket}{rest}\n{better} is better"
 
 
 def _dots(ax: Any, study: Study, variants: Sequence[Variant], points: Sequence[Point]) -> None:
@@ -62,6 +62,8 @@ def _dots(ax: Any, study: Study, variants: Sequence[Variant], points: Sequence[P
     for variant, cell, metric in points:
         offset = 0.12 * (study.seeds.index(cell.seed) - (len(study.complete(variant.name)) - 1) / 2)
         draw_dot(ax, metric.value or 0.0, variants.index(variant) + offset, metric.ci, look[variant.name])
+    if (target := points[0][2].target) is not None:
+        ax.axvline(target, color=MUTED, linewidth=1, linestyle="--")
     ax.margins(x=0.08)
     grid(ax, "x")
     ax.locator_params(axis="x", nbins=4)

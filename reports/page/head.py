@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from reports.records.study import Study
 from reports.scores import Score, Scores, by_version
 from reports.tables.contrasts import claimed
-from reports.verdicts import Verdict, primary
+from reports.verdict import Verdict, primary
 from reports.words import OVERALL, flat, interval, number
 
 MARKS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "unsettled": "·"}

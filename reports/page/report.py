@@ -13,7 +13,7 @@ from reports.page.sections import sections
 from reports.page.texts import texts
 from reports.records.study import Study, read_study
 from reports.scores import scores
-from reports.verdicts import verdicts
+from reports.verdict import verdicts
 
 
 def build_report(folder: Path, out: Path | None = None) -> Path:

@@ -20,7 +20,7 @@ from reports.tables import provenance
 from reports.tables.measures import measures
 from reports.tables.published import published
 from reports.tables.table import Table
-from reports.verdicts import Verdict
+from reports.verdict import Verdict
 
 TEXTS = {
     "geneval": (

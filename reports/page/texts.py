@@ -1,5 +1,6 @@
 """The report's two texts from one view: index.html (one file, no scripts, nothing fetched) and report.md."""
 
+import html
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,7 +24,6 @@ def texts(view: Mapping[str, Any]) -> dict[str, str]:
 
 def _environment(name: str) -> Any:
     import jinja2
-    from markupsafe import Markup
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -34,7 +34,7 @@ def _environment(name: str) -> Any:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["inline"] = lambda figure: Markup(_inline(figure))
+    environment.filters["inline"] = _inline
     environment.filters["md"] = markdown_text
     environment.filters["md_table"] = to_markdown
     return environment
@@ -42,12 +42,10 @@ def _environment(name: str) -> Any:
 
 def _inline(figure: Figure) -> str:
     """The figure's SVG as an element of the page: own identifiers, the page's colors, a text for who cannot see it."""
-    from markupsafe import escape
-
     svg = figure.svg[figure.svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{figure.name}-", svg)
-    label = f'role="img" aria-label="{escape(figure.alt)}"'
+    label = f'role="img" aria-label="{html.escape(figure.alt)}"'
     svg = re.sub(r'<svg [^>]*?(viewBox="[^"]+")[^>]*>', lambda m: f"<svg {m[1]} {XLINK} {label}>", svg, count=1)
     colors = {INK: "currentColor", MUTED: "var(--muted)", GRID: "var(--rule)", CARD: "var(--card)"}
     colors.update({color: f"var(--series-{i})" for i, color in enumerate(PALETTE)})

@@ -6,7 +6,9 @@ other fields are ignored):
     env       git, dirty, python, torch, device, packages {name: version}
     cost      {name: number}: train_samples, flops, images and the seconds of each step, whatever the steps are called
     metrics   {name: {value: number or null, ci: [low, high] or null, n: int, clusters: int (optional),
-                      higher_is_better: bool, version: str}}
+                      higher_is_better: bool or null, version: str,
+                      target: number (optional): where higher_is_better is null, the reference's value, and closer
+                      to it is better}}
     status    "complete", "partial", "failed", "diverged" or "stopped"
     reason    str (optional): why it is not complete
 
@@ -32,7 +34,8 @@ FIELDS = {
     "cost": dict, "metrics": dict, "items": dict, "status": str,
 }  # fmt: skip
 METRIC_FIELDS = {
-    "value": (*NUMBER, type(None)), "ci": (list, type(None)), "n": int, "higher_is_better": bool, "version": str,
+    "value": (*NUMBER, type(None)), "ci": (list, type(None)), "n": int, "higher_is_better": (bool, type(None)),
+    "version": str,
 }  # fmt: skip
 
 
@@ -44,7 +47,8 @@ class Metric:
     ci: tuple[float, float] | None  # 95 %
     n: int  # images (or whatever the name counts)
     clusters: int | None  # prompts, where several images share one
-    higher_is_better: bool
+    higher_is_better: bool | None  # None: closer to the target is
+    target: float | None  # the reference pictures' own value
     version: str
 
 
@@ -103,5 +107,6 @@ def _metric(entry: Any, where: str) -> Metric:
         n=data["n"],
         clusters=data.get("clusters"),
         higher_is_better=data["higher_is_better"],
+        target=data.get("target"),
         version=data["version"],
     )

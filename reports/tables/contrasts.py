@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from reports.records.study import Contrast
 from reports.tables.table import Entry, Table, bounds, estimated
-from reports.verdicts import Verdict
+from reports.verdict import Verdict
 from reports.words import number, part_label
 
 SIGNED = "{:+.3f}"
@@ -25,7 +25,7 @@ def contrasts(verdicts: Sequence[Verdict]) -> Table:
         note=NOTE,
         header=HEADER,
         rows=[_row(verdict) for verdict in verdicts],
-        data=[_data(verdict) for verdict in verdicts],
+        data=[verdict_data(verdict) for verdict in verdicts],
         text_columns=2,
     )
 
@@ -54,7 +54,8 @@ def _row(verdict: Verdict) -> list[Entry]:
     ]
 
 
-def _data(verdict: Verdict) -> dict:
+def verdict_data(verdict: Verdict) -> dict:
+    """All of a verdict's numbers, for machines."""
     found, contrast = verdict.difference, verdict.contrast
     sides = [*contrast.side_names, "", ""]
     return {

@@ -73,8 +73,13 @@ def _of_version(cells: Sequence[Cell], key: Key) -> list[Metric]:
 
 def _heading(cells: Sequence[Cell], key: Key) -> str:
     base, bracket, rest = key[0].partition("[")
-    arrow = "↑" if _of_version(cells, key)[0].higher_is_better else "↓"
-    return f"{base.rpartition('/')[2]}{bracket}{rest} {arrow}"
+    return f"{base.rpartition('/')[2]}{bracket}{rest} {_arrow(_of_version(cells, key)[0])}"
+
+
+def _arrow(metric: Metric) -> str:
+    if metric.higher_is_better is None:
+        return "→ the reference's" + ("" if metric.target is None else f" {number(metric.target)}")
+    return "↑" if metric.higher_is_better else "↓"
 
 
 def _pooled(cells: Sequence[Cell], key: Key) -> Entry:

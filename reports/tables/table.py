@@ -13,7 +13,7 @@ MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#~$"}, "<": "&lt;", "
 LATEX = str.maketrans({
     **{c: f"\\{c}" for c in "&%$#_{}"}, "\\": r"\textbackslash{}", "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}", "\n": " ", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "–": "--",
+    '"': r"\textquotedbl{}", "\n": " ", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "–": "--",
 })  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from reports.page.head import card
 from reports.records.study import Contrast, read_study
 from reports.tables import contrasts as tables
 from reports.tables.table import to_latex, to_markdown
-from reports.verdicts import UNSETTLED, _judged, between, primary, verdicts
+from reports.verdict import UNSETTLED, _judged, between, primary, verdicts
 
 T_2 = 4.302652729911275  # Student's quantile with two degrees of freedom
 
@@ -38,7 +38,7 @@ def judged(ci, *, smallest=0.03, scale="cpu", seeds=(0, 1, 2), p=None):
         name="c",
         label="c",
         sides=(("a",), ("b",)),
-        metric="geneval/overall",
+        metric="detail/spectrum_gap",
         smallest_effect=smallest,
         claim="it helps",
     )
@@ -233,3 +233,8 @@ def test_a_side_names_different_variants(make_study, side):
     edit(root / "study.json", lambda d: d["contrasts"][0].update(a=side))
     with pytest.raises(ValueError, match=r"contrasts\[0\]: "):
         read_study(root)
+
+
+def test_one_prompt_a_task_settles_nothing(make_study):
+    found = answer(make_study(per_task=1, seeds=(0, 1, 2)))
+    assert found.outcome == "inconclusive" and ("No task has two prompts" in found.sentence or not found.difference.ci)

@@ -42,6 +42,14 @@ def test_prompts_that_all_seeds_share_are_not_in_the_seeds_scatter():
     )
 
 
+def test_seeds_that_agree_by_luck_do_not_hide_the_scatter_of_the_prompts():
+    generator = np.random.default_rng(4)
+    values = generator.normal(0, 1, (3, 1, 40))
+    values -= values.mean(-1, keepdims=True)  # the seeds' means are all 0
+    found = contrast([side(values), side(np.zeros((3, 1, 40)))])
+    assert found.interval()[1] >= 1.96 * float(values.mean(0).std(ddof=1)) / 40**0.5
+
+
 def test_what_varies_anew_in_each_image_is_counted_once():
     generator = np.random.default_rng(1)
     sums = {"seeds": 0.0, "prompts": 0.0}

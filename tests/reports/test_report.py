@@ -12,7 +12,7 @@ import pytest
 from reports import build_report
 from reports.__main__ import VERBS, main
 from reports.records.study import read_study
-from reports.verdicts import verdicts
+from reports.verdict import verdicts
 
 ATTACK = '<img src=x onerror="alert(1)"> & </script>'
 

@@ -9,6 +9,7 @@ import re
 
 import pytest
 
+from reports.figures.quality import quality
 from reports.records.study import read_study
 from reports.scores import scores
 from reports.tables import provenance
@@ -124,3 +125,16 @@ def test_settings_of_any_depth_have_dotted_names():
     assert flat(setting) == {
         "model.head.depth": "4", "rounds.1.beta": "1.0", "rounds.2.beta": "2.0", "tags": "a, b", "x": "none",
     }  # fmt: skip
+
+
+def test_a_measure_may_be_better_the_closer_it_is_to_the_reference(make_study):
+    root = make_study()
+    for path in root.glob("cells/*/result.json"):
+        data = json.loads(path.read_text())
+        metric = {"value": 2.9, "ci": None, "n": 100, "higher_is_better": None, "target": 1.71, "version": "1"}
+        data["metrics"]["vendi[icon-clip,n=1000]"] = metric
+        path.write_text(json.dumps(data))
+    study = read_study(root)
+    table = next(table for table in measures(study) if table.name == "fidelity")
+    assert table.header[-1] == "vendi[icon-clip,n=1000] → the reference's 1.710"
+    assert "$\\rightarrow$" in to_latex(table) and "closer to the line is better" in quality(study).svg

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from reports.contrasts import Difference, difference
 from reports.inference import LEVEL, holm
+from reports.records.record import is_geneval
 from reports.records.study import Contrast, Study
 from reports.words import interval
 
@@ -95,6 +96,8 @@ def _judged(study: Study, contrast: Contrast, found: Difference, zero: PValues, 
     outcome, why = _outcome(study, contrast, found, p)
     detectable = found.inference.detectable(contrast.smallest_effect) if len(found.seeds) >= MIN_SEEDS else None
     power = "" if detectable is None else f"This design would call {detectable:.3f} supported four times in five."
+    if detectable is not None and not found.has_part("prompts"):
+        power += " The choice of prompts is not in this interval: the records have none of it."
     return Verdict(
         contrast=contrast,
         difference=found,
@@ -115,6 +118,8 @@ def _outcome(study: Study, contrast: Contrast, found: Difference, p: float | Non
         return settled, _luck(count)
     if found.ci is None:
         return settled, "Nothing varies, so there is nothing to judge the difference by."
+    if is_geneval(contrast.metric) and not found.has_part("prompts"):
+        return settled, "No task has two prompts, so nothing tells how far the choice of prompts matters."
     outcome, why = _by_interval(contrast, found.ci)
     if outcome != "inconclusive" and p is not None and p > 1 - LEVEL:
         why = f"The interval alone would say {outcome}; corrected for the study's other contrasts (p {p:.2g})"
