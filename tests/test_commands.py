@@ -64,7 +64,7 @@ OPTIONS = {
     "lightgen export": "--out",
     "lightgen convert": "--out --weights --heads --max-text-length --patch-size",
     "reports": "build check compare coverage difference pack",
-    "reports compare": "--json",
+    "reports compare": "--json --out",
     "reports build": "--out",
     "reports check": "--json",
     "reports coverage": "--trials --seed --out --json",
