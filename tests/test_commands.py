@@ -52,7 +52,7 @@ NAMED = {
     "ablations": ("run", "worker", "icons"),
     "ablations.run": ("--scale", "--seeds", "--out", "--workers", "--engine", "--plan", "--only"),
     "ablations.icons": ("render", "sheet", "build"),
-    "reports": ("build", "check", "difference", "pack"),
+    "reports": ("build", "check", "coverage", "difference", "pack"),
 }
 COMMANDS = (*NAMED, "geneval", "benchmarks")
 HEAVY = ("torch", "transformers", "diffusers", "open_clip", "torchmetrics", "torch_fidelity", "matplotlib.pyplot")

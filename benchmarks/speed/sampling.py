@@ -121,7 +121,7 @@ def count_paths(depth: int = 16, head_depth: int = 8) -> dict[str, Any]:
         step = count_operations(partial(run, model, chosen, more, path, device)) - counts[0]
         head = (counts[1] - counts[0]) / settings.num_steps
         found[path] = {"head_step": head, "autoregressive_step_without_head_steps": step - 5 * head}
-    trunk = ReferenceTrunk(model, *make_text(chosen, device, 2), (4, 4), True)
+    trunk = ReferenceTrunk(model, *make_text(chosen, device, 2), (4, 4), guided=True)
     visible = torch.arange(8).expand(2, -1)
     with torch.no_grad():
         found["reference"]["trunk_pass"] = count_operations(
