@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality.arrays import unit_length
 from benchmarks.quality.captions import prompts_of
 from benchmarks.quality.config import ExtractionConfig
 from benchmarks.quality.extraction import extract
@@ -61,7 +62,7 @@ def clip_scores_from_features(
     captions = list(dict.fromkeys(prompts))
     text = np.concatenate([_text_features(batch, clip) for batch in _batches(captions, 256)])
     row = {caption: index for index, caption in enumerate(captions)}
-    cosines = (_unit(features) * _unit(text)[[row[prompt] for prompt in prompts]]).sum(1)
+    cosines = (unit_length(features) * unit_length(text)[[row[prompt] for prompt in prompts]]).sum(1)
     return ClipScores(
         values=weight * (cosines.clip(0) if clamp else cosines),
         truncated=sum(is_truncated(caption, clip) for caption in captions),
@@ -150,8 +151,3 @@ def _text_features(captions: list[str], clip: Clip) -> np.ndarray:
 
     with torch.inference_mode(), without_tf32():
         return clip.network.encode_text(clip.tokenizer(captions).to(clip.device)).cpu().double().numpy()
-
-
-def _unit(values: np.ndarray) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    return values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)

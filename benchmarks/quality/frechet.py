@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.quality.arrays import finite, require_same_dimensions
 from benchmarks.quality.moments import Statistics
 
 
@@ -25,10 +26,7 @@ class Extrapolation:
 def fid(generated, reference) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of two feature sets (N, D) or Statistics."""
     first, second = _statistics(generated), _statistics(reference)
-    if first.mean.shape != second.mean.shape:
-        raise ValueError(
-            f"features of {len(first.mean)} and {len(second.mean)} dimensions come from different extractors"
-        )
+    require_same_dimensions(first.mean, second.mean)
     for statistics in (first, second):
         _warn_if_rank_deficient(statistics)
     return frechet_distance(first.mean, first.covariance, second.mean, second.covariance)
@@ -36,10 +34,7 @@ def fid(generated, reference) -> float:
 
 def frechet_distance(mean_a, covariance_a, mean_b, covariance_b) -> float:
     """The closed form for two Gaussians; arrays in float64."""
-    arrays = [np.asarray(array, dtype=np.float64) for array in (mean_a, covariance_a, mean_b, covariance_b)]
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError("the feature statistics hold NaN or infinite values; look for a broken extractor or image")
-    mean_a, covariance_a, mean_b, covariance_b = arrays
+    mean_a, covariance_a, mean_b, covariance_b = map(finite, (mean_a, covariance_a, mean_b, covariance_b))
     difference = mean_a - mean_b
     cross = trace_of_root(covariance_a, covariance_b)
     return float(difference @ difference + np.trace(covariance_a) + np.trace(covariance_b) - 2 * cross)

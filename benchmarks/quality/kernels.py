@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.quality.arrays import finite, require_same_dimensions, unit_length
+
 _ROWS = 2048  # rows of a kernel matrix held at a time
 _NONE = np.zeros(0, dtype=int)
 
@@ -99,7 +101,7 @@ def cmmd(a: np.ndarray, b: np.ndarray, *, sigma: float = 10.0, scale: float = 10
 
     `biased` (diagonals kept) is what the published numbers are; the unbiased form suits small N.
     """
-    a, b = (_unit_length(values) for values in _checked(a, b))
+    a, b = (unit_length(values) for values in _checked(a, b))
 
     def kernel(x, y):
         squared = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
@@ -144,16 +146,9 @@ def _row_sums(values: np.ndarray, kernel) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(sums), np.concatenate(diagonals)
 
 
-def _unit_length(values: np.ndarray) -> np.ndarray:
-    return values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)
-
-
 def _checked(a, b) -> tuple[np.ndarray, np.ndarray]:
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    a, b = finite(a), finite(b)
     if min(len(a), len(b)) < 2:
         raise ValueError(f"a kernel distance needs at least 2 images a side; there are {len(a)} and {len(b)}")
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"features of {a.shape[1]} and {b.shape[1]} dimensions come from different extractors")
-    if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("the features hold NaN or infinite values; look for a broken extractor or image")
+    require_same_dimensions(a, b)
     return a, b

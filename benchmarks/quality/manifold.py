@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.quality.arrays import finite, require_same_dimensions, unit_length
+
 _ROWS = 2048
 
 
@@ -46,8 +48,7 @@ def vendi(values: np.ndarray) -> float:
 
     The exponential of the entropy of the cosine kernel's eigenvalues.
     """
-    values = _finite(values)
-    values = values / np.linalg.norm(values, axis=1, keepdims=True).clip(1e-12)
+    values = unit_length(finite(values))
     # The N x N kernel and the D x D second moment share their nonzero eigenvalues: take the smaller.
     gram = values @ values.T if len(values) <= values.shape[1] else values.T @ values
     eigenvalues = np.linalg.eigvalsh(gram / len(values)).clip(0)
@@ -63,7 +64,7 @@ def prompt_vendi(values: np.ndarray, prompts: Sequence[str], center: np.ndarray)
     reference: around its own mean, a model that always draws the same picture would leave nothing but noise, which
     points everywhere and looks diverse.
     """
-    values = _finite(values) - center
+    values = finite(values) - center
     rows: dict[str, list[int]] = {}
     for row, prompt in enumerate(prompts):
         rows.setdefault(prompt, []).append(row)
@@ -90,19 +91,9 @@ def _distance_blocks(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[slice, np.n
 
 def _centered(generated, reference, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Float64 features around a common center: squared distances through products lose digits far from zero."""
-    generated, reference = _finite(generated), _finite(reference)
-    if generated.shape[1] != reference.shape[1]:
-        raise ValueError(
-            f"features of {generated.shape[1]} and {reference.shape[1]} dimensions come from different extractors"
-        )
+    generated, reference = finite(generated), finite(reference)
+    require_same_dimensions(generated, reference)
     if min(len(generated), len(reference)) <= k:
         raise ValueError(f"{k} neighbors need more than {k} images; there are {len(generated)} and {len(reference)}")
     center = reference.mean(0)
     return generated - center, reference - center
-
-
-def _finite(values) -> np.ndarray:
-    values = np.asarray(values, dtype=np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("the features hold NaN or infinite values; look for a broken extractor or image")
-    return values

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.quality.arrays import finite
 from lightgen.disk.atomic import atomic_file
 
 
@@ -56,11 +57,8 @@ class Moments:
             raise ValueError(f"a covariance needs at least 2 images; there are {self.num_samples}")
         mean = self._sum / self.num_samples
         covariance = (self._products - self.num_samples * np.outer(mean, mean)) / (self.num_samples - 1)
-        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
-            raise ValueError("the features hold NaN or infinite values; look for a broken extractor or image")
-        return Statistics(
-            mean=self._shift + mean, covariance=covariance, num_samples=self.num_samples, meta=dict(meta or {})
-        )
+        mean, covariance = finite(self._shift + mean), finite(covariance)
+        return Statistics(mean=mean, covariance=covariance, num_samples=self.num_samples, meta=dict(meta or {}))
 
 
 def save_statistics(statistics: Statistics, path: Path) -> Path:

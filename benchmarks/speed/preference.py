@@ -35,8 +35,7 @@ GPU_BYTES = 80e9  # of the card that memory is stated for
 
 def run_benchmark(config: PreferenceCost) -> dict[str, Any]:
     """Measure and print."""
-    torch.set_num_threads(config.threads)
-    report = Report("preference", config)
+    report = Report("preference", config, threads=config.threads)
     # Whether the C library keeps freed memory or gives it back, to be cleared again in every step, moves the ratios.
     allocator = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
     report.add("", allocator=allocator)

@@ -26,14 +26,12 @@ from benchmarks.speed.config import QualitySpeed
 from benchmarks.speed.limits import matmul_rate
 from benchmarks.speed.report import Report
 from benchmarks.speed.timer import in_turn, ratio, summary
-from geneval.device import choose_device
 
 
 def run_benchmark(config: QualitySpeed) -> dict[str, Any]:
     """Measure and print."""
-    torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
-    report = Report("quality", config, device)
+    report = Report("quality", config, device=config.device, threads=config.threads)
+    device = str(report.device)
     if "fid" in config.parts:
         _fid(config, report)
     if "extraction" in config.parts:

@@ -7,6 +7,7 @@ import torch
 
 from benchmarks.environment import timing_environment
 from benchmarks.speed.config import SpeedConfig
+from geneval.device import choose_device
 from lightgen.disk.json_files import write_json
 
 SCHEMA = 1
@@ -15,10 +16,11 @@ SCHEMA = 1
 class Report:
     """What a run has measured so far; a run that is cut short keeps it in its file."""
 
-    def __init__(self, name: str, config: SpeedConfig, device: torch.device | str = "cpu") -> None:
-        self.config = config
+    def __init__(self, name: str, config: SpeedConfig, *, device: str = "cpu", threads: int = 1) -> None:
+        torch.set_num_threads(threads)
+        self.config, self.device = config, torch.device(choose_device(device))
         self.record: dict[str, Any] = {"schema": SCHEMA, "name": f"speed/{name}"}
-        self.record["machine"] = timing_environment(torch.device(device))
+        self.record["machine"] = timing_environment(self.device)
 
     def add(self, line: str, **fields: Any) -> None:
         """Further fields of the record, and the line that says them."""

@@ -11,7 +11,6 @@ from benchmarks.speed.limits import known_machine, latency_floor, sampling_flops
 from benchmarks.speed.models import DTYPES, Size, describe, make_model, make_text, size
 from benchmarks.speed.report import Report, row_line
 from benchmarks.speed.timer import alternate, count_operations, ratio, summary
-from geneval.device import choose_device
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.mar import MAR
 from lightgen.model.released import PATHS, ReferenceTrunk
@@ -24,9 +23,7 @@ GUIDANCE = (4.0, 1.0)
 
 def run_benchmark(config: ModelSpeed) -> dict[str, Any]:
     """Measure and print: what each path issues, then a row a size and guidance."""
-    torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
-    report = Report("sampling", config, device)
+    report = Report("sampling", config, device=config.device, threads=config.threads)
     operations = count_paths()
     report.add(_operations_line(operations), operations=operations)
     for name in config.sizes:
@@ -36,7 +33,7 @@ def run_benchmark(config: ModelSpeed) -> dict[str, Any]:
                 guidance_scale=scale,
                 repetitions=config.repetitions,
                 batch_size=config.batch_size,
-                device=device,
+                device=report.device,
                 dtype=DTYPES[config.precision],
                 paths=("fast",) if config.fast_only else ("reference", "fast"),
             )

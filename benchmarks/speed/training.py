@@ -10,22 +10,19 @@ from benchmarks.speed.limits import share_of_limit, training_flops
 from benchmarks.speed.models import DTYPES, describe, make_model, make_text, size
 from benchmarks.speed.report import Report, row_line
 from benchmarks.speed.timer import alternate, count_operations, ratio, summary
-from geneval.device import choose_device
 from lightgen.model.masking import draw
 from lightgen.model.released import reference_loss
 
 
 def run_benchmark(config: ModelSpeed) -> dict[str, Any]:
     """Measure and print: a row a size."""
-    torch.set_num_threads(config.threads)
-    device = choose_device(config.device)
-    report = Report("training", config, device)
+    report = Report("training", config, device=config.device, threads=config.threads)
     for name in config.sizes:
         row = measure(
             name,
             repetitions=config.repetitions,
             batch_size=config.batch_size or 4,
-            device=device,
+            device=report.device,
             dtype=DTYPES[config.precision],
             paths=("fast",) if config.fast_only else ("reference", "fast"),
         )
