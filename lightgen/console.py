@@ -1,5 +1,6 @@
 """What the verbs of the command line share: options, signals, and lines of results and progress."""
 
+import atexit
 import json
 import signal
 import sys
@@ -69,7 +70,29 @@ def row_lines(total_steps: int) -> Callable[[dict[str, Any]], None]:
 
 
 def progress_lines(unit: str) -> Callable[[int, int], None]:
-    """A line on stderr with the time left, at most every two seconds."""
+    """What is done of how much: a bar on a terminal, else a line on stderr with the time left every two seconds."""
+    return _bar(unit) if sys.stderr.isatty() else _lines(unit)
+
+
+def _bar(unit: str) -> Callable[[int, int], None]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn(unit), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(unit)
+    atexit.register(bar.stop)  # a run that is left early gives the terminal back
+    bar.start()
+
+    def show(done: int, total: int) -> None:
+        bar.update(task, completed=done, total=total)
+        if done >= total:
+            bar.stop()
+
+    return show
+
+
+def _lines(unit: str) -> Callable[[int, int], None]:
     started = printed = time.monotonic()
     first: int | None = None
 
