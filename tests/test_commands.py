@@ -87,7 +87,8 @@ def help_of(words: str, monkeypatch) -> str:
     command, *verbs = words.split()
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setattr(sys, "argv", [command, *verbs, "--help"])
-    monkeypatch.delitem(sys.modules, f"{command}.__main__", raising=False)  # another test may have imported it
+    for name in (command, f"{command}.__main__") if "." in command else (f"{command}.__main__",):
+        monkeypatch.delitem(sys.modules, name, raising=False)  # another test may have imported it
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # in ASCII the boxes would look like options
     with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
         runpy.run_module(command, run_name="__main__", alter_sys=True)

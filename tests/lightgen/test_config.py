@@ -44,7 +44,7 @@ def test_overrides_reach_nested_fields_and_leave_the_original():
     ("changes", "message"),
     [
         ({"widht": 3}, "unknown name widht in Outer; valid names: name, rate"),
-        ({"inner.depth": 3}, "unknown name depth in Inner; valid names: width, kind"),
+        ({"inner.depth": 3}, "unknown name depth in Outer.inner; valid names: width, kind"),
         ({"rate": "fast"}, "rate in Outer is 'fast', expected float"),
         ({"flag": 1}, "flag in Outer is 1, expected bool"),
         ({"inner.width": True}, "expected int"),
