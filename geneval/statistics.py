@@ -101,11 +101,11 @@ def _where(rows: Rows, metric: str, where: Where | None) -> Rows:
 
 
 def _tables(runs: Sequence[Rows]) -> list[_Table]:
-    """One table a run, all with the same tasks and prompts in the same order."""
+    """One table a run, tasks as they come in the first; prompts sorted, so that no order of rows changes a draw."""
     if not runs or not all(runs):
         raise ValueError("no rows to summarize")
     tables = [_table(rows) for rows in runs]
-    first = {tag: list(prompts) for tag, prompts in tables[0].items()}
+    first = {tag: sorted(prompts) for tag, prompts in tables[0].items()}
     for number, table in enumerate(tables[1:], 2):
         differing = _prompts(table) ^ _prompts(tables[0])
         if differing:

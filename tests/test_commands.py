@@ -7,7 +7,6 @@ import re
 import runpy
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -116,12 +115,10 @@ def test_verbs_and_options_are_these_and_each_is_explained(words: str, monkeypat
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_answers_soon_and_loads_nothing_heavy(command: str, tmp_path) -> None:
-    begun = time.perf_counter()
+def test_help_loads_nothing_heavy(command: str, tmp_path) -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", command, "--help"], capture_output=True, text=True, cwd=tmp_path
     )
-    assert time.perf_counter() - begun < 5  # 0.5 s on a free core
     assert done.returncode == 0, done.stderr[-2000:]
     imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
     assert not imported & set(HEAVY)

@@ -92,7 +92,7 @@ class LearnedRange(NamedTuple):
 
     residual: Tensor  # (..., D), epsilon's
     bound: Tensor  # (...,) variational bound in bits, averaged over channels, as at every step but the last
-    centered: Tensor  # (..., D), what is left of the clean tokens after the predicted mean at the last step
+    centered: Tensor  # (..., D), the clean tokens minus the predicted mean, as at the last step
     log_scale: Tensor  # (..., D), log of the predicted standard deviation
 
 
@@ -108,11 +108,12 @@ def learned_range(prediction: Tensor, noise: Tensor, timesteps: Tensor, num_step
     constants = _loss_tables(num_steps, noise.device)[:, 2:][timesteps].unsqueeze(-2)  # (..., 1, 3)
     noise_scale, low, high = constants.unbind(-1)
     log_variance = torch.lerp(low, high, (position + 1) / 2)
-    # The two means share their x_t part, so they differ by the error of epsilon alone.
-    mean_difference = noise_scale * residual.detach()
+    # The posterior's mean minus the predicted one: they share their x_t part, so they differ by the error of epsilon
+    # alone. Epsilon enters a mean with a minus, hence the plus here. At the last step the posterior's mean is the token.
+    centered = noise_scale * residual.detach()
     divergence = low - log_variance
-    bound = 0.5 * (divergence.exp() - divergence - 1 + mean_difference.square() * torch.exp(-log_variance))
-    return LearnedRange(residual, bound.mean(-1) / math.log(2), -mean_difference, log_variance / 2)
+    bound = 0.5 * (divergence.exp() - divergence - 1 + centered.square() * torch.exp(-log_variance))
+    return LearnedRange(residual, bound.mean(-1) / math.log(2), centered, log_variance / 2)
 
 
 def learned_range_loss(
@@ -128,7 +129,10 @@ def learned_range_loss(
 
 
 def discretized_log_likelihood(x: Tensor, centered: Tensor, log_scale: Tensor) -> Tensor:
-    """Log probability of x's 1/255-wide bin under a Gaussian; `centered` = x - mean; the end bins are open."""
+    """Log probability of x's bin [x - 1/255, x + 1/255] under a Gaussian; `centered` = x - mean.
+
+    The bins of |x| > 0.999 are open at their outer end: all that lies beyond them counts.
+    """
     inverse = torch.exp(-log_scale)
     above = _normal_cdf(inverse * (centered + 1 / 255))
     below = _normal_cdf(inverse * (centered - 1 / 255))

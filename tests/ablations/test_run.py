@@ -112,12 +112,10 @@ def test_the_plan_is_printed_and_nothing_is_written(tmp_path):
         ([FILE, "--scale", "smoke", "--engine", "k8s"], "no engine 'k8s'; there are local, ray, slurm"),
     ],
 )
-def test_unknown_names_get_one_line_with_the_valid_ones_at_once(arguments, says, capsys):
-    start = time.monotonic()
+def test_unknown_names_get_one_line_with_the_valid_ones(arguments, says, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert says in error and error.count("\n") == 1
-    assert time.monotonic() - start < 1.5
 
 
 def test_a_folder_of_another_study_scale_layout_or_of_other_things_is_refused(tmp_path, capsys):
@@ -202,6 +200,4 @@ def test_help_and_a_finished_study_import_no_torch(tmp_path):
         f"main([{FILE!r}, '--scale', 'smoke', '--only', 'few', '--out', {str(tmp_path)!r}])\n"
         "assert not {'torch', 'transformers', 'diffusers'} & set(sys.modules)"
     )
-    start = time.monotonic()
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env=dict(os.environ))
-    assert time.monotonic() - start < 10

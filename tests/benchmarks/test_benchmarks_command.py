@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -12,12 +11,10 @@ from benchmarks.quality.features import load_features
 
 
 def test_help_answers_without_heavy_imports():
-    start = time.perf_counter()
     command = [sys.executable, "-X", "importtime", "-m", "benchmarks", "quality", "--help"]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0 and "clip-score" in result.stdout
     assert " torch\n" not in result.stderr and " open_clip\n" not in result.stderr
-    assert time.perf_counter() - start < 5
 
 
 def test_features_then_fid_then_measure(pictures, clip_folder, tmp_path, capsys):

@@ -1,7 +1,6 @@
-"""The speed benchmark: what it counts and compares, and the memory of the released size."""
+"""The speed benchmark: what it counts and compares."""
 
 import json
-import os
 
 import pytest
 import torch
@@ -59,13 +58,6 @@ def test_both_paths_make_the_same_and_the_last_line_is_json(capsys, tmp_path):
         memory.run_benchmark(MemoryPeak(sizes=("giant",)))
     with pytest.raises(ValueError, match="repetitions"):
         training.run_benchmark(ModelSpeed(sizes=("golden",), repetitions=0))
-
-
-@pytest.mark.skipif("LIGHTGEN_LARGE" not in os.environ, reason="takes 8 GB and a minute: set LIGHTGEN_LARGE=1")
-def test_the_released_size_samples_within_a_gibibyte_of_its_weights():
-    row = memory.measure("released")
-    assert row["parameters"] == pytest.approx(792_244_000, rel=1e-6)
-    assert row["above_weights"] < 2**30
 
 
 def test_the_memory_of_preference_training_is_counted_without_data():

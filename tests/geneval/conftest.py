@@ -1,6 +1,7 @@
 """Where the goldens lie, and tiny random components in their libraries' own folder formats."""
 
 import json
+import lzma
 import os
 from pathlib import Path
 
@@ -18,6 +19,31 @@ def geneval_golden() -> Path:
 @pytest.fixture(scope="session")
 def mmdet_golden() -> Path:
     return Path(os.environ.get("MMDET_GOLDEN", _COPY / "mmdet"))
+
+
+@pytest.fixture(scope="session")
+def mmdet_state(mmdet_golden) -> dict:
+    """mmdet's tensors under mmdet's names, float32, without its index buffers."""
+    from safetensors.torch import load
+
+    plain, packed = mmdet_golden / "weights.safetensors", mmdet_golden / "weights.safetensors.xz"
+    state = load(plain.read_bytes() if plain.is_file() else lzma.decompress(packed.read_bytes()))
+    return {name: value.float() for name, value in state.items() if "relative_position_index" not in name}
+
+
+@pytest.fixture(scope="session")
+def mmdet_checkpoint(mmdet_golden, mmdet_state, tmp_path_factory) -> Path:
+    """A .pth as mmdet writes it: the golden's own, or its tensors in the same structure and PyTorch's old format."""
+    import torch
+
+    whole = mmdet_golden / "tiny_mmdet.pth"
+    if whole.is_file():
+        return whole
+    index = {"backbone.stages.0.blocks.0.attn.w_msa.relative_position_index": torch.zeros(49, 49, dtype=torch.long)}
+    path = tmp_path_factory.mktemp("mmdet") / "tiny_mmdet.pth"
+    content = {"meta": {"CLASSES": ["person"], "epoch": 1}, "state_dict": mmdet_state | index}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The detector's input and the reading of its output against mmdet itself; whole runs where its weights are at hand."""
+"""The detector against mmdet itself: its input, the converted network's logits, its output read, whole runs."""
 
 import hashlib
 import json
@@ -6,7 +6,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+from geneval.convert import convert_checkpoint, converted_model
 from geneval.detector import Detector, class_names, masks_at_picture_size, read_output
 from geneval.images import read_image
 from geneval.preprocessing import Preprocessing, normalize, pad, resize, resize_method
@@ -24,6 +26,7 @@ def index(mmdet_golden):
 def pictures(index, mmdet_golden):
     """name -> (RGB pixels, what mmdet made of the picture)."""
     entries = {**index["images"], **index["pre_only"]}
+    assert len(entries) >= 8
     return {n: (read_image(mmdet_golden / "images" / f"{n}.png")[0], entry) for n, entry in entries.items()}
 
 
@@ -72,9 +75,8 @@ def _masks(archive, key, width):
 
 
 def test_post_processing_is_mmdets(index, mmdet_golden):
-    from safetensors.torch import load_file
-
     tensors, archive = load_file(mmdet_golden / "post_cases.safetensors"), np.load(mmdet_golden / "masks.npz")
+    assert len(index["post_cases"]) >= 4
     for case in index["post_cases"]:
         one = {k.split("/")[1]: v for k, v in tensors.items() if k.split("/")[0] == str(case["id"])}
         logits = one["mask_logits_x64"].float()[None] / 64
@@ -91,32 +93,84 @@ def test_post_processing_is_mmdets(index, mmdet_golden):
             assert (found.masks[query].numpy() != masks[one["mask_index"][i]]).sum() <= 4
 
 
-@cv2_only
-@pytest.mark.slow
-def test_whole_detection_is_mmdets(index, mmdet_golden, tmp_path):
-    """Class logits within 2e-4, mask logits within 2e-3, boxes exact, scores within 1e-4, masks within 4 pixels."""
-    if not (mmdet_golden / "tiny_mmdet.pth").is_file():
-        pytest.skip("the whole set is needed: set MMDET_GOLDEN")
-    from safetensors.torch import load_file
+def network_outputs(model, image):
+    """Class logits and every eighth row and column of the mask logits, for the input that mmdet makes."""
+    settings = Preprocessing()
+    pixels = pad(resize(np.asarray(image), *settings.resized(*image.size), "cv2"), settings)
+    with torch.inference_mode():
+        output = model(pixel_values=normalize(torch.from_numpy(pixels[None]), settings))
+    return output.class_queries_logits[0], output.masks_queries_logits[0][:, ::8, ::8]
 
-    from geneval.convert import convert_checkpoint
 
-    convert_checkpoint(mmdet_golden / "tiny_mmdet.pth", tmp_path / "detector")
-    detector = Detector.from_pretrained(tmp_path / "detector", "cpu")
-    tensors, archive = load_file(mmdet_golden / "tensors.safetensors"), np.load(mmdet_golden / "masks.npz")
+@pytest.fixture(scope="module")
+def recordings(mmdet_golden):
+    """name -> (picture, mmdet's outputs for it); one picture in the default run."""
+    tensors, found = load_file(mmdet_golden / "tensors.safetensors"), {}
     for name in ("a_512x512", "c_300x500", "f_64x64_L", "g_333x217_RGBA", "h_512x20"):
-        one = {k.split("/")[1]: v for k, v in tensors.items() if k.split("/")[0] == name}
-        image, _ = read_image(mmdet_golden / "images" / f"{name}.png")
-        with torch.inference_mode():
-            output = detector.model(pixel_values=detector.network_input([image]))
-        assert (output.class_queries_logits[0] - one["cls_logits"]).abs().max() < 2e-4
-        assert (output.masks_queries_logits[0][:, ::8, ::8] - one["mask_logits_s8"]).abs().max() < 2e-3
+        path = mmdet_golden / "images" / f"{name}.png"
+        if path.is_file():
+            one = {key.split("/")[1]: value for key, value in tensors.items() if key.split("/")[0] == name}
+            found[name] = read_image(path)[0], one
+    assert "h_512x20" in found
+    return found
+
+
+@cv2_only
+def test_whole_detection_is_mmdets(recordings, mmdet_golden, mmdet_checkpoint, tmp_path):
+    """Class logits within 2e-4, mask logits within 2e-3, boxes exact, scores within 1e-4, masks within 4 pixels."""
+    convert_checkpoint(mmdet_checkpoint, tmp_path / "detector")
+    detector = Detector.from_pretrained(tmp_path / "detector", "cpu")
+    archive = np.load(mmdet_golden / "masks.npz")
+    for name, (image, one) in recordings.items():
+        classes, masks_s8 = network_outputs(detector.model, image)
+        assert (classes - one["cls_logits"]).abs().max() < 2e-4, name
+        assert (masks_s8 - one["mask_logits_s8"]).abs().max() < 2e-3, name
         (found,) = detector.detect([image])
         rows, masks = _rows(found, OBJECTS), _masks(archive, name, image.width)
+        assert len(rows) == len(one["label"]) == 100
         for i, (label, query) in enumerate(zip(one["label"].tolist(), one["query"].tolist())):
             assert rows[label, query][:4] == one["bbox"][i, :4].tolist()
             assert rows[label, query][4] == pytest.approx(one["bbox"][i, 4].item(), abs=1e-4)
             assert (found.masks[query].numpy() != masks[one["mask_index"][i]]).sum() <= 4
+
+
+_PIXELS, _QUERIES = "panoptic_head.pixel_decoder.encoder.layers", "panoptic_head.transformer_decoder.layers"
+# Of one shape each: a mapping that confused them would lose no tensor and no value.
+CONFUSED = {
+    "Swin norms": ("backbone.stages.0.blocks.0.norm1", "backbone.stages.0.blocks.0.norm2"),
+    "Swin blocks": ("backbone.stages.1.blocks.0", "backbone.stages.1.blocks.1"),
+    "pixel decoder's norms": (f"{_PIXELS}.0.norms.0", f"{_PIXELS}.0.norms.1"),
+    "decoder norms 0 and 1": (f"{_QUERIES}.0.norms.0", f"{_QUERIES}.0.norms.1"),
+    "decoder norms 1 and 2": (f"{_QUERIES}.3.norms.1", f"{_QUERIES}.3.norms.2"),
+    "cross and self attention": (f"{_QUERIES}.1.attentions.0", f"{_QUERIES}.1.attentions.1"),
+    "decoder layers": (f"{_QUERIES}.2", f"{_QUERIES}.3"),
+    "mask embedding": ("panoptic_head.mask_embed.0", "panoptic_head.mask_embed.2"),
+    "level embeddings": ("panoptic_head.level_embed", "panoptic_head.pixel_decoder.level_encoding"),
+    "queries": ("panoptic_head.query_embed", "panoptic_head.query_feat"),
+}
+
+
+def swapped(state, first, second):
+    """The state with the tensors under two prefixes exchanged."""
+
+    def other(name):
+        for one, two in ((first, second), (second, first)):
+            if name.startswith(f"{one}."):
+                return two + name.removeprefix(one)
+        return name
+
+    return {other(name): value for name, value in state.items()}
+
+
+@cv2_only
+@pytest.mark.parametrize("pair", CONFUSED.values(), ids=CONFUSED)
+def test_a_confused_pair_of_names_would_be_noticed(pair, mmdet_state, recordings):
+    """It moves the class logits a hundred times further than the whole detection's tolerance."""
+    state = swapped(mmdet_state, *pair)
+    assert state.keys() == mmdet_state.keys()
+    image, one = recordings["h_512x20"]
+    classes, _ = network_outputs(converted_model(state), image)
+    assert (classes - one["cls_logits"]).abs().max() > 100 * 2e-4
 
 
 def test_settings_of_a_folder_are_honored(tmp_path):

@@ -20,7 +20,17 @@ CAT = {"tag": "single_object", "include": [{"class": "cat", "count": 1}], "promp
 @pytest.fixture(scope="module")
 def cases(geneval_golden):
     with gzip.open(geneval_golden / "cases.jsonl.gz", "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        found = [json.loads(line) for line in file]
+    assert len(found) >= 890 and {case["correct"] for case in found} == {True, False}
+    return found
+
+
+def recorded(path):
+    """The rows of a recording, never none."""
+    with gzip.open(path, "rt") as file:
+        rows = [json.loads(line) for line in file]
+    assert len(rows) >= 100
+    return rows
 
 
 def test_every_golden_case_is_equal_in_every_field(cases):
@@ -38,15 +48,13 @@ def test_sorting_the_originals_relations_gives_our_reasons(cases):
 
 
 def test_relations_are_equal(geneval_golden):
-    with gzip.open(geneval_golden / "relative_position.jsonl.gz", "rt") as file:
-        for a, b, relations in map(json.loads, file):
-            assert relative_position(a, b) == relations
+    for a, b, relations in recorded(geneval_golden / "relative_position.jsonl.gz"):
+        assert relative_position(a, b) == relations
 
 
 def test_overlaps_are_equal(geneval_golden):
-    with gzip.open(geneval_golden / "compute_iou.jsonl.gz", "rt") as file:
-        for a, b, expected in map(json.loads, file):
-            assert overlap(a, b) == expected
+    for a, b, expected in recorded(geneval_golden / "compute_iou.jsonl.gz"):
+        assert overlap(a, b) == expected
 
 
 def test_grade_is_one_exactly_for_correct_images(cases):

@@ -1,7 +1,7 @@
 """Recorded outputs of LightGen, and the model they belong to; a small trained pipeline and pairs for it.
 
-`LIGHTGEN_GOLDEN` names a folder with outputs of the released program; without it the small set under
-`tests/golden/lightgen_reference` of the same form is read.
+`LIGHTGEN_GOLDEN` names a folder with outputs of the released program; without it `tests/golden/lightgen_official_small`
+is read.
 """
 
 import json
@@ -36,7 +36,9 @@ class Golden:
     @property
     def cases(self) -> list[str]:
         """native (16x16 tokens), resized, or both."""
-        return sorted({name.split(".")[0] for name in self.tensors} - {"sample"})
+        found = sorted({name.split(".")[0] for name in self.tensors} - {"sample"})
+        assert found, "a recording without cases would pass every loop over them"
+        return found
 
     def model(self) -> MAR:
         settings = self.settings
@@ -55,7 +57,7 @@ class Golden:
 
 @pytest.fixture(scope="session")
 def golden() -> Golden:
-    folder = Path(os.environ.get("LIGHTGEN_GOLDEN", GOLDEN / "lightgen_reference"))
+    folder = Path(os.environ.get("LIGHTGEN_GOLDEN", GOLDEN / "lightgen_official_small"))
     return Golden(
         json.loads((folder / "config.json").read_text()),
         load_file(folder / "weights.safetensors"),

@@ -6,7 +6,7 @@ import torch
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.mar import MAR
 from lightgen.model.released import PATHS
-from lightgen.model.sampling import generate_from_draws, generate_latents, guidance_at
+from lightgen.model.sampling import generate_latents, guidance_at
 
 SIZES = MARConfig(
     width=32,
@@ -42,46 +42,6 @@ def make_text(batch=3):
 
 def generators(batch=3, start=0):
     return [torch.Generator().manual_seed(start + seed) for seed in range(batch)]
-
-
-class RecordedDraws:
-    """The draws of a recorded generation, given back in the order in which they were made."""
-
-    def __init__(self, tensors, prefix, batch):
-        self.order = tensors[f"{prefix}.orders"]
-        self.flat, self.rows = tensors[f"{prefix}.draws"], tensors[f"{prefix}.draw_rows"].tolist()
-        self.batch = batch
-
-    def orders(self, num_tokens):
-        return self.order
-
-    def normal(self, count, num_tokens, channels):
-        assert self.rows[:count] == [self.batch * num_tokens] * count
-        size = count * self.batch * num_tokens * channels
-        taken, self.flat, self.rows = self.flat[:size], self.flat[size:], self.rows[count:]
-        return taken.view(count, self.batch, num_tokens, channels)
-
-
-@pytest.mark.parametrize("path", ["reference", "fast"])
-def test_whole_generations_equal_the_recordings(golden, relative_error, path):
-    model, settings = golden.model(), golden.settings
-    text = golden.tensors["resized.text"]
-    lengths = torch.full((len(text),), text.shape[1])
-    side = settings["resized_px"] // model.mar_config.token_pixels
-    assert settings["samples"]
-    for scale, schedule, temperature in settings["samples"]:
-        prefix = f"sample.cfg{scale}.{schedule}.temp{temperature}"
-        config = SamplingConfig(
-            num_steps=settings["ar_steps"],
-            num_head_steps=settings["head_steps"],
-            guidance_scale=scale,
-            guidance_schedule=schedule,
-            temperature=temperature,
-        )
-        draws = RecordedDraws(golden.tensors, prefix, len(text))
-        latents = generate_from_draws(model, text, lengths, (side, side), config, draws, parts=PATHS[path])
-        assert not draws.rows, "every recorded draw is used"
-        assert relative_error(latents, golden.tensors[f"{prefix}.latents"]) < 1e-4, prefix
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
