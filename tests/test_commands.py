@@ -9,8 +9,8 @@ VERBS = {
     "lightgen": ("distill", "prepare", "train", "pairs", "dpo", "generate", "convert"),
     "geneval": ("prompts", "generate", "detect", "score", "summary", "compare", "convert", "validate", "doctor"),
     "benchmarks": ("quality", "regression", "speed"),
-    "ablations": ("run", "worker", "icons"),
-    "ablations.run": ("--scale", "--seeds", "--out", "--workers", "--engine", "--plan", "--only"),
+    "ablations": ("run", "status", "logs", "cancel", "worker", "icons"),
+    "ablations.run": ("--scale", "--seeds", "--out", "--workers", "--engine", "--plan", "--only", "--detach"),
     "ablations.icons": ("render", "sheet", "build"),
     "reports": ("build", "check", "difference", "pack"),
 }

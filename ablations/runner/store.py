@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from ablations.runner import graph
@@ -66,9 +67,11 @@ class Store:
         progress: Callable[[float], None] = lambda fraction: None,
         say: Callable[[str], None] = lambda line: None,
         run: Callable[[Step, Work], Facts] = lambda step, work: step.run(work),
+        how: Mapping[str, Any] = MappingProxyType({}),
     ) -> Path:
         """The folder of the step, made now by `run` unless it is there; waits while another worker makes it, and `say`s
-        who. Raises Stopped where `stop` asked for it, or where another worker took over what this one began."""
+        who. Raises Stopped where `stop` asked for it, or where another worker took over what this one began. `how` it
+        is made, as threads and processes, is recorded beside it and is not in its key."""
         path = self.root / ".leases" / step.folder
         with lease(path, lambda: self.has(step), stop, lambda: max(self._attempts(step), default=0), say) as held:
             if held is None or self.has(step):
@@ -90,7 +93,7 @@ class Store:
                 seconds = earlier + time.monotonic() - start
                 if held.is_ours():
                     write_json(out / ".seconds", seconds)
-            self._publish(step, held, out, dict(facts), seconds)
+            self._publish(step, held, out, {"seconds": round(seconds, 3), "how": dict(how), "facts": dict(facts)})
         return self.folder(step)
 
     def _attempts(self, step: Step) -> dict[int, Path]:
@@ -122,12 +125,12 @@ class Store:
             if left != but:
                 shutil.rmtree(left, ignore_errors=True)
 
-    def _publish(self, step: Step, held: Lease, out: Path, facts: dict[str, Any], seconds: float) -> None:
+    def _publish(self, step: Step, held: Lease, out: Path, told: dict[str, Any]) -> None:
         (out / ".seconds").unlink(missing_ok=True)
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         described = graph.to_json([step])[step.key]
         record = {"name": step.name, "version": step.version, "key": step.key, "settings": described}
-        write_json(out / "step.json", {**record, "seconds": round(seconds, 3), "bytes": size, "facts": facts})
+        write_json(out / "step.json", {**record, "bytes": size, **told})
         with held.held():
             shutil.rmtree(self.folder(step), ignore_errors=True)  # what is left if someone removed step.json by hand
             out.rename(self.folder(step))
