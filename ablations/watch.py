@@ -19,7 +19,7 @@ from ablations.runner.costs import duration
 from ablations.runner.engines.slurm import Job, find_jobs, scancel
 from ablations.runner.folder import owner_of
 from ablations.runner.plan import read_plan
-from ablations.runner.queue import live_jobs
+from ablations.runner.queue import entries_of, live_jobs
 from lightgen.disk.json_files import read_json
 
 Out = Annotated[Positional[Path], arg(metavar="OUT")]
@@ -80,7 +80,7 @@ def cancel(out: Out) -> int:
         print(f"asked process {pid} to stop")
     elif pid:
         print(f"process {pid} on {host} works in {out}: end it there")
-    if jobs is None and any((out / "cells" / name / "job.json").is_file() for name in names):
+    if jobs is None and any(entries_of(out, name) for name in names):
         print("Slurm does not answer here: its jobs, if there are any, go on")
     if not (live or pid):
         print("nothing waits or runs")
