@@ -35,9 +35,6 @@ class Benchmark:
 class Data(Protocol):
     """Pictures with captions, by volume and diversity; what else there is to draw, to ask and to compare with."""
 
-    small: int  # images of the volume of that name
-    large: int
-
     @property
     def cannot_draw(self) -> str:
         """Why nothing new can be drawn; empty where there is a teacher that draws anything asked."""
@@ -91,7 +88,7 @@ class IconData:
         )
 
     def dataset(self, volume: str, diversity: str, seed: int) -> DrawIcons:
-        images = num_images(self, volume)
+        images = _of_volume(volume, self.small, self.large)
         return DrawIcons(config=DatasetConfig(world=self.world, images=images, diversity=diversity, seed=seed))
 
     def prompts(self, benchmark: Benchmark) -> IconPrompts | OfficialPrompts:
@@ -132,7 +129,7 @@ class OwnData:
         return ()
 
     def dataset(self, volume: str, diversity: str, seed: int) -> TakeShards:
-        return TakeShards(shards=self._part(diversity), images=num_images(self, volume))
+        return TakeShards(shards=self._part(diversity), images=_of_volume(volume, self.small, self.large))
 
     def prompts(self, benchmark: Benchmark) -> OfficialPrompts:
         return OfficialPrompts()
@@ -150,8 +147,7 @@ class OwnData:
         return Folder(str((Path(self.folder) / name).resolve()))
 
 
-def num_images(data: Data, volume: str) -> int:
-    """Images of a training set of that volume."""
+def _of_volume(volume: str, small: int, large: int) -> int:
     if volume not in VOLUMES:
         raise ValueError(f"the volume is {volume!r}; valid: {', '.join(VOLUMES)}")
-    return data.small if volume == "small" else data.large
+    return small if volume == "small" else large

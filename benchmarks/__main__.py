@@ -1,48 +1,58 @@
-"""`python -m benchmarks quality | regression | speed`."""
+"""`python -m benchmarks quality | speed | regression`: measurements beside GenEval."""
 
-import json
+import json as json_text
 import os
 import sys
+from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import tyro
+from tyro.conf import Positional
 
-# Read once, at the import of huggingface_hub: a missing file then fails at once instead of after a minute of retries.
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+from benchmarks.quality.config import DEFAULTS, ExtractionConfig, MeasureConfig
+from benchmarks.speed import config as speed
+from geneval.console import Shard, parse_shard, print_json, run
 
 
 def features(
-    images: tyro.conf.Positional[Path],
-    *,
+    images: Positional[Path],
     extractor: str,
     out: Path,
-    name: str | None = None,
-    weights: Path | None = None,
-    batch_size: int = 64,
-    device: str | None = None,
-    limit: int | None = None,
-    skip_corrupt: bool = False,
-    shard: tuple[int, int] = (0, 1),
+    config: ExtractionConfig = DEFAULTS,
+    shard: Shard = "0/1",
     statistics: bool = False,
 ) -> None:
-    """Write the features of a folder, GenEval folder or shards; with --statistics only their mean and covariance."""
-    from benchmarks.quality.features import extract, extract_statistics
+    """Write the features of a folder, GenEval folder or shards; with --statistics only their mean and covariance.
+
+    Args:
+        images: folder of images, GenEval folder, folder of tar shards or one tar
+        extractor: inception-v3-compat[-clean], clip-MODEL[@TAG], dinov2-vitl14, icon-clip or a model folder
+        out: safetensors file to write
+        config: how features are made
+        shard: this process's part of the images; the process that finishes last writes the file
+        statistics: write mean and covariance alone
+    """
+    from benchmarks.quality.extraction import extract, extract_statistics
     from benchmarks.quality.moments import save_statistics
 
-    network: dict[str, Any] = {"name": name, "weights": weights, "batch_size": batch_size, "device": device}
-    network |= {"limit": limit, "skip_corrupt": skip_corrupt}
-    if statistics and shard != (0, 1):
+    if statistics and shard != "0/1":
         raise ValueError("--statistics is written by one process; share the work with features, without --statistics")
     if statistics:
-        save_statistics(extract_statistics(images, extractor, **network), out)
+        save_statistics(extract_statistics(images, extractor, config), out)
     else:
-        extract(images, extractor, out, shard=shard, **network)
-    print(out if out.is_file() else f"shard {shard[0]} of {shard[1]} is done; the last one writes {out}")
+        extract(images, extractor, out, config, shard=parse_shard(shard))
+    print(out if out.is_file() else f"shard {shard} is done; the last one writes {out}")
 
 
-def fid(generated: tyro.conf.Positional[Path], reference: tyro.conf.Positional[Path]) -> None:
-    """Print the FID of two files of features or statistics (.safetensors, .npz)."""
+def fid(generated: Positional[Path], reference: Positional[Path], json: bool = False) -> None:
+    """Print the FID of two files of features or statistics (.safetensors, .npz).
+
+    Args:
+        generated: features or statistics of the images that are judged
+        reference: those of the images that they are compared with
+        json: print JSON instead of a line
+    """
     from benchmarks.quality.features import load_moments, require_same_extractor
     from benchmarks.quality.frechet import fid as distance
 
@@ -52,153 +62,139 @@ def fid(generated: tyro.conf.Positional[Path], reference: tyro.conf.Positional[P
     label = theirs.meta.get("images", reference.stem)[:8]
     skipped = sum(side.meta.get("skipped", 0) for side in (ours, theirs))
     counts = [side.num_samples or "unknown" for side in (ours, theirs)]
-    name = f"fid[{extractor},n={counts[0]},ref={label},ref_n={counts[1]}"
-    print(f"{name}{f',skipped={skipped}' if skipped else ''}] = {distance(ours, theirs):.6f}")
+    name = f"fid[{extractor},n={counts[0]},ref={label},ref_n={counts[1]}{f',skipped={skipped}' if skipped else ''}]"
+    value = distance(ours, theirs)
+    print(json_text.dumps({"metrics": {name: {"value": value}}}, indent=1) if json else f"{name} = {value:.6f}")
 
 
 def measure(
-    generated: tyro.conf.Positional[Path],
-    reference: tyro.conf.Positional[Path],
-    *,
-    extractor: str,
-    name: str | None = None,
-    clip: str | None = None,
-    captions: Path | None = None,
-    reference_name: str | None = None,
-    out: Path | None = None,
-    weights: Path | None = None,
-    batch_size: int = 64,
-    device: str | None = None,
-    limit: int | None = None,
-    skip_corrupt: bool = False,
-    json_output: Annotated[bool, tyro.conf.arg(name="json")] = False,
+    generated: Positional[Path], reference: Positional[Path], config: MeasureConfig, json: bool = False
 ) -> None:
-    """Print every metric of one set of images against another."""
-    from benchmarks.quality.measure import measure as run
+    """Print every metric of one set of images against another.
 
-    result = run(
-        generated,
-        reference,
-        extractor=extractor,
-        name=name,
-        clip=clip,
-        captions=captions,
-        reference_name=reference_name,
-        out=out,
-        weights=weights,
-        batch_size=batch_size,
-        device=device,
-        limit=limit,
-        skip_corrupt=skip_corrupt,
-    )
-    if json_output:
-        print(json.dumps(result, indent=1))
-        return
-    for metric, entry in result["metrics"].items():
-        interval = "" if entry["ci"] is None else "  [{:.6g}, {:.6g}]".format(*entry["ci"])
-        print(f"{metric} = {entry['value']:.6g}{interval}")
-    for line in result["warnings"]:
+    Args:
+        generated: images that are judged, or their features file
+        reference: images that they are compared with, or their features file
+        config: what is measured
+        json: print JSON with versions, warnings and curves instead of lines
+    """
+    from benchmarks.quality.measurement import measure as run_all
+
+    result = run_all(generated, reference, config)
+    _print_metrics(result, json, digits=lambda entry: _interval(entry))
+    for line in () if json else result["warnings"]:
         print(f"warning: {line}", file=sys.stderr)
 
 
 def clip_score(
-    images: tyro.conf.Positional[Path],
-    *,
+    images: Positional[Path],
     clip: str,
     captions: Path | None = None,
     out: Path | None = None,
     clip_s: bool = False,
-    device: str | None = None,
+    device: str = "auto",
     skip_corrupt: bool = False,
+    json: bool = False,
 ) -> None:
-    """Print the mean CLIP score of images with prompts; --clip-s is Hessel's 2.5 max(cosine, 0); --out keeps each."""
+    """Print the mean CLIP score of images with prompts.
+
+    Args:
+        images: folder of images, GenEval folder, folder of tar shards or one tar
+        clip: open_clip folder, icon-clip, or clip-MODEL[@TAG]
+        captions: .jsonl of {"file", "prompt"}, or a line an image (default: the folder's own prompts)
+        out: file that keeps each image's score, a line of JSON each
+        clip_s: Hessel's 2.5 max(cosine, 0) instead of 100 cosine
+        device: auto, cpu, cuda, cuda:N or mps
+        skip_corrupt: leave out images that cannot be read; their number stands in the result's name
+        json: print JSON instead of a line
+    """
     from benchmarks.quality.clip_score import score_images
-    from benchmarks.quality.moments import write_atomically
+    from lightgen.disk.atomic import write_text
 
     metrics, rows = score_images(
         images, clip, captions=captions, clip_s=clip_s, device=device, skip_corrupt=skip_corrupt
     )
     if out:
-        write_atomically(out, "".join(json.dumps(row) + "\n" for row in rows).encode())
-    for metric, entry in metrics.items():
-        print(f"{metric} = {entry['value']:.6g}  [{entry['ci'][0]:.6g}, {entry['ci'][1]:.6g}]  ({entry['version']})")
+        write_text(out, "".join(json_text.dumps(row) + "\n" for row in rows))
+    _print_metrics({"metrics": metrics}, json, digits=lambda entry: f"{_interval(entry)}  ({entry['version']})")
 
 
 def detail(
-    generated: tyro.conf.Positional[Path],
-    reference: tyro.conf.Positional[Path],
-    *,
+    generated: Positional[Path],
+    reference: Positional[Path],
     limit: int | None = None,
     plot: Path | None = None,
     skip_corrupt: bool = False,
+    json: bool = False,
 ) -> None:
-    """Print how far power spectrum and Laplacian variance are from the reference's; --plot draws the spectra."""
+    """Print how far power spectrum and Laplacian variance are from the reference's.
+
+    Args:
+        generated: images that are judged
+        reference: images that they are compared with
+        limit: images of each set, spread evenly over it (default: all)
+        plot: picture of the spectra to draw
+        skip_corrupt: leave out images that cannot be read; their number stands in the result's name
+        json: print JSON with the spectra instead of lines
+    """
     from benchmarks.quality.spectrum import compare_detail
 
     result = compare_detail(generated, reference, limit=limit, plot=plot, skip_corrupt=skip_corrupt)
-    for metric, entry in result["metrics"].items():
-        print(f"{metric} = {entry['value']:.6g}  ({entry['version']})")
+    _print_metrics(result, json, digits=lambda entry: f"  ({entry['version']})")
 
 
-def doctor(*, verify: bool = False) -> None:
-    """Say which weights the named extractors need, where they belong and whether they are there."""
-    from benchmarks.quality.weights import doctor as rows
+def doctor(extractors: tuple[str, ...] = (), verify: bool = False) -> int:
+    """Say which weights the named extractors need, where they belong and whether they are there.
 
-    for row in rows(verify=verify):
-        known = f", sha256 {row['sha256']}" if row["sha256"] else ""
-        print(
-            f"{row['extractor']:28} {row['status']:8} {row['megabytes']:>5} MB  {row['file']}  ({row['source']}{known})"
-        )
-
-
-def regression(*, record: bool = False, out: Path | None = None) -> None:
-    """Train a fixed tiny recipe and compare its numbers with the committed record; --record writes a new one."""
-    from benchmarks.regression.check import main as run
-
-    sys.exit(run(write=record, out=out))
-
-
-def speed(
-    what: tyro.conf.Positional[Literal["sampling", "training", "memory"]],
-    *,
-    sizes: tuple[str, ...] = (),
-    repetitions: int = 3,
-    threads: int = 1,
-    device: str = "cpu",
-    precision: Literal["fp32", "bf16"] = "fp32",
-    batch_size: int = 0,
-    fast_only: bool = False,
-    out: Path | None = None,
-) -> None:
-    """Time the fast paths against the reference paths in one run (or take sampling's memory); the last line is JSON.
+    The exit code is 0 where all are here, 1 where some are missing.
 
     Args:
-        what: sampling (64 x 100 steps with and without guidance), training (a step) or memory (of sampling)
-        sizes: golden, 10m, released (default: the first two; memory: released)
-        repetitions: of each path, in turn, after one unmeasured
-        threads: of the CPU
-        device: cpu, cuda, ...
-        precision: fp32, or bf16 where a GPU has it
-        batch_size: images at once (default: the size's own; training 4)
-        fast_only: leave the reference path out
-        out: file for the JSON as well
+        extractors: those to look at (default: all that have a name)
+        verify: compare the files' sha256 too
     """
-    from benchmarks.speed.report import run
+    from benchmarks.quality.weights import PACKAGES, findings
+    from geneval.doctor import report
 
-    run(
-        what,
-        sizes=sizes,
-        repetitions=repetitions,
-        threads=threads,
-        device=device,
-        precision=precision,
-        batch_size=batch_size,
-        fast_only=fast_only,
-        out=out,
-    )
+    text, is_ready = report(PACKAGES, findings(extractors, verify=verify), "these extractors")
+    print(text, end="")
+    return 0 if is_ready else 1
 
 
-QUALITY: dict[str, Any] = {
+def _benchmark(name: str, config: type, text: str) -> Callable[[Any], None]:
+    def run_benchmark(config: Any) -> None:
+        import_module(f"benchmarks.speed.{name}").run_benchmark(config)
+
+    run_benchmark.__annotations__["config"], run_benchmark.__doc__ = config, text
+    return run_benchmark
+
+
+def regression(record: bool = False, out: Path | None = None, json: bool = False) -> int:
+    """Train a fixed tiny recipe and compare its numbers with the committed record.
+
+    The exit code is 0 where they agree, 1 where they do not.
+
+    Args:
+        record: write a new record instead
+        out: new folder that keeps what is made
+        json: print JSON with the numbers and the differences instead of lines
+    """
+    from benchmarks.regression.check import check
+
+    return check(write=record, out=out, as_json=json)
+
+
+def _print_metrics(result: dict[str, Any], json: bool, digits: Any) -> None:
+    if json:
+        return print_json(result)
+    for metric, entry in result["metrics"].items():
+        print(f"{metric} = {entry['value']:.6g}{digits(entry)}")
+
+
+def _interval(entry: dict[str, Any]) -> str:
+    return "" if entry["ci"] is None else "  [{:.6g}, {:.6g}]".format(*entry["ci"])
+
+
+_QUALITY = {
     "features": features,
     "fid": fid,
     "measure": measure,
@@ -206,26 +202,26 @@ QUALITY: dict[str, Any] = {
     "detail": detail,
     "doctor": doctor,
 }
-PARTS = ("quality", "regression", "speed")
+_SPEED = (
+    ("sampling", speed.ModelSpeed, "Time sampling, 64 x 100 steps with and without guidance."),
+    ("training", speed.ModelSpeed, "Time a training step."),
+    ("memory", speed.MemoryPeak, "Take the memory that sampling holds above the weights."),
+    ("preference", speed.PreferenceCost, "Time a DPO step beside a training step; count the released size's memory."),
+    ("geneval", speed.GenevalSpeed, "Time `python -m geneval score` on 2,212 images, and the rules alone."),
+    ("quality", speed.QualitySpeed, "Time FID against SciPy's matrix root, extraction against bare forward passes."),
+)
+VERBS = {
+    "quality": ("FID, KID, precision and recall, CLIP score and detail of images.", _QUALITY),
+    "speed": ("How fast the parts are, against their limits.", {row[0]: _benchmark(*row) for row in _SPEED}),
+    "regression": regression,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    arguments = sys.argv[1:] if arguments is None else arguments
-    part, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
-    try:
-        if part == "quality":
-            tyro.extras.subcommand_cli_from_dict(QUALITY, prog="python -m benchmarks quality", args=rest)
-        elif part == "regression":
-            tyro.cli(regression, prog="python -m benchmarks regression", args=rest)
-        elif part == "speed":
-            tyro.cli(speed, prog="python -m benchmarks speed", args=rest)
-        else:
-            print(f"usage: python -m benchmarks {{{','.join(PARTS)}}} ... [--help]")
-            return 0 if part in ("-h", "--help") else 2
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """The exit code of one verb; a user's mistake is one line on stderr and 2."""
+    # Read once, at the import of huggingface_hub: a missing file then fails at once instead of after retries.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    return run(VERBS, prog="python -m benchmarks", description=str(__doc__), arguments=arguments)
 
 
 if __name__ == "__main__":

@@ -252,7 +252,9 @@ def doctor(detector: str | None = None, clip: str = "ViT-L-14-quickgelu") -> int
     return 0 if is_ready else 1
 
 
-VERBS = {verb.__name__: verb for verb in (prompts, generate, detect, score, summary, compare, convert, validate, doctor)}
+VERBS = {
+    verb.__name__: verb for verb in (prompts, generate, detect, score, summary, compare, convert, validate, doctor)
+}
 
 
 def main() -> int:

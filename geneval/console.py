@@ -41,8 +41,8 @@ def run(verbs: Verbs, *, prog: str, description: str, arguments: Sequence[str] |
 
 def _tree(verbs: Verbs) -> Any:
     nodes = {name: verb if callable(verb) else _group(*verb) for name, verb in verbs.items()}
-    return Union[tuple(  # noqa: UP007 - of a list
-        Annotated[Any, subcommand(name=name, constructor=node)] for name, node in nodes.items())]
+    kinds = [Annotated[Any, subcommand(name=name, constructor=node)] for name, node in nodes.items()]
+    return Union[tuple(kinds)]  # noqa: UP007 - of a list
 
 
 def _group(description: str, verbs: Verbs) -> Callable[[Any], Any]:

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geneval.hashes import file_sha256
 from geneval.preprocessing import Preprocessing
 from geneval.prompts import OBJECTS
-from geneval.hashes import file_sha256
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +26,7 @@ _SWIN = "model.pixel_level_module.encoder.swin."
 _NORMS = "model.pixel_level_module.encoder.hidden_states_norms.stage"
 _PIXELS = "model.pixel_level_module.decoder."
 _QUERIES = "model.transformer_module."
+_DECODER = r"panoptic_head\.pixel_decoder\."
 # In transformers' model and in no checkpoint of mmdet's: unused at inference.
 _UNUSED = {f"{_SWIN}layernorm.weight", f"{_SWIN}layernorm.bias", "criterion.empty_weight"}
 
@@ -37,106 +38,80 @@ _FROM_MMDET_3 = (
     (r"(layers\.\d+)\.ffn\.", r"\1.ffns.0."),
 )
 
-# mmdet 2's name -> transformers' name, first match wins; the Swin attention and the downsampling change values too.
-_NAMES = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"backbone\.patch_embed\.projection\.", f"{_SWIN}embeddings.patch_embeddings.projection."),
-        (r"backbone\.patch_embed\.norm\.", f"{_SWIN}embeddings.norm."),
-        (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.norm1\.", rf"{_SWIN}encoder.layers.\1.blocks.\2.layernorm_before."),
-        (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.norm2\.", rf"{_SWIN}encoder.layers.\1.blocks.\2.layernorm_after."),
-        (
-            r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.ffn\.layers\.0\.0\.",
-            rf"{_SWIN}encoder.layers.\1.blocks.\2.mlp.fc1.",
-        ),
-        (r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.ffn\.layers\.1\.", rf"{_SWIN}encoder.layers.\1.blocks.\2.mlp.fc2."),
-        (
-            r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.attn\.w_msa\.proj\.",
-            rf"{_SWIN}encoder.layers.\1.blocks.\2.attention.o_proj.",
-        ),
-        (
-            r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.attn\.w_msa\.relative_position_bias_table",
-            rf"{_SWIN}encoder.layers.\1.blocks.\2.attention.relative_position_bias.relative_position_bias_table",
-        ),
-        (
-            r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.attn\.w_msa\.qkv\.",
-            rf"{_SWIN}encoder.layers.\1.blocks.\2.attention.{{qkv}}_proj.",
-        ),
-        (r"backbone\.stages\.(\d+)\.downsample\.", rf"{_SWIN}encoder.layers.\1.downsample."),
-        (r"panoptic_head\.pixel_decoder\.input_convs\.(\d+)\.conv\.", rf"{_PIXELS}input_projections.\1.0."),
-        (r"panoptic_head\.pixel_decoder\.input_convs\.(\d+)\.gn\.", rf"{_PIXELS}input_projections.\1.1."),
-        (r"panoptic_head\.pixel_decoder\.lateral_convs\.0\.conv\.", f"{_PIXELS}adapter_1.0."),
-        (r"panoptic_head\.pixel_decoder\.lateral_convs\.0\.gn\.", f"{_PIXELS}adapter_1.1."),
-        (r"panoptic_head\.pixel_decoder\.output_convs\.0\.conv\.", f"{_PIXELS}layer_1.0."),
-        (r"panoptic_head\.pixel_decoder\.output_convs\.0\.gn\.", f"{_PIXELS}layer_1.1."),
-        (r"panoptic_head\.pixel_decoder\.mask_feature\.", f"{_PIXELS}mask_projection."),
-        (r"panoptic_head\.pixel_decoder\.level_encoding\.weight", f"{_PIXELS}level_embed"),
-        (
-            r"panoptic_head\.pixel_decoder\.encoder\.layers\.(\d+)\.attentions\.0\.",
-            rf"{_PIXELS}encoder.layers.\1.self_attn.",
-        ),
-        (
-            r"panoptic_head\.pixel_decoder\.encoder\.layers\.(\d+)\.ffns\.0\.layers\.0\.0\.",
-            rf"{_PIXELS}encoder.layers.\1.fc1.",
-        ),
-        (
-            r"panoptic_head\.pixel_decoder\.encoder\.layers\.(\d+)\.ffns\.0\.layers\.1\.",
-            rf"{_PIXELS}encoder.layers.\1.fc2.",
-        ),
-        (
-            r"panoptic_head\.pixel_decoder\.encoder\.layers\.(\d+)\.norms\.0\.",
-            rf"{_PIXELS}encoder.layers.\1.self_attn_layer_norm.",
-        ),
-        (
-            r"panoptic_head\.pixel_decoder\.encoder\.layers\.(\d+)\.norms\.1\.",
-            rf"{_PIXELS}encoder.layers.\1.final_layer_norm.",
-        ),
-        (
-            r"panoptic_head\.transformer_decoder\.layers\.(\d+)\.attentions\.0\.attn\.",
-            rf"{_QUERIES}decoder.layers.\1.cross_attn.",
-        ),
-        (
-            r"panoptic_head\.transformer_decoder\.layers\.(\d+)\.attentions\.1\.attn\.in_proj_",
-            rf"{_QUERIES}decoder.layers.\1.self_attn.{{qkv}}_proj.",
-        ),
-        (
-            r"panoptic_head\.transformer_decoder\.layers\.(\d+)\.attentions\.1\.attn\.",
-            rf"{_QUERIES}decoder.layers.\1.self_attn.",
-        ),
-        (
-            r"panoptic_head\.transformer_decoder\.layers\.(\d+)\.ffns\.0\.layers\.0\.0\.",
-            rf"{_QUERIES}decoder.layers.\1.fc1.",
-        ),
-        (
-            r"panoptic_head\.transformer_decoder\.layers\.(\d+)\.ffns\.0\.layers\.1\.",
-            rf"{_QUERIES}decoder.layers.\1.fc2.",
-        ),
-        (
-            r"panoptic_head\.transformer_decoder\.layers\.(\d+)\.norms\.0\.",
-            rf"{_QUERIES}decoder.layers.\1.cross_attn_layer_norm.",
-        ),
-        (
-            r"panoptic_head\.transformer_decoder\.layers\.(\d+)\.norms\.1\.",
-            rf"{_QUERIES}decoder.layers.\1.self_attn_layer_norm.",
-        ),
-        (
-            r"panoptic_head\.transformer_decoder\.layers\.(\d+)\.norms\.2\.",
-            rf"{_QUERIES}decoder.layers.\1.final_layer_norm.",
-        ),
-        (r"panoptic_head\.transformer_decoder\.post_norm\.", f"{_QUERIES}decoder.layernorm."),
-        (r"panoptic_head\.query_embed\.", f"{_QUERIES}queries_embedder."),
-        (r"panoptic_head\.query_feat\.", f"{_QUERIES}queries_features."),
-        (r"panoptic_head\.level_embed\.", f"{_QUERIES}level_embed."),
-        (r"panoptic_head\.mask_embed\.0\.", f"{_QUERIES}decoder.mask_predictor.mask_embedder.0.0."),
-        (r"panoptic_head\.mask_embed\.2\.", f"{_QUERIES}decoder.mask_predictor.mask_embedder.1.0."),
-        (r"panoptic_head\.mask_embed\.4\.", f"{_QUERIES}decoder.mask_predictor.mask_embedder.2.0."),
-        (r"panoptic_head\.cls_embed\.", "class_predictor."),
-        (r"backbone\.norm0\.", f"{_NORMS}1."),
-        (r"backbone\.norm1\.", f"{_NORMS}2."),
-        (r"backbone\.norm2\.", f"{_NORMS}3."),
-        (r"backbone\.norm3\.", f"{_NORMS}4."),
-    )
+# Of each part: mmdet 2's prefix, transformers' prefix, and what differs after them. The Swin attention and the
+# downsampling change values too.
+_BLOCK, _LAYER = r"backbone\.stages\.(\d+)\.blocks\.(\d+)\.", r"layers\.(\d+)\."
+_PARTS = (
+    (r"backbone\.patch_embed\.", f"{_SWIN}embeddings.", {"projection": "patch_embeddings.projection", "norm": "norm"}),
+    (
+        _BLOCK,
+        rf"{_SWIN}encoder.layers.\1.blocks.\2.",
+        {
+            "norm1": "layernorm_before",
+            "norm2": "layernorm_after",
+            "ffn.layers.0.0": "mlp.fc1",
+            "ffn.layers.1": "mlp.fc2",
+            "attn.w_msa.proj": "attention.o_proj",
+            "attn.w_msa.qkv": "attention.{qkv}_proj",
+            "attn.w_msa": "attention.relative_position_bias",  # .relative_position_bias_table
+        },
+    ),
+    (r"backbone\.stages\.(\d+)\.", rf"{_SWIN}encoder.layers.\1.", {"downsample": "downsample"}),
+    (r"backbone\.", _NORMS, {f"norm{i}": str(i + 1) for i in range(4)}),
+    (rf"{_DECODER}input_convs\.(\d+)\.", rf"{_PIXELS}input_projections.\1.", {"conv": "0", "gn": "1"}),
+    (rf"{_DECODER}lateral_convs\.0\.", f"{_PIXELS}adapter_1.", {"conv": "0", "gn": "1"}),
+    (rf"{_DECODER}output_convs\.0\.", f"{_PIXELS}layer_1.", {"conv": "0", "gn": "1"}),
+    (
+        rf"{_DECODER}encoder\.{_LAYER}",
+        rf"{_PIXELS}encoder.layers.\1.",
+        {
+            "attentions.0": "self_attn",
+            "ffns.0.layers.0.0": "fc1",
+            "ffns.0.layers.1": "fc2",
+            "norms.0": "self_attn_layer_norm",
+            "norms.1": "final_layer_norm",
+        },
+    ),
+    (_DECODER, _PIXELS, {"mask_feature": "mask_projection"}),
+    (
+        rf"panoptic_head\.transformer_decoder\.{_LAYER}",
+        rf"{_QUERIES}decoder.layers.\1.",
+        {
+            "attentions.0.attn": "cross_attn",
+            "attentions.1.attn": "self_attn",
+            "ffns.0.layers.0.0": "fc1",
+            "ffns.0.layers.1": "fc2",
+            "norms.0": "cross_attn_layer_norm",
+            "norms.1": "self_attn_layer_norm",
+            "norms.2": "final_layer_norm",
+        },
+    ),
+    (
+        r"panoptic_head\.",
+        _QUERIES,
+        {
+            "transformer_decoder.post_norm": "decoder.layernorm",
+            "query_embed": "queries_embedder",
+            "query_feat": "queries_features",
+            "level_embed": "level_embed",
+            **{f"mask_embed.{2 * i}": f"decoder.mask_predictor.mask_embedder.{i}.0" for i in range(3)},
+        },
+    ),
+    (r"panoptic_head\.", "", {"cls_embed": "class_predictor"}),
 )
+_WHOLE = (  # names that are more than a part's and a rest
+    (r"panoptic_head\.pixel_decoder\.level_encoding\.weight", f"{_PIXELS}level_embed"),
+    (
+        rf"panoptic_head\.transformer_decoder\.{_LAYER}attentions\.1\.attn\.in_proj_",
+        rf"{_QUERIES}decoder.layers.\1.self_attn.{{qkv}}_proj.",
+    ),
+)
+# mmdet 2's name -> transformers' name, first match wins.
+_NAMES = [(re.compile(pattern), replacement) for pattern, replacement in _WHOLE] + [
+    (re.compile(rf"{prefix}{re.escape(ours)}\."), f"{target}{theirs}.")
+    for prefix, target, rows in _PARTS
+    for ours, theirs in rows.items()
+]
 
 
 class ConversionError(ValueError):

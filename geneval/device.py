@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 def choose_device(name: str = "auto") -> str:
@@ -23,7 +24,8 @@ def without_tf32() -> Iterator[None]:
     """Matrix products and convolutions in whole float32 inside; TF32 would make results depend on the kind of GPU."""
     import torch
 
-    settings = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    cudnn: Any = torch.backends.cudnn
+    settings: Any = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
     before = [setting.fp32_precision for setting in settings]
     try:
         for setting in settings:

@@ -11,7 +11,7 @@ from geneval.json_files import read_object
 
 # Class that a folder names -> what loads such a folder. Imported only when that very name is asked for.
 OTHERS = {
-    "LightGenPipeline": "lightgen.model.pipeline:LightGenPipeline.from_pretrained",
+    "LightGenPipeline": "lightgen.model.folder:load_pipeline",
     "MAR": "lightgen.model.folder:load_pipeline",  # a transformer alone, with components.json beside its config.json
 }
 _LIBRARIES = ("diffusers", "transformers")
@@ -24,11 +24,8 @@ def load_pipeline(name: str, device: str | None = None, dtype: str | None = None
 
     kwargs: dict[str, Any] = {} if dtype is None else {"torch_dtype": getattr(torch, dtype)}
     folder = Path(name)
-    if (folder / "components.json").is_file() and not (folder / "model_index.json").is_file():
-        pipeline = _other(_class_name(folder / "config.json"), folder / "config.json")(folder)
-        pipeline = pipeline.to(**kwargs) if kwargs else pipeline
-    else:
-        pipeline = _loader(name)(name, **kwargs)
+    is_model = (folder / "components.json").is_file() and not (folder / "model_index.json").is_file()
+    pipeline = (_model_loader(folder / "config.json") if is_model else _loader(name))(name, **kwargs)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device) if device else pipeline
 
@@ -66,18 +63,15 @@ def _check_components(record: Mapping[str, Any], libraries: tuple[str, ...], ind
             )
 
 
-def _class_name(config: Path) -> Any:
+def _model_loader(config: Path) -> Any:
     if not config.is_file():
         raise FileNotFoundError(f"{config}: missing beside components.json")
-    return read_object(config).get("_class_name")
+    return _other(read_object(config).get("_class_name"), config)
 
 
 def _other(kind: Any, path: Path) -> Any:
     """What loads a folder of a class in OTHERS."""
     if not isinstance(kind, str) or kind not in OTHERS:
         raise ValueError(f"{path}: class {kind!r} is none of {', '.join(OTHERS)}")
-    module, _, attributes = OTHERS[kind].partition(":")
-    found: Any = import_module(module)
-    for attribute in attributes.split("."):
-        found = getattr(found, attribute)
-    return found
+    module, _, function = OTHERS[kind].partition(":")
+    return getattr(import_module(module), function)

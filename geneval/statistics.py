@@ -16,6 +16,7 @@ Rows = Sequence[Mapping[str, Any]]
 Where = Callable[[Mapping[str, Any]], bool]
 Array = np.ndarray
 
+NORMAL_95 = 1.959964  # half-width of a normal 95 % interval, in standard errors
 _LEVEL = 0.95
 _MAX_DEGREES = 1000.0  # beyond this a t distribution is a normal one
 
@@ -39,13 +40,6 @@ def compare(rows_a: Rows, rows_b: Rows, *, resamples: int = 2000, seed: int = 0)
     tags = list(dict.fromkeys(row["tag"] for row in rows_a))
     each = {t: contrast([rows_a], [rows_b], t, resamples=resamples, seed=seed) for t in tags}
     return {"overall": contrast([rows_a], [rows_b], resamples=resamples, seed=seed), "tasks": each}
-
-
-def paired(
-    rows_a: Rows, rows_b: Rows, metric: str = "overall", *, resamples: int = 2000, seed: int = 0
-) -> dict[str, Any]:
-    """The contrast of one run with another on the same prompts."""
-    return contrast([rows_a], [rows_b], metric, resamples=resamples, seed=seed)
 
 
 def contrast(

@@ -5,17 +5,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Union
 
-from tyro.conf import Positional, subcommand
+from tyro.conf import Positional, arg, subcommand
 
 from lightgen.console import Device, Json, KeyValues, json_pairs, progress_lines, report
 
+_Dataset = Annotated[Positional[Path], arg(help="folder of shards")]
+_Out = Annotated[Path, arg(help="folder of the pairs, OUT/pairs.jsonl")]
+_Limit = Annotated[int, arg(help="most pairs")]
+_BatchSize = Annotated[int, arg(help="images at once")]
+
 
 def teacher(
-    dataset: Positional[Path],
-    out: Path,
+    dataset: _Dataset,
+    out: _Out,
     model: Path,
-    limit: int = 1000,
-    batch_size: int = 16,
+    limit: _Limit = 1000,
+    batch_size: _BatchSize = 16,
     seed: int = 0,
     device: Device = "auto",
     call: KeyValues = (),
@@ -24,11 +29,7 @@ def teacher(
     """A data set's image against the model's own sample for its caption; run again to resume.
 
     Args:
-        dataset: folder of shards
-        out: folder of the pairs, OUT/pairs.jsonl
         model: model or pipeline folder
-        limit: most pairs
-        batch_size: images at once
         seed: of the model's images
         call: the pipeline's keyword arguments in JSON
     """
@@ -45,7 +46,7 @@ def teacher(
 
 def verifier(
     results: Positional[Path],
-    out: Path,
+    out: _Out,
     images: Path | None = None,
     exclude: Path | None = None,
     per_prompt: int = 1,
@@ -58,7 +59,6 @@ def verifier(
 
     Args:
         results: JSON lines with filename, prompt, and score or correct
-        out: folder of the pairs, OUT/pairs.jsonl
         images: folder the file names are relative to (default: that of the results)
         exclude: prompts of the benchmark (.txt, .jsonl or .json), of which no pair is made
         per_prompt: most pairs a prompt
@@ -83,12 +83,12 @@ def verifier(
 
 
 def detail(
-    dataset: Positional[Path],
-    out: Path,
+    dataset: _Dataset,
+    out: _Out,
     damages: tuple[str, ...] = ("blur", "noise"),
     vae: Path | None = None,
-    limit: int = 1000,
-    batch_size: int = 16,
+    limit: _Limit = 1000,
+    batch_size: _BatchSize = 16,
     seed: int = 0,
     device: Device = "auto",
     json: Json = False,
@@ -96,12 +96,8 @@ def detail(
     """A data set's image against itself with its fine detail damaged; run again to resume.
 
     Args:
-        dataset: folder of shards
-        out: folder of the pairs, OUT/pairs.jsonl
         damages: of blur, noise, vae; one image each, from the first again after the last
         vae: VAE folder for the damage vae
-        limit: most pairs
-        batch_size: images at once
         seed: of the noise
     """
     from lightgen.device import choose_device
@@ -117,26 +113,22 @@ def detail(
     _report(detail_pairs(dataset, out, **options), json)
 
 
-def layout(dataset: Positional[Path], out: Path, against: Path, limit: int = 1000, json: Json = False) -> None:
+def layout(dataset: _Dataset, out: _Out, against: Path, limit: _Limit = 1000, json: Json = False) -> None:
     """A data set's image against one of the same objects placed wrongly; run again to resume.
 
     Args:
-        dataset: folder of shards
-        out: folder of the pairs, OUT/pairs.jsonl
         against: folder of shards with the same keys and captions and a wrong layout
-        limit: most pairs
     """
     from lightgen.preference.pair_sources import layout_pairs
 
     _report(layout_pairs(dataset, against, out, limit=limit, progress=progress_lines("pairs")), json)
 
 
-def random(pairs: Positional[Path], out: Path, seed: int = 0, json: Json = False) -> None:
+def random(pairs: Positional[Path], out: _Out, seed: int = 0, json: Json = False) -> None:
     """A file's pairs, half of them swapped: preferences that mean nothing.
 
     Args:
         pairs: a pairs.jsonl
-        out: folder of the pairs, OUT/pairs.jsonl
         seed: of the choice of the swapped
     """
     from lightgen.preference.pair_sources import shuffled_pairs
@@ -145,7 +137,7 @@ def random(pairs: Positional[Path], out: Path, seed: int = 0, json: Json = False
     _report(write_pairs(shuffled_pairs(_checked(pairs), seed=seed), out / "pairs.jsonl"), json)
 
 
-def check(pairs: Positional[Path], out: Path, json: Json = False) -> None:
+def check(pairs: Positional[Path], out: _Out, json: Json = False) -> None:
     """A file's pairs, after every image was read and checked.
 
     Args:

@@ -1,4 +1,7 @@
-"""`python -m reports VERB DIR`: build a study's report, check its records, compare two variants, pack it small."""
+"""`python -m reports VERB DIR`: build a study's report, check its records, compare two variants, pack it small.
+
+`python -m reports coverage` simulates what the intervals of verdicts promise.
+"""
 
 import json
 import sys
@@ -67,15 +70,38 @@ def difference(folder: Folder, a: Name, b: Name, metric: str = "geneval/overall"
         metric: A metric of the records, as geneval/position or detail/spectrum_gap.
         json: Print the same as one JSON object.
     """
-    from reports.contrasts import between
     from reports.records.study import read_study
+    from reports.verdicts import between
 
     found = between(read_study(folder), a, b, metric)
     if json:
-        numbers = {"effect": found.effect, "ci": found.ci, "prompts": found.prompts, "seeds": found.seeds}
-        _print_json({"a": a, "b": b, "metric": metric, **numbers})
+        numbers = {name: getattr(found.difference, name) for name in ("effect", "ci", "prompts", "seeds")}
+        _print_json({"a": a, "b": b, "metric": metric, **numbers, "p": found.p_zero})
     else:
         print(found.line())
+    return 0
+
+
+def coverage(trials: int = 4000, seed: int = 0, out: Path | None = None, json: Flag = False) -> int:
+    """Simulate how often the 95 % intervals of contrasts hold the truth, and print the table (minutes).
+
+    Args:
+        trials: Studies drawn for each number.
+        seed: Of the drawing.
+        out: A folder for the table as CSV, Markdown and LaTeX.
+        json: Print all digits as one JSON list.
+    """
+    from reports.coverage import table
+    from reports.tables.table import to_markdown
+
+    found = table(trials=trials, seed=seed)
+    if out:
+        out.mkdir(parents=True, exist_ok=True)
+        found.write(out)
+    if json:
+        _print_json(found.data)
+    else:
+        print(f"{found.note}\n\n{to_markdown(found)}", end="")
     return 0
 
 
@@ -83,7 +109,9 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
-VERBS: dict[str, Callable[..., int]] = {"build": build, "check": check, "difference": difference, "pack": pack}
+VERBS: dict[str, Callable[..., int]] = {
+    "build": build, "check": check, "coverage": coverage, "difference": difference, "pack": pack,
+}  # fmt: skip
 
 
 def main() -> int:

@@ -1,142 +1,125 @@
-"""What the study's contrasts say.
-
-The verdict of a contrast follows from its 95 % interval and its smallest effect of interest alone:
-
-    supported      the whole interval lies at or above the smallest effect of interest
-    refuted        the whole interval lies below it: an effect that matters is ruled out
-    inconclusive   anything else, a smoke run, or numbers that may not be compared
-"""
+"""The differences that a study's contrasts ask for, on the same prompts, seeds and draws (inference.py)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import stdev
 
-from geneval import statistics
+import numpy as np
+
+from reports import inference
+from reports.inference import Inference, Part, Side
 from reports.records.cell import Cell
 from reports.records.record import Metric, is_geneval, split_and_task
 from reports.records.study import Contrast, Study
 from reports.scores import version
-from reports.words import OVERALL, interval
+from reports.words import OVERALL
+
+Arms = Sequence[Sequence[Sequence[Cell]]]  # side -> seed -> draw
+NORMAL_95 = 1.959964
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A paired difference on the same prompts and seeds."""
+    """A paired difference; `inference` is None where it could not be measured, and `obstacle` says why."""
 
-    effect: float
-    ci: tuple[float, float] | None  # 95 %
-    prompts: int = 0
-    detectable: float | None = None  # smallest effect seen with 80 % power
-
-
-@dataclass(frozen=True, kw_only=True)
-class Verdict:
-    """A contrast with its outcome; without `effect` where the numbers are not there or may not be compared."""
-
-    contrast: Contrast
-    outcome: str
-    sentence: str
-    effect: float | None = None
-    ci: tuple[float, float] | None = None
+    inference: Inference | None = None
+    obstacle: str = ""
     prompts: int = 0
     seeds: tuple[int, ...] = ()
-    detectable: float | None = None
-    parts: Mapping[tuple[str, str], Difference] = field(default_factory=dict)  # (split or "", task or "overall")
+    parts: Mapping[tuple[str, str], "Difference"] = field(default_factory=dict)  # (split or "", task or "overall")
 
-    def line(self) -> str:
-        """The numbers alone, in one line."""
-        contrast = self.contrast
-        prompts = f"{self.prompts} prompts, " if self.prompts else ""
-        spread = interval(self.ci, "{:+.3f}") or "no interval"
-        numbers = f"{self.effect:+.3f} {spread}, {prompts}seeds {', '.join(map(str, self.seeds))}"
-        return f"{contrast.a} minus {contrast.b}, {contrast.metric}: {numbers}"
+    @property
+    def effect(self) -> float | None:
+        return self.inference.effect if self.inference else None
 
-
-def verdicts(study: Study) -> list[Verdict]:
-    """Those of the study's contrasts, in its order."""
-    return [judge(study, contrast) for contrast in study.contrasts]
+    @property
+    def ci(self) -> tuple[float, float] | None:
+        """At 95 %."""
+        return self.inference.interval() if self.inference else None
 
 
-def judge(study: Study, contrast: Contrast) -> Verdict:
-    """What the study's records say of any contrast of its variants, on the seeds that all of them have."""
-    sides = [{cell.seed: cell for cell in study.complete(name)} for name in contrast.variants]
-    seeds = tuple(sorted(set(sides[0]).intersection(*sides[1:])))
+def difference(study: Study, contrast: Contrast) -> Difference:
+    """What the study's records say, on the seeds that all of the contrast's variants have."""
+    names = [name for side in contrast.sides for name in side]
+    cells = {name: {cell.seed: cell for cell in study.complete(name)} for name in names}
+    seeds = tuple(sorted(set.intersection(*(set(found) for found in cells.values()))))
     if not seeds:
-        lacking = [name for name, side in zip(contrast.variants, sides) if not side]
+        lacking = [name for name, found in cells.items() if not found]
         why = f"no complete cell of {', '.join(lacking)}" if lacking else "no seed is complete in all of its variants"
-        return _unanswered(contrast, f"Not answered yet: {why}.")
-    cells = [[side[seed] for seed in seeds] for side in sides]
+        return Difference(obstacle=f"Not answered yet: {why}.")
+    order = [_in_order_of_draws(study, side) for side in contrast.sides]
+    arms = [[[cells[name][seed] for name in side] for seed in seeds] for side in order]
     try:
-        if is_geneval(contrast.metric):
-            difference, parts = _by_prompts(contrast, cells), _parts(study, cells)
-        else:
-            difference, parts = _by_seeds(contrast, cells), {}
+        return _measured(study, contrast, arms, seeds)
     except ValueError as error:
-        return _unanswered(contrast, f"Not answered: {error}.")
-    return _judged(study, contrast, difference, seeds, parts)
+        return Difference(obstacle=f"Not answered: {error}.")
 
 
-def between(study: Study, a: str, b: str, metric: str) -> Verdict:
-    """Variant `a` minus variant `b`, asked by a reader and not by the study; ValueError where there is no number."""
-    known = [variant.name for variant in study.variants]
-    for name in (a, b):
-        if name not in known:
-            raise ValueError(f"{name!r} is no variant of {study.name}; valid: {', '.join(known)}")
-    claim = f"{a} is above {b}"
-    found = judge(study, Contrast(name="", label="", a=a, b=b, metric=metric, smallest_effect=0.0, claim=claim))
-    if found.effect is None:
-        raise ValueError(found.sentence)
-    return found
+def _in_order_of_draws(study: Study, side: Sequence[str]) -> list[str]:
+    return sorted(side, key=lambda name: study.variant(name).factors.get("draw", ""))
 
 
-def _by_prompts(contrast: Contrast, cells: Sequence[Sequence[Cell]]) -> Difference:
-    """A metric of verdicts: prompts and seeds are resampled."""
-    if len({version(cell) for side in cells for cell in side}) > 1:
+def _measured(study: Study, contrast: Contrast, arms: Arms, seeds: tuple[int, ...]) -> Difference:
+    if not is_geneval(contrast.metric):
+        return Difference(inference=_of_records(contrast.metric, arms), seeds=seeds)
+    if len({version(cell) for side in arms for draws in side for cell in draws}) > 1:
         raise ValueError("the variants were judged by different versions of the metric")
-    return _difference(cells, *split_and_task(contrast.metric))
+    found = _of_verdicts(arms, *split_and_task(contrast.metric))
+    parts = {key: _of_verdicts(arms, *key) for key in _keys(study, arms[0][0][0])}
+    return Difference(inference=found.inference, prompts=found.prompts, seeds=seeds, parts=parts)
 
 
-def _difference(cells: Sequence[Sequence[Cell]], split: str, task: str) -> Difference:
-    runs = [[cell.rows for cell in side] for side in cells]
-    where = (lambda row: row["split"] == split) if split else None
-    minus = (runs[2], runs[3]) if len(runs) == 4 else None
-    found = statistics.contrast(runs[0], runs[1], task, where, minus=minus)
-    ci = (found["ci"][0], found["ci"][1])
-    return Difference(effect=found["value"], ci=ci, prompts=found["clusters"], detectable=found["detectable"])
+def _keys(study: Study, cell: Cell) -> list[tuple[str, str]]:
+    """All prompts, each split and each task."""
+    splits = [name for name, _ in study.splits if any(split == name for _, split, _ in cell.prompts.values())]
+    tasks = list(dict.fromkeys(task for task, *_ in cell.prompts.values()))
+    return [("", OVERALL), *((split, OVERALL) for split in splits), *(("", task) for task in tasks)]
 
 
-def _parts(study: Study, cells: Sequence[Sequence[Cell]]) -> dict[tuple[str, str], Difference]:
-    """The same contrast on all prompts, within each split and within each task."""
-    rows = cells[0][0].rows
-    splits = [name for name, _ in study.splits if any(row["split"] == name for row in rows)]
-    tasks = list(dict.fromkeys(row["tag"] for row in rows))
-    keys = [("", OVERALL), *((split, OVERALL) for split in splits), *(("", task) for task in tasks)]
-    return {key: _with_width(_difference(cells, *key)) for key in keys}
+def _of_verdicts(arms: Arms, split: str, task: str) -> Difference:
+    first = arms[0][0][0].prompts
+    chosen: dict[str, list[str]] = {}
+    for prompt, (tag, part, _) in first.items():
+        if task in (OVERALL, tag) and split in ("", part):
+            chosen.setdefault(tag, []).append(prompt)
+    if not chosen:
+        tasks = ", ".join(dict.fromkeys(tag for tag, *_ in first.values()))
+        raise ValueError(f"no prompts of task {task!r} in split {split!r}; tasks are {OVERALL}, {tasks}")
+    for cell in (cell for side in arms for draws in side for cell in draws):
+        if cell.prompts.keys() != first.keys():
+            raise ValueError(f"{cell.name} has other prompts: {len(cell.prompts.keys() ^ first.keys())} differ")
+    found = inference.contrast([_shares(side, chosen) for side in arms])
+    return Difference(inference=found, prompts=sum(map(len, chosen.values())))
 
 
-def _with_width(part: Difference) -> Difference:
-    """Without the interval where too few or too equal prompts left nothing to resample."""
-    is_wide = part.ci is not None and part.ci[0] < part.ci[1]
-    return Difference(effect=part.effect, ci=part.ci if is_wide else None, prompts=part.prompts)
+def _shares(side: Sequence[Sequence[Cell]], chosen: Mapping[str, Sequence[str]]) -> Side:
+    """{task: (seeds, draws, prompts)}."""
+    return {
+        task: np.array([[[cell.prompts[prompt][2] for prompt in prompts] for cell in draws] for draws in side])
+        for task, prompts in chosen.items()
+    }
 
 
-def _by_seeds(contrast: Contrast, cells: Sequence[Sequence[Cell]]) -> Difference:
-    """A metric that has no verdicts to resample: the difference of each seed, and from three seeds on an interval of
-    their mean (Student's t, the seed as the unit)."""
-    found = [[_metric(cell, contrast.metric) for cell in side] for side in cells]
-    if len({metric.version for side in found for metric in side}) > 1:
+def _of_records(name: str, arms: Arms) -> Inference:
+    """A metric that has no verdicts: its seeds and draws, and what the record's own intervals say of the prompts."""
+    found = [[[_metric(cell, name) for cell in draws] for draws in side] for side in arms]
+    metrics = [metric for side in found for draws in side for metric in draws]
+    if len({metric.version for metric in metrics}) > 1:
         raise ValueError("the variants were judged by different versions of the metric")
-    values = [[metric.value for metric in side if metric.value is not None] for side in found]
-    differences = [sum(sign * value for sign, value in zip((1, -1, -1, 1), row)) for row in zip(*values)]
-    effect = sum(differences) / len(differences)
-    if len(differences) < 3:
-        return Difference(effect=effect, ci=None)
-    from scipy.stats import norm, t
+    sides = [{"": np.array([[[metric.value] for metric in draws] for draws in side])} for side in found]
+    whole = inference.contrast(sides)
+    return Inference(effect=whole.effect, parts=[*whole.parts, *_recorded(found)])
 
-    error = stdev(differences) / len(differences) ** 0.5
-    reach = float(t.ppf(0.975, len(differences) - 1))
-    ci = (effect - reach * error, effect + reach * error)
-    return Difference(effect=effect, ci=ci, detectable=(reach + float(norm.ppf(0.8))) * error)
+
+def _recorded(found: Sequence[Sequence[Sequence[Metric]]]) -> list[Part]:
+    """The prompts' part from the records' intervals: the seeds share the prompts, so their mean varies as one does.
+
+    The sides' intervals are taken as independent, which errs on the careful side where they share prompts.
+    """
+    variances = [
+        [((m.ci[1] - m.ci[0]) / 2 / NORMAL_95) ** 2 for draws in side for m in draws if m.ci] for side in found
+    ]
+    variance = sum(float(np.mean(side)) for side in variances if side)
+    return [Part("prompts", np.asarray(variance), np.asarray(1000.0))] if variance else []
 
 
 def _metric(cell: Cell, name: str) -> Metric:
@@ -145,56 +128,3 @@ def _metric(cell: Cell, name: str) -> Metric:
     if len(named) != 1 or named[0].value is None:
         raise ValueError(f"{name} was not measured in all of its cells")
     return named[0]
-
-
-def _unanswered(contrast: Contrast, sentence: str) -> Verdict:
-    return Verdict(contrast=contrast, outcome="inconclusive", sentence=sentence)
-
-
-def _judged(
-    study: Study,
-    contrast: Contrast,
-    difference: Difference,
-    seeds: tuple[int, ...],
-    parts: Mapping[tuple[str, str], Difference],
-) -> Verdict:
-    """The verdict with the sentence that says why."""
-    outcome, why = _outcome(contrast, difference.ci, is_smoke=study.scale == "smoke")
-    sentence = f"{why} {_caveat(seeds, difference.detectable)}".strip()
-    return Verdict(
-        contrast=contrast, outcome=outcome, sentence=sentence, seeds=seeds, **{**vars(difference), "parts": parts}
-    )
-
-
-def _outcome(contrast: Contrast, ci: tuple[float, float] | None, *, is_smoke: bool) -> tuple[str, str]:
-    smallest, claim = contrast.smallest_effect, contrast.claim.rstrip(".")
-    if ci is None:
-        return "inconclusive", "This metric has no interval here, so it settles nothing."
-    if is_smoke:
-        return "inconclusive", "A smoke run proves nothing; only the path was exercised."
-    if ci[0] == ci[1]:
-        return "inconclusive", "All prompts agree, so there is no variation to judge the difference by."
-    if ci[0] >= smallest:
-        return "supported", f"The whole interval is at or above {smallest:g}: {claim}."
-    if ci[1] < smallest:
-        why = f"The whole interval is below {smallest:g}, which speaks against: {claim}."
-        return "refuted", why if ci[1] >= 0 else f"{why} The difference even points the other way."
-    return "inconclusive", _open_question(ci, smallest)
-
-
-def _open_question(ci: tuple[float, float], smallest: float) -> str:
-    if ci[0] > 0:
-        return f"The difference is clear of 0, but it may be smaller than the {smallest:g} that would matter."
-    if ci[1] < 0:
-        return f"The difference is below 0, but the interval does not rule out {smallest:g}."
-    return f"The interval holds both 0 and {smallest:g}: these data cannot tell."
-
-
-def _caveat(seeds: Sequence[int], detectable: float | None) -> str:
-    power = (
-        ""
-        if detectable is None
-        else f"This design would find a true difference of {detectable:.3f} four times in five."
-    )
-    luck = "With one training seed the interval covers the choice of prompts, not the luck of training."
-    return f"{power} {luck if len(seeds) == 1 else ''}".strip()

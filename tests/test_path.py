@@ -19,8 +19,8 @@ def study(tmp_path_factory):
     return out
 
 
-def stage(study, name):
-    """The folder of a stage that the cell went through."""
+def step(study, name):
+    """The folder of a step that the cell went through."""
     key = json.loads((study / "cells" / CELL / "result.json").read_text())["inputs"][name].removeprefix("sha256:")
     return study / "store" / f"{name}-{key[:16]}"
 
@@ -34,25 +34,23 @@ def test_one_sample_goes_through_all_stages(study) -> None:
     from geneval.scores import read_results
     from lightgen.data.latents import LatentDataset
     from lightgen.data.shards import read_shards
-    from lightgen.model.pipeline import LightGenPipeline
+    from lightgen.model.folder import load_transformer
     from lightgen.preference.pairs import read_pairs
     from reports import read_record
 
     # 1 teach: a picture with its caption, which the world's grammar reads back
-    first = next(iter(read_shards(stage(study, "teach") / "dataset")))
+    first = next(iter(read_shards(step(study, "draw_icons") / "dataset")))
     assert first.image.size == (32, 32)
     assert split_of(parse(first.prompt, WORLDS["smoke"]), WORLDS["smoke"]) in ("shared", "diverse")
     # 2 encode: the same number of latents, on the VAE's grid
-    latents = LatentDataset(stage(study, "encode") / "latents")
+    latents = LatentDataset(step(study, "encode") / "latents")
     assert len(latents) == 64
-    # 3 train and 4 prefer: two pipelines that differ, the second made from pairs
-    base = LightGenPipeline.from_pretrained(stage(study, "train") / "model")
-    model = LightGenPipeline.from_pretrained(stage(study, "prefer") / "model")
-    difference = [(a - b).abs().max() for a, b in zip(base.transformer.parameters(), model.transformer.parameters())]
-    assert max(difference) > 0
-    assert read_pairs(next(stage(study, "teacher_pairs").rglob("pairs.jsonl")))
+    # 3 train and 4 prefer: two models that differ, the second made from pairs
+    base, model = (load_transformer(step(study, name) / "model") for name in ("train", "prefer"))
+    assert max((a - b).abs().max() for a, b in zip(base.parameters(), model.parameters())) > 0
+    assert read_pairs(next(step(study, "teacher_pairs").rglob("pairs.jsonl")))
     # 5 generate: a picture for every prompt
-    images = stage(study, "judge") / "images"
+    images = step(study, "judge") / "images"
     name = "00000/samples/00000.png"
     assert (images / name).is_file()
     # 6 judge: the verdict on it follows from its detections by the rules alone

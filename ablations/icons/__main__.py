@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -85,7 +86,7 @@ def measure(out: Path | None = None) -> None:
     print(json.dumps(measure_components(out or COMPONENTS), indent=1))
 
 
-VERBS = {"render": render, "sheet": sheet, "build": build, "measure": measure}
+VERBS: dict[str, Callable[..., None]] = {"render": render, "sheet": sheet, "build": build, "measure": measure}
 
 
 def main(arguments: list[str] | None = None) -> int:

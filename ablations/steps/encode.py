@@ -33,10 +33,8 @@ class Encode(Step):
         from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
         device = choose_device(work.runtime.device)
-        text = TextEncoder.from_pretrained(self.text.location, self.max_text_length)
-        tokenizer = ImageTokenizer.from_pretrained(self.vae.location)
-        text.model.to(device)
-        tokenizer.vae.to(device)
+        text = TextEncoder.from_pretrained(self.text.location, self.max_text_length).to(device)
+        tokenizer = ImageTokenizer.from_pretrained(self.vae.location).to(device)
         made = work.made(self.dataset)
         index = encode_dataset(
             made / "dataset",

@@ -185,14 +185,13 @@ class DetailPairs(Step):
 
     def run(self, work: Work) -> Facts:
         from lightgen.device import choose_device
-
         from lightgen.model.encoders import ImageTokenizer
         from lightgen.preference.pair_sources import detail_pairs
 
         tokenizer = None
         if "vae" in self.damages:
-            tokenizer = ImageTokenizer.from_pretrained(self.vae.location)
-            tokenizer.vae.to(choose_device(work.runtime.device))
+            device = choose_device(work.runtime.device)
+            tokenizer = ImageTokenizer.from_pretrained(self.vae.location).to(device)
         options: dict[str, Any] = {"damages": self.damages, "limit": self.limit, "seed": self.seed}
         dataset = work.made(self.dataset) / "dataset"
         return _counted(detail_pairs(dataset, work.out, tokenizer=tokenizer, progress=work.tick, **options))

@@ -17,8 +17,8 @@ class DescribeReference(Step):
     extractor: str
 
     def run(self, work: Work) -> Facts:
+        from benchmarks.quality.extraction import extract
         from benchmarks.quality.extractors import load_extractor
-        from benchmarks.quality.features import extract
         from lightgen.device import choose_device
 
         network = load_extractor(
@@ -40,16 +40,15 @@ class Quality(Step):
     extractor: str
 
     def run(self, work: Work) -> Facts:
-        from benchmarks.quality.measure import measure
-        from lightgen.device import choose_device
+        from benchmarks.quality.config import ExtractionConfig, MeasureConfig
+        from benchmarks.quality.measurement import measure
 
-        result = measure(
-            work.made(self.images) / "images",
-            work.made(self.reference) / "features.safetensors",
+        config = MeasureConfig(
             extractor=self.clip.location,
-            name=self.extractor,
             clip=self.clip.location,
             out=work.out,
-            device=str(choose_device(work.runtime.device)),
+            extraction=ExtractionConfig(name=self.extractor, device=work.runtime.device),
         )
+        images, reference = work.made(self.images) / "images", work.made(self.reference) / "features.safetensors"
+        result = measure(images, reference, config)
         return {"metrics": result["metrics"], "warnings": result["warnings"]}

@@ -1,31 +1,28 @@
-"""Image quality: FID, KID, CMMD, precision and recall, density and coverage, Vendi score, CLIP score, fine detail."""
+"""Image quality: FID, KID, CMMD, precision and recall, density and coverage, Vendi score, CLIP score, fine detail.
 
-from benchmarks.quality.clip_score import clip_scores
-from benchmarks.quality.features import Features, extract, extract_statistics, load_features
-from benchmarks.quality.frechet import fid, fid_infinity
-from benchmarks.quality.kernels import cmmd, kid
-from benchmarks.quality.manifold import density_coverage, precision_recall, prompt_vendi, vendi
-from benchmarks.quality.measure import measure
-from benchmarks.quality.moments import Statistics, load_statistics, save_statistics
-from benchmarks.quality.spectrum import compare_detail
+Names are imported when they are first used.
+"""
 
-__all__ = [
-    "Features",
-    "Statistics",
-    "clip_scores",
-    "cmmd",
-    "compare_detail",
-    "density_coverage",
-    "extract",
-    "extract_statistics",
-    "fid",
-    "fid_infinity",
-    "kid",
-    "load_features",
-    "load_statistics",
-    "measure",
-    "precision_recall",
-    "prompt_vendi",
-    "save_statistics",
-    "vendi",
-]
+from importlib import import_module
+from typing import Any
+
+_MODULES = {
+    "clip_score": ("clip_scores",),
+    "config": ("ExtractionConfig", "MeasureConfig"),
+    "extraction": ("extract", "extract_statistics"),
+    "features": ("Features", "load_features"),
+    "frechet": ("fid", "fid_infinity"),
+    "kernels": ("cmmd", "kid"),
+    "manifold": ("density_coverage", "precision_recall", "prompt_vendi", "vendi"),
+    "measurement": ("measure",),
+    "moments": ("Statistics", "load_statistics", "save_statistics"),
+    "spectrum": ("compare_detail",),
+}
+_PLACES = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = sorted(_PLACES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'benchmarks.quality' has no attribute {name!r}")
+    return getattr(import_module(f"benchmarks.quality.{_PLACES[name]}"), name)

@@ -9,10 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.clip_model import ClipModel, load_clip
-from benchmarks.quality.extractors import clip_extractor, default_device
-from benchmarks.quality.features import extract, load_features
-from benchmarks.quality.images import list_images, prompts_of
+from benchmarks.quality.captions import prompts_of
+from benchmarks.quality.config import ExtractionConfig
+from benchmarks.quality.extraction import extract
+from benchmarks.quality.extractors import clip_extractor
+from benchmarks.quality.features import load_features
+from benchmarks.quality.images import list_images
+from geneval.clip import Clip, load_clip
+from geneval.device import without_tf32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +33,19 @@ class ClipScores:
 def clip_scores(
     images: Iterable[Any],
     prompts: Sequence[str],
-    model: str | Path | ClipModel,
+    model: str | Path | Clip,
     *,
     weight: float = 100.0,
     clamp: bool = False,
     batch_size: int = 64,
-    device: str | None = None,
+    device: str = "auto",
 ) -> ClipScores:
     """Score of each (PIL RGB image, prompt) pair.
 
     `weight` 100 is the usual scale, 2.5 with `clamp` (negative cosines count 0) is Hessel's CLIP-S. Prompts longer
     than the model's context (77 tokens in CLIP) are cut, keeping the end token, and counted.
     """
-    clip = model if isinstance(model, ClipModel) else load_clip(model, device=device or default_device())
+    clip = model if isinstance(model, Clip) else load_clip(model, device=device)
     features = [_image_features(batch, clip) for batch in _batches(images, batch_size)]
     if not features:
         raise ValueError("a CLIP score needs at least one image")
@@ -49,7 +53,7 @@ def clip_scores(
 
 
 def clip_scores_from_features(
-    features: np.ndarray, prompts: Sequence[str], clip: ClipModel, *, weight: float = 100.0, clamp: bool = False
+    features: np.ndarray, prompts: Sequence[str], clip: Clip, *, weight: float = 100.0, clamp: bool = False
 ) -> ClipScores:
     """The same scores from cached image features (N, D) of the same CLIP; every distinct prompt is encoded once."""
     if len(features) != len(prompts):
@@ -73,15 +77,17 @@ def score_images(
     *,
     captions: Path | None = None,
     clip_s: bool = False,
-    device: str | None = None,
+    device: str = "auto",
     skip_corrupt: bool = False,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The record entry of a folder's or shards' CLIP score, and one {"file", "prompt", "score"} an image."""
     prompts = prompts_of(images, list_images(images), captions)
-    clip = load_clip(model, device=device or default_device())
+    clip = load_clip(model, device=device)
     with tempfile.TemporaryDirectory() as scratch:
         out = Path(scratch) / "features.safetensors"
-        features = load_features(extract(images, clip_extractor(clip), out, skip_corrupt=skip_corrupt))
+        features = load_features(
+            extract(images, clip_extractor(clip), out, ExtractionConfig(skip_corrupt=skip_corrupt))
+        )
     own = [prompts[image] for image in features.ids]
     scores = clip_scores_from_features(features.values, own, clip, weight=2.5 if clip_s else 100.0, clamp=clip_s)
     rows = [
@@ -106,7 +112,7 @@ def score_entry(scores: ClipScores, prompts: Sequence[str], skipped: int = 0) ->
     return {name: entry}
 
 
-def is_truncated(prompt: str, clip: ClipModel) -> bool:
+def is_truncated(prompt: str, clip: Clip) -> bool:
     """Whether the tokenizer cuts the prompt: in a context twice as long, is there more than padding past the end?"""
     length = int(clip.tokenizer.context_length)
     padding, tokens = clip.tokenizer(["", prompt], context_length=2 * length)
@@ -131,19 +137,19 @@ def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def _image_features(images: list, clip: ClipModel) -> np.ndarray:
+def _image_features(images: list, clip: Clip) -> np.ndarray:
     import torch
 
-    with torch.inference_mode():
+    with torch.inference_mode(), without_tf32():
         pixels = torch.stack([clip.preprocess(image) for image in images]).to(clip.device)
-        return clip.network.encode_image(pixels).double().cpu().numpy()
+        return clip.network.encode_image(pixels).cpu().double().numpy()
 
 
-def _text_features(captions: list[str], clip: ClipModel) -> np.ndarray:
+def _text_features(captions: list[str], clip: Clip) -> np.ndarray:
     import torch
 
-    with torch.inference_mode():
-        return clip.network.encode_text(clip.tokenizer(captions).to(clip.device)).double().cpu().numpy()
+    with torch.inference_mode(), without_tf32():
+        return clip.network.encode_text(clip.tokenizer(captions).to(clip.device)).cpu().double().numpy()
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

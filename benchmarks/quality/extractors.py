@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.clip_model import EMBEDDED, ClipModel, is_clip_folder, load_clip
-from benchmarks.quality.weights import DINOV2, INCEPTION, KNOWN, file_sha256, require
+from benchmarks.quality.weights import DINOV2, INCEPTION, KNOWN
+from geneval.clip import EMBEDDED, Clip, is_clip_name, load_clip
+from geneval.device import choose_device, without_tf32
+from geneval.hashes import file_sha256, state_sha256
+from geneval.weights import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,7 @@ class Extractor:
         import numpy as np
         import torch
 
-        with torch.inference_mode():
+        with torch.inference_mode(), without_tf32():
             if len({image.shape for image in images}) == 1:
                 batches = [torch.stack(images)]
             else:
@@ -45,18 +48,18 @@ class Extractor:
 
 
 def load_extractor(
-    source: str | Path, *, name: str | None = None, weights: Path | None = None, device: str | None = None
+    source: str | Path, *, name: str | None = None, weights: Path | None = None, device: str = "auto"
 ) -> Extractor:
     """An extractor by name, or from a folder of open_clip or transformers.
 
     Names: inception-v3-compat (TensorFlow 1 resize inside the network), inception-v3-compat-clean (Pillow bicubic in
     float before it), clip-ARCHITECTURE[@TAG], dinov2-vitl14, icon-clip. `weights` is another file of the Inception.
     """
-    device = device or default_device()
+    device = choose_device(device)
     if str(source) in ("inception-v3-compat", "inception-v3-compat-clean"):
         return _inception(str(source), weights or require(str(source), INCEPTION), device)
-    if is_clip_folder(source) or str(source).startswith("clip-") or str(source) in EMBEDDED:
-        return clip_extractor(load_clip(source, name=name, device=device))
+    if is_clip_name(source):
+        return clip_extractor(load_clip(source, label=name, device=device))
     if str(source) == "dinov2-vitl14":
         return _transformers(require("dinov2-vitl14", DINOV2).parent, "dinov2-vitl14", device)
     if (Path(source) / "config.json").is_file():
@@ -66,7 +69,7 @@ def load_extractor(
     )
 
 
-def clip_extractor(clip: ClipModel) -> Extractor:
+def clip_extractor(clip: Clip) -> Extractor:
     """The image tower; features are not scaled to unit length."""
     import torch
 
@@ -95,17 +98,6 @@ def clip_extractor(clip: ClipModel) -> Extractor:
         forward=forward,
         device=clip.device,
     )
-
-
-def default_device() -> str:
-    import torch
-
-    if not torch.cuda.is_available():
-        return "cpu"
-    # TF32 would make features depend on the kind of GPU.
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    return "cuda"
 
 
 def _inception(name: str, weights: Path, device: str) -> Extractor:
@@ -184,10 +176,11 @@ def _transformers(folder: Path, name: str, device: str) -> Extractor:
     if info["missing_keys"] or info["mismatched_keys"]:
         raise ValueError(f"{folder} is not complete: {len(info['missing_keys'])} tensors are missing")
     network.to(device).float().eval().requires_grad_(False)
+    single = folder / "model.safetensors"
     processor = AutoImageProcessor.from_pretrained(folder)
     return Extractor(
         name=name,
-        weights=state_sha256_of(folder, network),
+        weights=file_sha256(single) if single.is_file() else state_sha256(network),
         resize=f"{type(processor).__name__}({getattr(processor, 'size', None)})",
         implementation="transformers",
         prepare=lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0],
@@ -200,11 +193,3 @@ def _pooled(network, kind: str) -> Callable[[Any], Any]:
     if kind in ("clip", "siglip"):
         return lambda batch: network.get_image_features(pixel_values=batch).pooler_output
     return lambda batch: network(pixel_values=batch).pooler_output
-
-
-def state_sha256_of(folder: Path, network) -> str:
-    """Hash of the single weight file, or of the tensors where the weights are in several files."""
-    from benchmarks.quality.weights import state_sha256
-
-    single = folder / "model.safetensors"
-    return file_sha256(single) if single.is_file() else state_sha256(network)

@@ -1,4 +1,4 @@
-"""Images and their prompts, from a folder, a GenEval folder or WebDataset shards, in a fixed order.
+"""Images, with the prompts beside them, from a folder, a GenEval folder or WebDataset shards, in a fixed order.
 
 How pictures that are not plain RGB are read: transparency is laid over white; palettes are resolved first; grey is
 repeated in three channels (16-bit grey divided by 257); CMYK is converted by Pillow without a color profile; EXIF
@@ -96,39 +96,6 @@ def container(data: bytes) -> str:
     if data.startswith(b"\x89PNG"):
         return "PNG"
     return "JPEG" if data.startswith(b"\xff\xd8") else "WEBP"
-
-
-def prompts_of(source: Path, entries: Sequence[ImageEntry], captions: Path | None = None) -> dict[str, str]:
-    """{id: prompt} of every entry, from the captions file or from the images' own folder or shard."""
-    if captions:
-        return dict(zip((entry.id for entry in entries), read_captions(captions, entries)))
-    prompts = {entry.id: entry.prompt for entry in entries if entry.prompt is not None}
-    bare = [entry.id for entry in entries if entry.prompt is None]
-    if bare:
-        raise ValueError(f"{len(bare)} images of {source} have no prompt, first {bare[0]}; give --captions FILE")
-    return prompts
-
-
-def read_captions(path: Path, entries: Sequence[ImageEntry]) -> list[str]:
-    """One prompt an image: a .jsonl of {"file", "prompt"} matched by id, or a text file with a line an image."""
-    lines = [line for line in Path(path).read_text(encoding="utf-8").splitlines() if line.strip()]
-    if Path(path).suffix != ".jsonl":
-        if len(lines) != len(entries):
-            raise ValueError(f"{path} has {len(lines)} captions for {len(entries)} images; it must have one a line")
-        return lines
-    prompts = dict(_caption_row(path, number, line) for number, line in enumerate(lines, 1))
-    missing = [entry.id for entry in entries if entry.id not in prompts]
-    if missing:
-        raise ValueError(f"{path} has no caption for {len(missing)} of {len(entries)} images, first {missing[0]!r}")
-    return [prompts[entry.id] for entry in entries]
-
-
-def _caption_row(path: Path, number: int, line: str) -> tuple[str, str]:
-    try:
-        row = json.loads(line)
-        return row["file"], row["prompt"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f'{path} line {number}: expected {{"file": ..., "prompt": ...}} ({error})') from error
 
 
 def _is_image(name: str) -> bool:

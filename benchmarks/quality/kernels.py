@@ -9,7 +9,7 @@ _ROWS = 2048  # rows of a kernel matrix held at a time
 _NONE = np.zeros(0, dtype=int)
 
 
-class Estimate(NamedTuple):
+class KernelDistance(NamedTuple):
     """A value and its standard error."""
 
     value: float
@@ -29,7 +29,7 @@ class _Sums(NamedTuple):
 
 def kid(
     a: np.ndarray, b: np.ndarray, *, clusters_a: Sequence | None = None, clusters_b: Sequence | None = None
-) -> Estimate:
+) -> KernelDistance:
     """Unbiased squared MMD of all samples under the cubic kernel (x.y/D + 1)^3, with its jackknife standard error.
 
     It may be negative: two samples of one distribution give 0 on average. Images that share a prompt are not
@@ -43,18 +43,18 @@ def kid(
     value = _unbiased(total_a, total_b, total_across, m, n)
     if clusters_a is None and clusters_b is None:
         if min(m, n) < 3:
-            return Estimate(float(value), float("nan"))
+            return KernelDistance(float(value), float("nan"))
         # Each leave-one-out value follows from the row sums alone.
         without_a = _unbiased(total_a - 2 * sums.within_a, total_b, total_across - sums.across_a, m - 1, n)
         without_b = _unbiased(total_a, total_b - 2 * sums.within_b, total_across - sums.across_b, m, n - 1)
         variance = (m - 1) * np.var(without_a) + (n - 1) * np.var(without_b)
-        return Estimate(float(value), float(np.sqrt(variance)))
+        return KernelDistance(float(value), float(np.sqrt(variance)))
     groups_a, groups_b = _groups(clusters_a, m), _groups(clusters_b, n)
     if clusters_a is not None and clusters_b is not None and groups_a.keys() == groups_b.keys():
         left_out = [[(groups_a[name], groups_b[name]) for name in groups_a]]
     else:
         left_out = [[(rows, _NONE) for rows in groups_a.values()], [(_NONE, rows) for rows in groups_b.values()]]
-    return Estimate(float(value), _jackknife(a, b, sums, left_out))
+    return KernelDistance(float(value), _jackknife(a, b, sums, left_out))
 
 
 def _groups(clusters: Sequence | None, count: int) -> dict[object, np.ndarray]:
@@ -92,26 +92,6 @@ def _jackknife(a: np.ndarray, b: np.ndarray, sums: _Sums, left_out: list[list[tu
 def _off_diagonal(values: np.ndarray, kernel) -> float:
     block = kernel(values, values)
     return float(block.sum() - np.trace(block))
-
-
-def kid_subsets(a, b, *, num_subsets: int = 100, subset_size: int = 1000, seed: int = 0) -> Estimate:
-    """Mean and spread of KID over random subsets, the form other libraries print; the spread is not a standard error.
-
-    Draws subsets exactly as torch-fidelity does for the same seed.
-    """
-    a, b = _checked(a, b)
-    if subset_size > min(len(a), len(b)):
-        raise ValueError(f"KID subsets of {subset_size} need as many images; there are {len(a)} and {len(b)}")
-    generator = np.random.RandomState(seed)
-    kernel = _polynomial(a.shape[1])
-    values = []
-    for _ in range(num_subsets):
-        first = a[generator.choice(len(a), subset_size, replace=False)]
-        second = b[generator.choice(len(b), subset_size, replace=False)]
-        sums = _kernel_sums(first, second, kernel)
-        totals = sums.within_a.sum(), sums.within_b.sum(), sums.across_a.sum()
-        values.append(_unbiased(*totals, subset_size, subset_size))
-    return Estimate(float(np.mean(values)), float(np.std(values)))
 
 
 def cmmd(a: np.ndarray, b: np.ndarray, *, sigma: float = 10.0, scale: float = 1000.0, biased: bool = True) -> float:

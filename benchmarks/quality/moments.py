@@ -1,13 +1,13 @@
 """Mean and covariance of features in float64: streamed, saved, and read from other tools' files."""
 
 import json
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from lightgen.disk.atomic import atomic_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,11 +65,9 @@ class Moments:
 
 def save_statistics(statistics: Statistics, path: Path) -> Path:
     """Write a safetensors file with `mean`, `covariance` and the description as metadata."""
-    from safetensors.numpy import save
-
     header = {"kind": "statistics", "num_samples": statistics.num_samples, **statistics.meta}
     tensors = {"mean": np.ascontiguousarray(statistics.mean), "covariance": np.ascontiguousarray(statistics.covariance)}
-    return write_atomically(path, save(tensors, metadata={"meta": json.dumps(header)}))
+    return write_safetensors(path, tensors, header)
 
 
 def load_statistics(path: Path) -> Statistics:
@@ -99,22 +97,13 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]
     return tensors, meta
 
 
-def write_atomically(path: Path, data: bytes) -> Path:
-    """Write a file under a temporary name in the same folder, then rename it into place."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(partial, 0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
-    return path
+def write_safetensors(path: Path, tensors: dict[str, np.ndarray], header: dict[str, Any] | None = None) -> Path:
+    """Write arrays and a description that `read_safetensors` reads."""
+    from safetensors.numpy import save
+
+    with atomic_file(path) as file:
+        file.write(save(tensors, metadata=None if header is None else {"meta": json.dumps(header)}))
+    return Path(path)
 
 
 def _load_npz(path: Path) -> Statistics:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.images import ImageEntry, ImageError, decode_image, list_images, refuse_corrupt
-from benchmarks.quality.moments import write_atomically
+from lightgen.disk.atomic import atomic_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +134,6 @@ def _hann(length: int) -> np.ndarray:
 
 
 def _plot(ours: Detail, theirs: Detail, path: Path) -> None:
-    import io
-
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3.2), layout="constrained")
@@ -145,6 +143,5 @@ def _plot(ours: Detail, theirs: Detail, path: Path) -> None:
     axes.set_xlabel("frequency (cycles per pixel)")
     axes.set_ylabel("power of the luminance")
     axes.legend(frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=150)
-    write_atomically(path, buffer.getvalue())
+    with atomic_file(path) as file:
+        figure.savefig(file, format=Path(path).suffix.lstrip(".") or "png", dpi=150)

@@ -1,5 +1,6 @@
 """Run the recipe and compare it with the committed record."""
 
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from benchmarks.regression import record
 
 
-def main(*, write: bool = False, out: Path | None = None) -> int:
+def check(*, write: bool = False, out: Path | None = None, as_json: bool = False) -> int:
     """0 where the numbers agree with the record (or were recorded), 1 where they do not; prints which."""
     from benchmarks.regression.recipe import run
 
@@ -20,15 +21,16 @@ def main(*, write: bool = False, out: Path | None = None) -> int:
     seconds = time.monotonic() - begun
     if committed is None:
         record.save(numbers)
-        print(f"recorded in {record.RECORD} after {seconds:.0f} s: {_summary(numbers)}")
-        return 0
-    here = record.environment()
-    changed = [name for name in here if here[name] != committed["environment"].get(name)]
-    kind = f"within tolerances ({', '.join(changed)} differ from the record's)" if changed else "exactly"
-    found = record.differences(committed, numbers, here)
-    for line in found:
-        print(line)
-    print(f"{'differs' if found else 'agrees'}, compared {kind}, {seconds:.0f} s: {_summary(numbers)}")
+        lines = [f"recorded in {record.RECORD} after {seconds:.0f} s: {_summary(numbers)}"]
+        found: list[str] = []
+    else:
+        here = record.environment()
+        changed = [name for name in here if here[name] != committed["environment"].get(name)]
+        kind = f"within tolerances ({', '.join(changed)} differ from the record's)" if changed else "exactly"
+        found = record.differences(committed, numbers, here)
+        verdict = "differs" if found else "agrees"
+        lines = [*found, f"{verdict}, compared {kind}, {seconds:.0f} s: {_summary(numbers)}"]
+    print(json.dumps({"differences": found, "numbers": numbers}, indent=1) if as_json else "\n".join(lines))
     return 1 if found else 0
 
 

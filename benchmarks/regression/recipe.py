@@ -19,8 +19,8 @@ from lightgen.data.latents import encode_dataset
 from lightgen.data.shards import Sample, write_shards
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.encoders import ImageTokenizer, TextEncoder
+from lightgen.model.folder import load_pipeline
 from lightgen.model.mar import MAR
-from lightgen.model.pipeline import LightGenPipeline
 from lightgen.model.sampling import generate_latents
 from lightgen.training.config import LoopConfig, TrainConfig
 from lightgen.training.train import train
@@ -58,15 +58,14 @@ def run(folder: Path, *, steps: int | None = None) -> dict[str, Any]:
         rows = _train(folder, latents, vae, text, steps)
         numbers |= {name: [row[name] for row in rows] for name in ("step", "loss", "mse", "grad_norm")}
         if steps is None:
-            pipeline = LightGenPipeline.from_pretrained(folder / "train" / "model")
-            numbers |= _judged(folder, pipeline)
+            numbers |= _judged(folder, load_pipeline(folder / "train" / "model"))
         return numbers
 
 
 def _fixed_weight_latents(text: Path) -> list[float]:
     """Latents sampled from a network of seeded random weights: the sampler alone, free of what training adds up."""
     generator = torch.Generator().manual_seed(0)
-    model = MAR(**vars(MODEL)).eval()
+    model = MAR(MODEL).eval()
     with torch.no_grad():
         for tensor in model.parameters():
             tensor.copy_(torch.randn(tensor.shape, generator=generator) * (0.1 if tensor.ndim < 2 else 0.08))
@@ -107,7 +106,7 @@ def _train(folder: Path, latents: Path, vae: Path, text: Path, steps: int | None
     return rows
 
 
-def _judged(folder: Path, pipeline: LightGenPipeline) -> dict[str, Any]:
+def _judged(folder: Path, pipeline: Any) -> dict[str, Any]:
     """Hash and cell colors of the samples, their FID against data set pictures, and GenEval's summary."""
     images = _generate(folder / "images", pipeline)
     cells = np.stack([squares.cell_colors(image).ravel() for image in images])
@@ -122,7 +121,7 @@ def _judged(folder: Path, pipeline: LightGenPipeline) -> dict[str, Any]:
     }
 
 
-def _generate(root: Path, pipeline: LightGenPipeline) -> list:
+def _generate(root: Path, pipeline: Any) -> list:
     """COPIES images a prompt in GenEval's layout, with the exact judge's detections.jsonl."""
     images, lines = [], []
     pipeline.set_progress_bar_config(disable=True)

@@ -1,14 +1,16 @@
 """The committed record, the machine it was made on, and what counts as equal to it."""
 
 import json
-import os
-import platform
-import tempfile
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from benchmarks.environment import arithmetic_environment as environment
+from lightgen.disk.atomic import write_text
+from lightgen.disk.json_files import read_json
 
 RECORD = Path(__file__).with_name("record.json")
 SCHEMA = 1
@@ -40,34 +42,13 @@ TOLERANCES = (
 )
 
 
-def environment() -> dict[str, Any]:
-    """What must agree for two runs to agree to the last bit."""
-    import diffusers
-    import torch
-    import transformers
-
-    return {
-        "torch": torch.__version__.split("+")[0],
-        "transformers": transformers.__version__,
-        "diffusers": diffusers.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": _cpu(),
-        "instructions": torch.backends.cpu.get_cpu_capability(),
-        "threads": 1,
-    }
-
-
 def load(path: Path = RECORD) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"no record at {path}; make one with `python -m benchmarks regression --record`"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is damaged ({error}); restore the committed file") from error
+        record = read_json(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"no record at {path}; `python -m benchmarks regression --record` makes one") from None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore the committed file") from None
     if record.get("schema") != SCHEMA:
         raise ValueError(f"{path} has schema {record.get('schema')}, this version reads {SCHEMA}; record it again")
     return record
@@ -75,12 +56,7 @@ def load(path: Path = RECORD) -> dict[str, Any]:
 
 def save(numbers: dict[str, Any], path: Path = RECORD) -> None:
     text = json.dumps({"schema": SCHEMA, "environment": environment(), "numbers": numbers}, indent=1) + "\n"
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
-        file.write(_one_line_lists(text))
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    write_text(path, _one_line_lists(text))
 
 
 def differences(record: dict[str, Any], numbers: dict[str, Any], here: dict[str, Any] | None = None) -> list[str]:
@@ -120,15 +96,6 @@ def _array(value: Any) -> np.ndarray:
     return np.atleast_1d(list(value.values()) if isinstance(value, dict) else value).astype(np.float64)
 
 
-def _cpu() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
-
-
 def _one_line_lists(text: str) -> str:
     """The same JSON with every list of numbers on a line of its own."""
-    import re
-
     return re.sub(r"\[\s*([^\[\]{}]*?)\s*\]", lambda match: "[" + re.sub(r"\s+", " ", match[1]) + "]", text)

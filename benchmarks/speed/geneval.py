@@ -5,9 +5,7 @@ an image over 80 classes. Everything runs as a user would run it, in processes o
 """
 
 import json
-import platform
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,7 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import tyro
+from benchmarks.speed.config import GenevalSpeed
+from benchmarks.speed.report import Report
+from benchmarks.speed.timer import in_turn, summary
 
 _PICTURE = 512  # px a side
 _COPIES = 4
@@ -29,36 +29,20 @@ _RULES = (
 )
 
 
-def main(repeats: int = 7, detections: int = 100, out: Path | None = None) -> None:
-    """Print seconds and verdicts a second with their spread.
-
-    Args:
-        repeats: timed runs of each, after one that is not timed
-        detections: detections an image
-        out: keep the folder of images here
-    """
+def run_benchmark(config: GenevalSpeed) -> dict[str, Any]:
+    """Seconds and verdicts a second of the command and of the rules, with their spread."""
+    report = Report("geneval", config)
     with tempfile.TemporaryDirectory() as temporary:
-        root = out or Path(temporary) / "images"
-        num_images = make_folder(root, detections)
+        root = config.images or Path(temporary) / "images"
+        count = make_folder(root, config.detections)
+        report.add("", images=count, detections_per_image=config.detections)
         command = [sys.executable, "-m", "geneval", "score", str(root), "--out", str(Path(temporary) / "r.jsonl")]
-        whole = [_seconds(command) for _ in range(repeats + 1)][1:]
-        rules = _rules_seconds(root, repeats)
-    result = {
-        "images": num_images,
-        "detections_per_image": detections,
-        "score_command": _spread(whole, num_images),
-        "rules_alone": _spread(rules, num_images),
-        "processor": platform.processor() or platform.machine(),
-        "python": platform.python_version(),
-    }
-    for name, text in (("score_command", "the whole command"), ("rules_alone", "the rules alone")):
-        found: Any = result[name]
-        low, high = found["seconds_range"]
-        print(
-            f"{text}: {found['seconds']:.3f} s (median of {repeats}, {low:.3f} to {high:.3f}) for {num_images} images, "
-            f"{found['verdicts_per_second']:,.0f} verdicts/s"
-        )
-    print(json.dumps(result))
+        (whole,) = in_turn({"score": lambda: _run(command)}, config.repetitions + 1, time.perf_counter)
+        line, found = _spread("the whole command", whole["score"][1:], count)
+        report.add(line, score_command=found)
+        line, found = _spread("the rules alone", _rules_seconds(root, config.repetitions), count)
+        report.add(line, rules_alone=found)
+    return report.finish()
 
 
 def make_folder(root: Path, num_detections: int, seed: int = 0) -> int:
@@ -95,16 +79,10 @@ def _detections_line(filename: str, metadata: Any, names: Sequence[str], number:
     return json.dumps(record, separators=(",", ":"))
 
 
-def _seconds(command: Sequence[str]) -> float:
-    started = time.perf_counter()
-    _run(command)
-    return time.perf_counter() - started
-
-
-def _rules_seconds(root: Path, repeats: int) -> list[float]:
+def _rules_seconds(root: Path, repetitions: int) -> list[float]:
     """Seconds that the verdicts of the whole folder take once everything is read, as `timeit` measures them."""
     setup = _RULES.format(root=str(root))
-    call = f"timeit.repeat('for w in work: check(*w)', {setup!r}, repeat={repeats + 1}, number=1)"
+    call = f"timeit.repeat('for w in work: check(*w)', {setup!r}, repeat={repetitions + 1}, number=1)"
     code = f"import json, timeit; print(json.dumps({call}))"
     return json.loads(_run([sys.executable, "-c", code]))[1:]
 
@@ -112,20 +90,13 @@ def _rules_seconds(root: Path, repeats: int) -> list[float]:
 def _run(command: Sequence[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise SystemExit(f"error: {' '.join(command[:5])} ... exited with {done.returncode}: {done.stderr.strip()}")
+        raise RuntimeError(f"{' '.join(command[:5])} ... exited with {done.returncode}: {done.stderr.strip()}")
     return done.stdout
 
 
-def _spread(seconds: Sequence[float], num_images: int) -> dict[str, Any]:
-    median = statistics.median(seconds)
-    return {
-        "seconds": median,
-        "seconds_range": [min(seconds), max(seconds)],
-        "verdicts_per_second": num_images / median,
-        "verdicts_per_second_range": [num_images / max(seconds), num_images / min(seconds)],
-        "repeats": len(seconds),
-    }
-
-
-if __name__ == "__main__":
-    tyro.cli(main, prog="python -m benchmarks.speed.geneval", description=__doc__)
+def _spread(text: str, seconds: list[float], num_images: int) -> tuple[str, dict[str, Any]]:
+    found = summary(seconds)
+    rates = [num_images / found[name] for name in ("median", "most", "least")]
+    line = f"{text}: {found['median']:.3f} s (median of {len(seconds)}, {found['least']:.3f} to {found['most']:.3f})"
+    record = {"seconds": found, "verdicts_per_second": rates[0], "verdicts_per_second_range": rates[1:]}
+    return f"{line} for {num_images} images, {rates[0]:,.0f} verdicts/s", record

@@ -7,6 +7,7 @@ D token channels, W trunk width, H head width, L text positions, N tokens.
 import itertools
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -29,6 +30,26 @@ MACHINES = {
     "NVIDIA H200": Machine(flops=989e12, bandwidth=4.8e12),
     "NVIDIA H100": Machine(flops=989e12, bandwidth=3.35e12),
 }
+
+
+def known_machine(device: torch.device) -> Machine | None:
+    """The published peaks of this device, where they are in the table."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((peak for known, peak in MACHINES.items() if name.startswith(known)), None)
+
+
+def share_of_limit(
+    gflop: float, images: int, seconds: float, device: torch.device, dtype: torch.dtype
+) -> dict[str, Any]:
+    """The share that `images` of `gflop` in all, made in `seconds`, reach of what the device can do at best."""
+    if device.type == "cpu":
+        rate = matmul_rate(device, dtype)
+        return {"matmul_gflops": round(rate / 1e9, 1), "share": round(gflop * 1e9 / rate / seconds, 3)}
+    known = known_machine(device)
+    if known is None:
+        return {}
+    best = USABLE * known.flops * images / (gflop * 1e9)
+    return {"images_per_second": round(best, 2), "share": round(images / seconds / best, 3)}
 
 
 def head_flops(config: MARConfig) -> float:

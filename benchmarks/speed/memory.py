@@ -6,10 +6,24 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed.models import describe, make_model, make_text, size
-from benchmarks.speed.timer import machine
+from benchmarks.environment import timing_environment
+from benchmarks.speed.config import MemoryPeak
+from benchmarks.speed.models import DTYPES, describe, make_model, make_text, size
+from benchmarks.speed.report import Report, row_line
+from geneval.device import choose_device
 from lightgen.model.config import SamplingConfig
 from lightgen.model.sampling import generate_latents
+
+
+def run_benchmark(config: MemoryPeak) -> dict[str, Any]:
+    """Measure and print: a row a size."""
+    torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    report = Report("memory", config, device)
+    for name in config.sizes:
+        row = measure(name, device=device, dtype=DTYPES[config.precision])
+        report.add_row(row_line(row), row)
+    return report.finish()
 
 
 def measure(
@@ -49,7 +63,7 @@ def measure(
         "peak": peak,
         "above_weights": peak - weights,
         "above_before": peak - before,
-        "machine": machine(device),
+        "machine": timing_environment(device),
     }
 
 

@@ -1,10 +1,10 @@
 """The models that are timed, with random weights, and a table of their sizes."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightgen.model.config import MARConfig
 from lightgen.model.mar import MAR
@@ -30,6 +30,7 @@ _TEN_MILLION = MARConfig(
     max_text_length=128, vae_channels=16, head_depth=2, head_width=336,
 )  # fmt: skip
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 SIZES = {
     "golden": Size(model=_GOLDEN, grid=16, text_length=8, batch_size=2),  # of the recorded outputs of the release
     "10m": Size(model=_TEN_MILLION, grid=16, text_length=128, batch_size=1),
@@ -48,12 +49,12 @@ def make_model(config: MARConfig, device: torch.device, dtype: torch.dtype = tor
     """A model whose output depends on all of its weights: the zero layers it starts with are filled too."""
     torch.manual_seed(0)
     with torch.device(device):
-        model = MAR(**asdict(config))
+        model = MAR(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1 and not parameter.any():
                 parameter.normal_(std=0.02)
-    return (model if dtype == torch.float32 else model.to(dtype)).eval()
+    return nn.Module.to(model, dtype).eval()
 
 
 def make_text(chosen: Size, device: torch.device, batch: int) -> tuple[Tensor, Tensor]:

@@ -1,12 +1,11 @@
 """What preference training costs: a DPO step beside a training step, and the memory of the released size.
 
-`python -m benchmarks.speed.preference`. Steps are timed in processor time, in turn, with forward and backward pass,
+Steps are timed in processor time, in turn, with forward and backward pass,
 clipping and optimizer: DPO with precomputed reference errors, DPO with the reference held in memory, and training on
 the same images. Memory is arithmetic: weights, gradients and optimizer by parameter counts, activations as the
 tensors that autograd keeps when the model runs on fake tensors, without data. The last line is JSON.
 """
 
-import json
 import os
 import tempfile
 from dataclasses import asdict, replace
@@ -14,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import tyro
 
+from benchmarks.speed.config import PreferenceCost
+from benchmarks.speed.limits import MEAN_MASK_RATIO
 from benchmarks.speed.models import make_model, size
-from benchmarks.speed.timer import alternate, machine, ratio, summary
+from benchmarks.speed.report import Report
+from benchmarks.speed.timer import alternate, ratio, summary
 from lightgen.model.config import MARConfig
 from lightgen.model.diffusion import add_noise
 from lightgen.model.mar import MAR
@@ -30,48 +31,24 @@ from lightgen.training.optimization import make_optimizer
 from lightgen.training.processes import make_accelerator
 
 GPU_BYTES = 80e9  # of the card that memory is stated for
-MEAN_MASKED = 0.867  # share of tokens that the released mask ratio hides on average
 
 
-def main(
-    *,
-    model: str = "tiny",
-    pairs: int = 48,
-    steps: int = 4,
-    repetitions: int = 5,
-    threads: int = 1,
-    parts: tuple[str, ...] = ("steps", "memory"),
-    out: Path | None = None,
-) -> None:
-    """Measure and print.
-
-    Args:
-        model: what is timed: a preset's (tiny, small, ...) or a size of the other speed benchmarks (golden, 10m).
-        pairs: in a step.
-        steps: in one measurement.
-        repetitions: of each measurement, in turn.
-        threads: of the CPU.
-        parts: steps, memory, or both.
-        out: file for the JSON as well.
-    """
-    if unknown := set(parts) - {"steps", "memory"}:
-        raise SystemExit(f"error: no part {', '.join(sorted(unknown))}; valid: steps, memory")
-    torch.set_num_threads(threads)
-    record: dict[str, Any] = {"schema": 1, "name": "speed/preference", "machine": machine(torch.device("cpu"))}
+def run_benchmark(config: PreferenceCost) -> dict[str, Any]:
+    """Measure and print."""
+    torch.set_num_threads(config.threads)
+    report = Report("preference", config)
     # Whether the C library keeps freed memory or gives it back, to be cleared again in every step, moves the ratios.
-    record["allocator"] = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
-    if "steps" in parts:
-        config = PRESETS[model].model if model in PRESETS else size(model).model
-        record["steps"] = time_steps(config, pairs=pairs, steps=steps, repetitions=repetitions)
-        for name, found in record["steps"]["ratios"].items():
-            print(f"{name}: {found['median']:.2f} [{found['least']:.2f}, {found['most']:.2f}]", flush=True)
-    if "memory" in parts:
-        record["memory"] = [memory(MARConfig(), side, pairs=4) for side in (16, 32)]
-        for row in record["memory"]:
-            print(_line(row), flush=True)
-    if out is not None:
-        out.write_text(json.dumps(record, indent=1) + "\n")
-    print(json.dumps(record))
+    allocator = {name: value for name, value in os.environ.items() if name.startswith("MALLOC_")}
+    report.add("", allocator=allocator)
+    if "steps" in config.parts:
+        model = PRESETS[config.model].model if config.model in PRESETS else size(config.model).model
+        found = time_steps(model, pairs=config.pairs, steps=config.steps, repetitions=config.repetitions)
+        lines = ("{}: {median:.2f} [{least:.2f}, {most:.2f}]".format(name, **r) for name, r in found["ratios"].items())
+        report.add("\n".join(lines), steps=found)
+    if "memory" in config.parts:
+        rows = [memory(MARConfig(), side, pairs=4) for side in (16, 32)]
+        report.add("\n".join(map(_line, rows)), memory=rows)
+    return report.finish()
 
 
 def time_steps(config: MARConfig, *, pairs: int, steps: int, repetitions: int) -> dict[str, Any]:
@@ -85,12 +62,10 @@ def time_steps(config: MARConfig, *, pairs: int, steps: int, repetitions: int) -
             chosen = replace(settings, reference=reference)
             described = {"preference": asdict(chosen), "reference": "", "drift_from": "", "pairs": ""}
             model, place = make_model(config, device), Path(scratch) / reference
-            run = PreferenceRun(chosen, model, None, encoded, place, make_accelerator("fp32"), described)
+            run = PreferenceRun(chosen, model, encoded, place, make_accelerator("fp32", "cpu"), described)
             run.pool, run.config = 1, replace(chosen, steps=1)  # every pair once: the whole pool is computed before
-            run.prepare()
-            tasks[f"DPO, reference {reference}"] = lambda run=run, model=model: [
-                run.one_step(model) for _ in range(steps)
-            ]
+            run.prepare(None)
+            tasks[f"DPO, reference {reference}"] = lambda run=run: [run.one_step() for _ in range(steps)]
         tasks["training"] = _training(config, encoded, pairs, steps)
         seconds = alternate(tasks, repetitions, device)
     first, second, third = seconds
@@ -170,14 +145,14 @@ def _activations(config: MARConfig, side: int, pairs: int) -> float:
 
     kept: dict[int, int] = {}
     tokens, batch = side * side, 2 * pairs
-    masked = round(MEAN_MASKED * tokens)
+    masked = round(MEAN_MASK_RATIO * tokens)
     # Tables that are kept for later calls must be real ones.
     add_noise(torch.zeros(1), torch.zeros(1), torch.zeros((), dtype=torch.long), config.diffusion_steps)
     with FakeTensorMode(allow_non_fake_inputs=True):
         before = torch.get_default_dtype()
         torch.set_default_dtype(torch.bfloat16)  # a fake model's weights cannot be cast
         try:
-            model = MAR(**asdict(config)).eval()
+            model = MAR(config).eval()
         finally:
             torch.set_default_dtype(before)
         own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
@@ -206,7 +181,7 @@ def _activations(config: MARConfig, side: int, pairs: int) -> float:
 
 def _model(config: MARConfig) -> MAR:
     with torch.device("meta"):
-        return MAR(**asdict(config))
+        return MAR(config)
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -216,7 +191,3 @@ def _line(row: dict[str, Any]) -> str:
         f"{row['parameters'] / 1e6:.0f} M, {row['tokens']} tokens: {lone:.1f} GB with precomputed errors, {held:.1f} GB"
         f" with a held reference, and {by_pair / 1e9:.2f} GB a pair: in 80 GB {fits['precomputed']} or {fits['held']}"
     )
-
-
-if __name__ == "__main__":
-    tyro.cli(main, prog="python -m benchmarks.speed.preference", description=__doc__)

@@ -6,153 +6,112 @@ find no free core. It is done with the given extractor folders, and with network
 ViT-S/14 of DINOv2's shape, the FID Inception), on pictures made up here. The last line is JSON.
 """
 
-import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
-import tyro
 from PIL import Image
 
+from benchmarks.quality.config import ExtractionConfig
+from benchmarks.quality.extraction import LOADERS, extract, prepared
 from benchmarks.quality.extractors import Extractor, load_extractor
-from benchmarks.quality.features import LOADERS, extract, prepared
 from benchmarks.quality.frechet import frechet_distance
 from benchmarks.quality.images import decode_image, list_images
 from benchmarks.quality.moments import Statistics
+from benchmarks.speed.config import QualitySpeed
 from benchmarks.speed.limits import matmul_rate
-from benchmarks.speed.timer import machine, ratio, summary
+from benchmarks.speed.report import Report
+from benchmarks.speed.timer import in_turn, ratio, summary
+from geneval.device import choose_device
 
 
-def main(
-    *,
-    dimensions: int = 2048,
-    samples: int = 10_000,
-    extractors: tuple[Path, ...] = (),
-    random: tuple[Literal["vit-s14", "inception"], ...] = ("vit-s14", "inception"),
-    images: int = 64,
-    pixels: int = 256,
-    batch_size: int = 16,
-    repetitions: int = 3,
-    threads: int = 1,
-    device: str = "cpu",
-    parts: tuple[str, ...] = ("fid", "extraction"),
-) -> None:
-    """Measure and print.
-
-    Args:
-        dimensions: of the features whose FID is timed.
-        samples: N of each side's statistics.
-        extractors: open_clip or transformers folders to extract with.
-        random: networks with random weights to extract with.
-        images: pictures to extract from.
-        pixels: their side.
-        batch_size: pictures in a forward pass.
-        repetitions: of each measurement; the two compared ones take turns.
-        threads: of PyTorch; NumPy's and SciPy's are set by OMP_NUM_THREADS.
-        device: of the networks.
-        parts: fid, extraction, or both.
-    """
-    if unknown := set(parts) - {"fid", "extraction"}:
-        raise SystemExit(f"error: no part {', '.join(sorted(unknown))}; valid: fid, extraction")
-    torch.set_num_threads(threads)
-    record: dict[str, Any] = {"schema": 1, "name": "speed/quality", "machine": machine(torch.device(device))}
-    if "fid" in parts:
-        record["fid"] = _fid(dimensions, samples, repetitions)
-    if "extraction" in parts:
+def run_benchmark(config: QualitySpeed) -> dict[str, Any]:
+    """Measure and print."""
+    torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    report = Report("quality", config, device)
+    if "fid" in config.parts:
+        _fid(config, report)
+    if "extraction" in config.parts:
         with tempfile.TemporaryDirectory() as scratch:
-            folder = _pictures(Path(scratch) / "images", images, pixels)
-            networks = [load_extractor(source, device=device) for source in extractors]
-            networks += [_RANDOM[kind](Path(scratch) / f"random-{kind}", device) for kind in random]
-            record["extraction"] = [_extraction(network, folder, batch_size, repetitions) for network in networks]
-    print(json.dumps(record))
+            folder = _pictures(Path(scratch) / "images", config.images, config.pixels)
+            networks = [load_extractor(source, device=device) for source in config.extractors]
+            networks += [_RANDOM[kind](Path(scratch) / f"random-{kind}", device) for kind in config.random]
+            for network in networks:
+                report.add_row(*_extraction(network, folder, config), to="extraction")
+    return report.finish()
 
 
-def _fid(dimensions: int, samples: int, repetitions: int) -> dict[str, Any]:
+def _fid(config: QualitySpeed, report: Report) -> None:
     """Processor seconds of both forms on the same statistics, and how far their values are apart."""
+    dimensions, samples = config.dimensions, config.samples
     small = [_statistics(64, 200, seed) for seed in (0, 1)]
     frechet_distance(*_arguments(small)), _with_matrix_root(small)  # imports and first calls
     pair = [_statistics(dimensions, samples, seed) for seed in (0, 1)]
     values: dict[str, float] = {}
-    tasks: dict[str, Callable[[], float]] = {
-        "matrix root": lambda: _with_matrix_root(pair),
-        "own": lambda: frechet_distance(*_arguments(pair)),
+    tasks = {
+        "matrix root": lambda: values.update(root=_with_matrix_root(pair)),
+        "own": lambda: values.update(own=frechet_distance(*_arguments(pair))),
     }
-    _, seconds = _in_turn(tasks, repetitions, values)
+    (seconds,) = in_turn(tasks, config.repetitions, time.process_time)  # none unmeasured before: some are long
     faster = ratio(seconds, "matrix root", "own")
-    apart = abs(values["own"] - values["matrix root"]) / values["own"]
-    print(f"FID, {dimensions} dimensions, N = {samples}: {faster['median']:.1f}x faster, {apart:.1e} apart", flush=True)
-    times = {name: summary(found) for name, found in seconds.items()}
-    return {"dimensions": dimensions, "samples": samples, **times, "ratio": faster, "relative_difference": apart}
+    apart = abs(values["own"] - values["root"]) / values["own"]
+    found: dict[str, Any] = {name: summary(times) for name, times in seconds.items()}
+    found |= {"dimensions": dimensions, "samples": samples, "ratio": faster, "relative_difference": apart}
+    said = f"{faster['median']:.1f}x faster, {apart:.1e} apart"
+    report.add(f"FID, {dimensions} dimensions, N = {samples}: {said}", fid=found)
 
 
-def _extraction(network: Extractor, folder: Path, batch_size: int, repetitions: int) -> dict[str, Any]:
+def _extraction(network: Extractor, folder: Path, config: QualitySpeed) -> tuple[str, dict[str, Any]]:
     """Seconds of `extract` from files, of the same forward passes on tensors that are ready, and of making them ready.
 
     The last in one thread, so that it tells what there is to hide.
     """
     entries = list_images(folder)
     ready = [tensor for tensor, *_ in prepared(entries, network)]
-    batches = [ready[start : start + batch_size] for start in range(0, len(ready), batch_size)]
+    batches = [ready[start : start + config.batch_size] for start in range(0, len(ready), config.batch_size)]
     network(batches[0])
 
-    def forward() -> float:
-        return float(sum(network(batch).sum() for batch in batches))
-
-    def prepare() -> float:
-        return float(len(prepared(entries, network)))
-
-    def whole() -> float:
+    def whole() -> None:
         with tempfile.TemporaryDirectory() as out:
-            extract(folder, network, Path(out) / "features.safetensors", batch_size=batch_size)
-        return 0.0
+            extract(folder, network, Path(out) / "features.safetensors", ExtractionConfig(batch_size=config.batch_size))
 
-    wall, processor = _in_turn({"extract": whole, "forward": forward, "prepare": prepare}, repetitions, {})
-    slower, cost = ratio(wall, "extract", "forward"), ratio(processor, "extract", "forward")
-    hidden = ratio(processor, "prepare", "forward")
+    tasks = {
+        "extract": whole,
+        "forward": lambda: [network(batch) for batch in batches],
+        "prepare": lambda: prepared(entries, network),
+    }
+    wall, processor = in_turn(tasks, config.repetitions, time.perf_counter, time.process_time)
     rate = len(entries) / min(wall["extract"])
     share = rate * _operations(network, batches[0]) / matmul_rate(torch.device(network.device), torch.float32)
-    print(
-        f"{network.name}: {rate:.1f} images/s, {slower['median']:.2f}x the forward passes ({cost['median']:.2f}x their "
-        f"processor time; preparing takes {hidden['median']:.2f} of it), {share:.0%} of matmul rate",
-        flush=True,
-    )
-    return {
+    row = {
         "name": network.name,
         "implementation": network.implementation,
         "images": len(entries),
         "pixels": list(decode_image(entries[0].read()).size),
-        "batch_size": batch_size,
+        "batch_size": config.batch_size,
         "loaders": LOADERS,
         **{name: summary(found) for name, found in wall.items()},
         "processor": {name: summary(found) for name, found in processor.items()},
-        "ratio": slower,
-        "processor_ratio": cost,
-        "prepare_ratio": hidden,
+        "ratio": ratio(wall, "extract", "forward"),
+        "processor_ratio": ratio(processor, "extract", "forward"),
+        "prepare_ratio": ratio(processor, "prepare", "forward"),
         "images_per_second": rate,
         "share_of_matmul_rate": share,
     }
+    return _extraction_line(row), row
 
 
-def _in_turn(
-    tasks: Mapping[str, Callable[[], float]], repetitions: int, values: dict[str, float]
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    """Wall and processor seconds of each task; their last values go into `values`.
-
-    No task is run to warm up: some are long.
-    """
-    wall: dict[str, list[float]] = {name: [] for name in tasks}
-    processor: dict[str, list[float]] = {name: [] for name in tasks}
-    for _ in range(repetitions):
-        for name, task in tasks.items():
-            begun = time.perf_counter(), time.process_time()
-            values[name] = task()
-            wall[name].append(time.perf_counter() - begun[0])
-            processor[name].append(time.process_time() - begun[1])
-    return wall, processor
+def _extraction_line(row: dict[str, Any]) -> str:
+    slower, cost, hidden = (row[name]["median"] for name in ("ratio", "processor_ratio", "prepare_ratio"))
+    return (
+        f"{row['name']}: {row['images_per_second']:.1f} images/s, {slower:.2f}x the forward passes ({cost:.2f}x their "
+        f"processor time; preparing takes {hidden:.2f} of it), {row['share_of_matmul_rate']:.0%} of matmul rate"
+    )
 
 
 def _arguments(pair: Sequence[Statistics]) -> tuple[np.ndarray, ...]:
@@ -235,7 +194,3 @@ def write_random_inception(path: Path) -> Path:
 
 
 _RANDOM: dict[str, Callable[[Path, str], Extractor]] = {"vit-s14": _random_vit, "inception": _random_inception}
-
-
-if __name__ == "__main__":
-    tyro.cli(main, prog="python -m benchmarks.speed.quality", description=__doc__)

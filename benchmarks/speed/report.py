@@ -1,81 +1,45 @@
-"""The `speed` verb: rows measured one after another, a line each for a person, and one JSON line at the end."""
+"""The record of a speed benchmark: a line a row for a person, the JSON at the end, and a file that grows with it."""
 
 import json
-import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.speed import memory, sampling, training
-from benchmarks.speed.timer import machine
+from benchmarks.environment import timing_environment
+from benchmarks.speed.config import SpeedConfig
+from lightgen.disk.json_files import write_json
 
 SCHEMA = 1
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-GUIDANCE = (4.0, 1.0)
 
 
-def run(
-    what: str,
-    *,
-    sizes: Sequence[str],
-    repetitions: int,
-    threads: int,
-    device: str,
-    precision: str,
-    batch_size: int,
-    fast_only: bool,
-    out: Path | None,
-) -> dict[str, Any]:
-    """Measure, print and return the record."""
-    if repetitions < 1 or threads < 1 or batch_size < 0:
-        raise ValueError("repetitions and threads must be at least 1 and batch_size at least 0")
-    torch.set_num_threads(threads)
-    options: dict[str, Any] = {"device": device, "dtype": DTYPES[precision]}
-    timed = options | {"repetitions": repetitions, "paths": ("fast",) if fast_only else ("reference", "fast")}
-    measures = {
-        "sampling": lambda: _sampling(sizes or ("10m", "golden"), timed | {"batch_size": batch_size}),
-        "training": lambda: _training(sizes or ("10m", "golden"), timed | {"batch_size": batch_size or 4}),
-        "memory": lambda: (memory.measure(name, **options) for name in sizes or ("released",)),
-    }
-    record: dict[str, Any] = {"schema": SCHEMA, "name": f"speed/{what}", "machine": machine(torch.device(device))}
-    if what == "sampling":
-        record["operations"] = sampling.count_paths()
-        print(_operations(record["operations"]), flush=True)
-    record["rows"] = []
-    for row in measures[what]():
-        record["rows"].append(row)
-        print(_line(row), flush=True)
-        if out is not None:  # after every row: a run that is cut short keeps what it measured
-            temporary = out.with_name(f".{out.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(record, indent=1) + "\n")
-            os.replace(temporary, out)
-    print(json.dumps(record))
-    return record
+class Report:
+    """What a run has measured so far; a run that is cut short keeps it in its file."""
+
+    def __init__(self, name: str, config: SpeedConfig, device: torch.device | str = "cpu") -> None:
+        self.config = config
+        self.record: dict[str, Any] = {"schema": SCHEMA, "name": f"speed/{name}"}
+        self.record["machine"] = timing_environment(torch.device(device))
+
+    def add(self, line: str, **fields: Any) -> None:
+        """Further fields of the record, and the line that says them."""
+        self.record |= fields
+        if line and not self.config.json:
+            print(line, flush=True)
+        if self.config.out is not None:
+            write_json(self.config.out, self.record)
+
+    def add_row(self, line: str, row: dict[str, Any], to: str = "rows") -> None:
+        """One more of the record's rows."""
+        self.add(line, **{to: [*self.record.get(to, ()), row]})
+
+    def finish(self) -> dict[str, Any]:
+        """Print the record, the last line of the run, and return it."""
+        print(json.dumps(self.record))
+        return self.record
 
 
-def _sampling(sizes: Sequence[str], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for name in sizes:
-        for scale in GUIDANCE:
-            yield sampling.measure(name, guidance_scale=scale, **options)
-
-
-def _training(sizes: Sequence[str], options: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for name in sizes:
-        yield training.measure(name, **options)
-
-
-def _operations(found: dict[str, Any]) -> str:
-    head, trunk = found["reference"]["head_step"], found["reference"]["trunk_pass"]
-    return (
-        f"operations at the released depths: reference path {head:.0f} a head step, {trunk} a trunk pass (the release"
-        f" {found['released']['head_step']} and {found['released']['trunk_pass']}); fast path"
-        f" {found['fast']['head_step']:.0f} a head step"
-    )
-
-
-def _line(row: dict[str, Any]) -> str:
+def row_line(row: dict[str, Any]) -> str:
+    """What a row of sampling, training or memory says."""
     start = f"{row['size']} ({row['parameters'] / 1e6:.1f} M, batch {row['batch_size']}, {row['dtype']}"
     if "weights" in row:
         above = row["above_weights"] / 2**30

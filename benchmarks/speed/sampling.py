@@ -6,14 +6,42 @@ from typing import Any
 
 import torch
 
-from benchmarks.speed.limits import MACHINES, USABLE, latency_floor, matmul_rate, sampling_flops
-from benchmarks.speed.models import Size, describe, make_model, make_text, size
-from benchmarks.speed.timer import alternate, count_operations, machine, ratio, summary
+from benchmarks.speed.config import ModelSpeed
+from benchmarks.speed.limits import known_machine, latency_floor, sampling_flops, share_of_limit
+from benchmarks.speed.models import DTYPES, Size, describe, make_model, make_text, size
+from benchmarks.speed.report import Report, row_line
+from benchmarks.speed.timer import alternate, count_operations, ratio, summary
+from geneval.device import choose_device
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.mar import MAR
-from lightgen.model.sampling import ReferenceTrunk, generate_latents
+from lightgen.model.released import PATHS, ReferenceTrunk
+from lightgen.model.sampling import generate_latents
 
 RELEASED_OPERATIONS = {"head_step": 171, "trunk_pass": 642}  # of the released program, counted the same way
+
+GUIDANCE = (4.0, 1.0)
+
+
+def run_benchmark(config: ModelSpeed) -> dict[str, Any]:
+    """Measure and print: what each path issues, then a row a size and guidance."""
+    torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    report = Report("sampling", config, device)
+    operations = count_paths()
+    report.add(_operations_line(operations), operations=operations)
+    for name in config.sizes:
+        for scale in GUIDANCE:
+            row = measure(
+                name,
+                guidance_scale=scale,
+                repetitions=config.repetitions,
+                batch_size=config.batch_size,
+                device=device,
+                dtype=DTYPES[config.precision],
+                paths=("fast",) if config.fast_only else ("reference", "fast"),
+            )
+            report.add_row(row_line(row), row)
+    return report.finish()
 
 
 def measure(
@@ -56,11 +84,11 @@ def measure(
     return row
 
 
-def run(model: MAR, chosen: Size, config: SamplingConfig, path: Any, device: torch.device) -> torch.Tensor:
+def run(model: MAR, chosen: Size, config: SamplingConfig, path: str, device: torch.device) -> torch.Tensor:
     """Latents of the size's batch, the same draws for every path."""
     generators = [torch.Generator(device).manual_seed(seed) for seed in range(chosen.batch_size)]
     text = make_text(chosen, device, chosen.batch_size)
-    return generate_latents(model, *text, (chosen.grid, chosen.grid), config, generators, path)
+    return generate_latents(model, *text, (chosen.grid, chosen.grid), config, generators, parts=PATHS[path])
 
 
 def _limit(
@@ -72,15 +100,9 @@ def _limit(
         "gflop": round(gflops, 3),
         "parts": {part: round(value * chosen.batch_size / 1e9, 3) for part, value in parts.items()},
     }
-    known = next((peak for name, peak in MACHINES.items() if machine(device)["device"].startswith(name)), None)
-    if device.type == "cpu":
-        rate = matmul_rate(device, dtype)
-        limit |= {"matmul_gflops": round(rate / 1e9, 1), "share": round(gflops * 1e9 / rate / seconds, 3)}
-    elif known is not None:
-        best = USABLE * known.flops / (gflops * 1e9 / chosen.batch_size)
-        floor = latency_floor(chosen.model, config, known.bandwidth)
-        limit |= {"images_per_second": round(best, 2), "share": round(chosen.batch_size / seconds / best, 3)}
-        limit |= {"latency_floor": round(floor, 3)}
+    limit |= share_of_limit(gflops, chosen.batch_size, seconds, device, dtype)
+    if (known := known_machine(device)) is not None:
+        limit["latency_floor"] = round(latency_floor(chosen.model, config, known.bandwidth), 3)
     return limit
 
 
@@ -102,10 +124,19 @@ def count_paths(depth: int = 16, head_depth: int = 8) -> dict[str, Any]:
         step = count_operations(partial(run, model, chosen, more, path, device)) - counts[0]
         head = (counts[1] - counts[0]) / settings.num_steps
         found[path] = {"head_step": head, "autoregressive_step_without_head_steps": step - 5 * head}
-    trunk = ReferenceTrunk(model, *make_text(chosen, device, 2), (4, 4), SamplingConfig(num_steps=4))
+    trunk = ReferenceTrunk(model, *make_text(chosen, device, 2), (4, 4), guided=True)
     visible = torch.arange(8).expand(2, -1)
     with torch.no_grad():
         found["reference"]["trunk_pass"] = count_operations(
             partial(trunk, torch.zeros(2, 16, 4), visible, visible[:, :2] + 8)
         )
     return found
+
+
+def _operations_line(found: dict[str, Any]) -> str:
+    head, trunk = found["reference"]["head_step"], found["reference"]["trunk_pass"]
+    return (
+        f"operations at the released depths: reference path {head:.0f} a head step, {trunk} a trunk pass (the release"
+        f" {found['released']['head_step']} and {found['released']['trunk_pass']}); fast path"
+        f" {found['fast']['head_step']:.0f} a head step"
+    )

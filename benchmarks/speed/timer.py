@@ -1,10 +1,8 @@
 """Timing: alternating repetitions, processor time on a CPU, synchronized wall time elsewhere; and operation counts."""
 
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -13,18 +11,28 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 def alternate(tasks: Mapping[str, Callable[[], Any]], repetitions: int, device: torch.device) -> dict[str, list[float]]:
-    """Seconds of each task, taken in turn, so that whatever else the machine does falls on all of them alike.
+    """Seconds of each task, taken in turn, each run once before, unmeasured.
 
-    On a CPU processor time: other jobs lengthen the wait, not the work. Each task runs once before, unmeasured.
+    On a CPU processor time: other jobs lengthen the wait, not the work.
     """
+    if repetitions < 1:
+        raise ValueError("repetitions must be at least 1")
     for task in tasks.values():
         task()
-    seconds: dict[str, list[float]] = {name: [] for name in tasks}
+    return in_turn(tasks, repetitions, partial(_now, device))[0]
+
+
+def in_turn(
+    tasks: Mapping[str, Callable[[], Any]], repetitions: int, *clocks: Callable[[], float]
+) -> list[dict[str, list[float]]]:
+    """Of each clock the seconds of each task; in turn, so that what else the machine does falls on all alike."""
+    seconds: list[dict[str, list[float]]] = [{name: [] for name in tasks} for _ in clocks]
     for _ in range(repetitions):
         for name, task in tasks.items():
-            begun = _now(device)
+            begun = [clock() for clock in clocks]
             task()
-            seconds[name].append(_now(device) - begun)
+            for found, clock, begin in zip(seconds, clocks, begun):
+                found[name].append(clock() - begin)
     return seconds
 
 
@@ -75,23 +83,3 @@ def count_operations(task: Callable[[], Any]) -> int:
     with _Counter() as counter:
         task()
     return counter.count
-
-
-def machine(device: torch.device) -> dict[str, Any]:
-    """What a time depends on besides the program."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {
-        "device": name,
-        "threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-        "load": [round(value, 2) for value in os.getloadavg()],
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

@@ -1,13 +1,36 @@
 """A training step: masked tokens only against all tokens through decoder, cross stack and head, as the release does."""
 
+from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.speed.limits import MACHINES, USABLE, matmul_rate, training_flops
-from benchmarks.speed.models import describe, make_model, make_text, size
-from benchmarks.speed.timer import alternate, count_operations, machine, ratio, summary
+from benchmarks.speed.config import ModelSpeed
+from benchmarks.speed.limits import share_of_limit, training_flops
+from benchmarks.speed.models import DTYPES, describe, make_model, make_text, size
+from benchmarks.speed.report import Report, row_line
+from benchmarks.speed.timer import alternate, count_operations, ratio, summary
+from geneval.device import choose_device
 from lightgen.model.masking import draw
+from lightgen.model.released import reference_loss
+
+
+def run_benchmark(config: ModelSpeed) -> dict[str, Any]:
+    """Measure and print: a row a size."""
+    torch.set_num_threads(config.threads)
+    device = choose_device(config.device)
+    report = Report("training", config, device)
+    for name in config.sizes:
+        row = measure(
+            name,
+            repetitions=config.repetitions,
+            batch_size=config.batch_size or 4,
+            device=device,
+            dtype=DTYPES[config.precision],
+            paths=("fast",) if config.fast_only else ("reference", "fast"),
+        )
+        report.add_row(row_line(row), row)
+    return report.finish()
 
 
 def measure(
@@ -36,7 +59,7 @@ def measure(
     losses: dict[str, list[torch.Tensor]] = {}
 
     def run(path: str) -> None:
-        loss = model if path == "fast" else model.reference_loss
+        loss = model if path == "fast" else partial(reference_loss, model)
         losses[path] = []
         for drawn in draws:
             model.zero_grad(set_to_none=True)
@@ -58,22 +81,13 @@ def measure(
         "seconds": {path: summary(values) for path, values in seconds.items()},
         "images_per_second": {p: round(batch_size * steps / min(values), 2) for p, values in seconds.items()},
         "operations_per_step": operations,
-        "limit": _limit(gflop, batch_size * steps, min(seconds["fast"]), device),
+        "limit": {
+            "gflop": round(gflop, 3),
+            **share_of_limit(gflop, batch_size * steps, min(seconds["fast"]), device, torch.float32),
+        },
     }
     if len(paths) == 2:
         fast, reference = torch.stack(losses["fast"]), torch.stack(losses["reference"])
         difference = float((fast / reference - 1).abs().max())
         row |= {"ratio": ratio(seconds, "reference", "fast"), "relative_difference": difference}
     return row
-
-
-def _limit(gflop: float, images: int, seconds: float, device: torch.device) -> dict[str, Any]:
-    limit: dict[str, Any] = {"gflop": round(gflop, 3)}
-    known = next((peak for name, peak in MACHINES.items() if machine(device)["device"].startswith(name)), None)
-    if device.type == "cpu":
-        rate = matmul_rate(device, torch.float32)
-        limit |= {"matmul_gflops": round(rate / 1e9, 1), "share": round(gflop * 1e9 / rate / seconds, 3)}
-    elif known is not None:
-        best = USABLE * known.flops * images / (gflop * 1e9)
-        limit |= {"images_per_second": round(best, 1), "share": round(images / seconds / best, 3)}
-    return limit

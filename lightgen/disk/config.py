@@ -70,7 +70,7 @@ def _override_field(value: Any, hint: Any, changes: Mapping[str, Any], where: st
     if not dataclasses.is_dataclass(value):
         raise ValueError(f"{where} is a plain value and has no field {', '.join(sorted(changes))}")
     heads = {name.split(".", 1)[0] for name in changes}
-    others = [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]
+    others: list[Any] = [kind for kind in typing.get_args(hint) if dataclasses.is_dataclass(kind)]
     if heads <= set(_field_types(type(value))) or not others:
         return override(value, changes, where)
     for kind in others:
@@ -144,7 +144,7 @@ def _convert_union(value: Any, choices: tuple[Any, ...], name: str, where: str) 
 
 
 def _names(choice: Any) -> set[str]:
-    return set(_field_types(choice)) if dataclasses.is_dataclass(choice) else set()
+    return set(_field_types(choice)) if isinstance(choice, type) and dataclasses.is_dataclass(choice) else set()
 
 
 def _encode(value: Any) -> Any:

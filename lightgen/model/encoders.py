@@ -1,6 +1,7 @@
 """The frozen parts around the model: the image tokenizer (a diffusers VAE) and the text encoder (a transformers T5)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -186,17 +187,13 @@ def load_complete(cls: type, folder: str | Path, **options: Any) -> Any:
     """
     folder = Path(folder)
     _refuse_torn(folder)
-    show_progress = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # it would print one bar for each small part
     try:
-        model, info = cls.from_pretrained(  # type: ignore[attr-defined]
-            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
-        )
+        with quiet():
+            model, info = cls.from_pretrained(  # type: ignore[attr-defined]
+                folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
+            )
     except (OSError, RuntimeError, KeyError, TypeError) as error:
         raise ValueError(f"{folder} is not a {cls.__name__} folder that can be loaded: {error}") from error
-    finally:
-        if show_progress:
-            transformers_logging.enable_progress_bar()
     problems = []
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted({str(name) for name in info.get(kind, ())} - _TIED_NAMES)
@@ -206,6 +203,18 @@ def load_complete(cls: type, folder: str | Path, **options: Any) -> Any:
     if problems:
         raise ValueError(f"{folder} does not fit {cls.__name__}: {'; '.join(problems)}; give the matching folder")
     return model.eval()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within the block transformers shows no progress: it would print one bar for each small part."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _refuse_torn(folder: Path) -> None:

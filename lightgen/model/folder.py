@@ -21,9 +21,9 @@ from transformers import T5EncoderModel
 from lightgen.disk.config import from_dict
 from lightgen.disk.folders import file_sha256, folder_sha256, temporary_folder
 from lightgen.disk.json_files import read_json, write_json
-from lightgen.model.config import SamplingConfig
-from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete, load_tokenizer
-from lightgen.model.mar import MAR
+from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete, load_tokenizer, quiet
+from lightgen.model.mar import MAR, own_fields
 from lightgen.model.pipeline import LightGenPipeline
 
 SCHEMA = 1
@@ -84,18 +84,23 @@ def load_pipeline(
             transformer=load_complete(MAR, folder, **options),
             sampling=components.sampling,
         )
+    _transformer(folder)
     if vae is not None or text_encoder is not None:
         raise ValueError(f"{folder} is a pipeline folder with parts of its own; vae and text_encoder are a model's")
     return LightGenPipeline.from_pretrained(folder, **options)
 
 
-def load_encoders(folder: Path, max_length: int) -> tuple[ImageTokenizer, TextEncoder]:
+def load_encoders(folder: Path) -> tuple[ImageTokenizer, TextEncoder]:
     """The image tokenizer and the text encoder of a model or pipeline folder, without its transformer."""
-    components = read_components(folder)
-    return (
-        ImageTokenizer.from_pretrained(components.vae),
-        TextEncoder.from_pretrained(components.text_encoder, max_length),
-    )
+    parts = read_components(folder)
+    text = TextEncoder.from_pretrained(parts.text_encoder, read_config(folder).max_text_length)
+    return ImageTokenizer.from_pretrained(parts.vae), text
+
+
+def read_config(folder: Path) -> MARConfig:
+    """The config of a model or pipeline folder's transformer; no weight is read."""
+    path = _transformer(folder) / "config.json"
+    return from_dict(MARConfig, own_fields(read_json(path)), str(path))
 
 
 def read_components(folder: Path, *, vae: Path | None = None, text_encoder: Path | None = None) -> Components:
@@ -121,7 +126,7 @@ def is_model(folder: Path) -> bool:
 def model_identity(folder: Path) -> str:
     """The SHA-256 of a model's config and weights, the same in a model folder and in each pipeline exported from it."""
     folder = _transformer(folder)
-    config = {name: value for name, value in read_json(folder / "config.json").items() if not name.startswith("_")}
+    config = own_fields(read_json(folder / "config.json"))
     weights = {path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
     return hashlib.sha256(json.dumps([config, weights], sort_keys=True).encode()).hexdigest()
 
@@ -135,7 +140,7 @@ def read_lineage(folder: Path) -> list[str]:
 def export(folder: Path, out: Path) -> Path:
     """Write the pipeline folder OUT, which holds every part of the model in `folder` and needs no other folder."""
     pipeline = load_pipeline(folder)
-    with temporary_folder(out) as temporary:
+    with temporary_folder(out) as temporary, quiet():
         pipeline.save_pretrained(temporary, max_shard_size=MAX_SHARD)
         for part in (temporary, *temporary.iterdir()):
             _forget_paths(part)

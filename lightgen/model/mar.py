@@ -79,9 +79,8 @@ class MAR(ModelMixin, ConfigMixin):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], **unused: Any) -> Self:  # type: ignore[override]
-        """The untrained model of a config.json; what `from_pretrained` calls. Names with _ are diffusers' own."""
-        fields = {name: value for name, value in config.items() if not name.startswith("_")}
-        return cls(from_dict(MARConfig, fields, where=f"{cls.__name__}'s config.json"))
+        """The untrained model of a config.json; what `from_pretrained` calls."""
+        return cls(from_dict(MARConfig, own_fields(config), "MAR's config.json"))
 
     def _initialize(self) -> None:
         for module in self.modules():
@@ -275,6 +274,11 @@ class MAR(ModelMixin, ConfigMixin):
         if timesteps.numel() <= steps:
             return self.head.embed_times(timesteps)
         return F.embedding(timesteps, self.head.embed_times(torch.arange(steps, device=timesteps.device)))
+
+
+def own_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `MARConfig` in a config.json; names that begin with _ are diffusers' own."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
 
 
 def mean_loss(residual: Tensor, variational: Tensor | None, valid: Tensor | None) -> MARLoss:

@@ -1,7 +1,7 @@
 """What training draws at random: masks, timesteps, noise, dropped captions; and the masked counts of generation."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
 
 import torch
@@ -29,33 +29,18 @@ class Draws:
 
     def repeat(self, times: int) -> Self:
         """The draws tiled along the batch, so that `times` images of one row share them: order w1 w2 l1 l2."""
-        return type(self)(
-            mask=self.mask.repeat(times, 1),
-            timesteps=self.timesteps.repeat(1, times, 1),
-            noise=self.noise.repeat(1, times, 1, 1),
-            text_dropped=self.text_dropped.repeat(times),
-            masked_range=self.masked_range,
-        )
+        return self.select(torch.arange(len(self.mask), device=self.mask.device).repeat(times))
 
     def select(self, index: Tensor) -> Self:
         """The draws of the images at `index` (long)."""
-        return type(self)(
-            mask=self.mask[index],
-            timesteps=self.timesteps[:, index],
-            noise=self.noise[:, index],
-            text_dropped=self.text_dropped[index],
-            masked_range=self.masked_range,
-        )
+        timesteps, noise = self.timesteps[:, index], self.noise[:, index]
+        mask, dropped = self.mask[index], self.text_dropped[index]
+        return replace(self, mask=mask, timesteps=timesteps, noise=noise, text_dropped=dropped)
 
     def to(self, device: torch.device | str) -> Self:
         """The draws on another device."""
-        return type(self)(
-            mask=self.mask.to(device, non_blocking=True),
-            timesteps=self.timesteps.to(device, non_blocking=True),
-            noise=self.noise.to(device, non_blocking=True),
-            text_dropped=self.text_dropped.to(device, non_blocking=True),
-            masked_range=self.masked_range,
-        )
+        names = ("mask", "timesteps", "noise", "text_dropped")
+        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
 
 
 class Layout(NamedTuple):

@@ -23,6 +23,7 @@ from lightgen.model.folder import (
     load_transformer,
     model_identity,
     read_components,
+    read_config,
     read_lineage,
     write_model,
 )
@@ -74,29 +75,31 @@ def train_dpo(
         raise ValueError(f"policies is {policies}, must be at least 1")
     if not extrapolation > 0:
         raise ValueError(f"extrapolation is {extrapolation}, must be above 0")
-    start = _Start(Path(model), read_pairs(pairs), reference, drift_from, make_accelerator(config.precision, device))
+    accelerator = make_accelerator(config.precision, device)
+    start = _Start(Path(model), read_pairs(pairs), reference, drift_from, accelerator, loop, stop)
     if policies == 1 and extrapolation == 1:
-        return _train_one(config, start, Path(out), loop, stop, on_step)
-    return _train_several(config, start, Path(out), policies, extrapolation, loop, stop, on_step)
+        return _train_one(config, start, Path(out), on_step)
+    return _train_several(config, start, Path(out), policies, extrapolation, on_step)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Start:
-    """What every policy starts from."""
+    """What every policy starts from, and how its run is carried out."""
 
     model: Path
     pairs: Sequence[Pair]
     reference: Path | None
     drift_from: Path | None
     accelerator: Accelerator
+    loop: LoopConfig
+    stop: Stop | None
 
     @cached_property
     def encoded(self) -> EncodedPairs:
         """The pairs as the model reads them; the encoders are freed when this returns."""
-        config = load_transformer(self.model).mar_config
-        device = self.accelerator.device
-        tokenizer, text = (part.to(device) for part in load_encoders(self.model, config.max_text_length))
-        return encode_pairs(self.pairs, tokenizer, text, config)
+        config, device = read_config(self.model), self.accelerator.device
+        tokenizer, text = load_encoders(self.model)
+        return encode_pairs(self.pairs, tokenizer.to(device), text.to(device), config)
 
     def settings(self, config: PreferenceConfig) -> dict[str, Any]:
         """What a run is known by; ValueError where the reference, or what drift is measured from, is no ancestor."""
@@ -121,9 +124,7 @@ class _Start:
         return identity
 
 
-def _train_one(
-    config: PreferenceConfig, start: _Start, out: Path, loop: LoopConfig, stop: Stop | None, on_step: OnStep | None
-) -> dict[str, Any]:
+def _train_one(config: PreferenceConfig, start: _Start, out: Path, on_step: OnStep | None) -> dict[str, Any]:
     """One policy, in OUT."""
     settings = start.settings(config)
     if (done := finished_result(out, settings)) is not None:
@@ -133,8 +134,8 @@ def _train_one(
     policy = load_transformer(start.model)
     others = {"first_reference": start.reference, "origin": start.drift_from}
     loaded = {name: None if folder is None else load_transformer(folder) for name, folder in others.items()}
-    run = PreferenceRun(config, policy, start.encoded, out, start.accelerator, settings, **loaded, loop=loop)
-    result = run.run(stop, on_step)
+    run = PreferenceRun(config, policy, start.encoded, out, start.accelerator, settings, **loaded, loop=start.loop)
+    result = run.run(start.stop, on_step)
     if result["status"] != "stopped" and start.accelerator.is_main_process:
         if config.lora_rank:
             merge_adapters(policy)
@@ -146,14 +147,7 @@ def _train_one(
 
 
 def _train_several(
-    config: PreferenceConfig,
-    start: _Start,
-    out: Path,
-    policies: int,
-    extrapolation: float,
-    loop: LoopConfig,
-    stop: Stop | None,
-    on_step: OnStep | None,
+    config: PreferenceConfig, start: _Start, out: Path, policies: int, extrapolation: float, on_step: OnStep | None
 ) -> dict[str, Any]:
     """Policies in OUT/policy_0, ..., one after the other, and their average in OUT/model."""
     settings = {**start.settings(config), "policies": policies, "extrapolation": extrapolation}
@@ -166,7 +160,7 @@ def _train_several(
     for number, folder in enumerate(folders):
         seed = config.seed if number == 0 else derive_seed(config.seed, "policy", number)
         shown = None if on_step is None else _counted_on(on_step, number * config.steps)
-        results.append(_train_one(dataclasses.replace(config, seed=seed), start, folder, loop, stop, shown))
+        results.append(_train_one(dataclasses.replace(config, seed=seed), start, folder, shown))
         if results[-1]["status"] == "stopped":
             return results[-1]
     result = average_results(results)

@@ -71,7 +71,7 @@ def detail_pairs(
     seed: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Pairs of a data set's image (chosen) and itself with its fine detail damaged (rejected), by one damage after another.
+    """Pairs of a data set's image (chosen) and itself with its fine detail damaged (rejected); damages alternate.
 
     blur: a Gaussian of `blur` pixels; noise: normal with a standard deviation of `noise` grey levels; vae: encoded and
     decoded by `tokenizer`. ValueError for another damage, or for vae without a tokenizer.

@@ -232,7 +232,7 @@ class PreferenceRun(Run):
             )
         return losses.mean() + config.sft * winner.mean()
 
-    # --- what is told at the end ----------------------------------------------------------------------------------
+    # --- what a run ends with -------------------------------------------------------------------------------------
 
     def result(self, status: str) -> dict[str, Any]:
         """As every run's, and the drift on fixed draws, unless the run was stopped or diverged."""

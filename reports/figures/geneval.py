@@ -86,7 +86,7 @@ def _key(ax: Any, study: Study) -> None:
     look = looks(study)
     handles: dict[tuple[str, str], Any] = {}
     for variant in (variant for variant in study.variants if not variant.is_control):
-        for factor, level in variant.factors.items():
+        for factor, level in ((name, level) for name, level in variant.factors.items() if name != "draw"):
             style = _key_style(study, factor, look[variant.name])
             handles.setdefault((factor, level), Line2D([], [], linestyle="none", markersize=6, **style))
     factors = tested_factors(study)

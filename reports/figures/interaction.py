@@ -1,6 +1,7 @@
 """The two crossed factors: a line a level of the row factor, over the levels of the column factor."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from reports.figures.figure import PALETTE, Figure, grid, note, render
@@ -43,19 +44,29 @@ def interaction(study: Study, scores: Scores) -> Figure | None:
 
 def _others(variant: Variant, row: str, column: str) -> str:
     """The levels of the factors that are not crossed, in words."""
-    return ", ".join(f"{key}: {value}" for key, value in variant.factors.items() if key not in (row, column))
+    return ", ".join(f"{key}: {value}" for key, value in variant.factors.items() if key not in (row, column, "draw"))
 
 
 def _panel(ax: Any, study: Study, variants: Sequence[Variant], scores: dict[str, Score | None]) -> None:
     row, column = study.interaction["rows"], study.interaction["columns"]
     rows, places = levels(study, row), levels(study, column)
     for level in dict.fromkeys(variant.factors[row] for variant in variants):
-        points = {places.index(v.factors[column]): scores[v.name] for v in variants if v.factors[row] == level}
-        found = {x: score for x, score in sorted(points.items()) if score}
+        points: dict[int, list[Score]] = {}
+        for variant in (variant for variant in variants if variant.factors[row] == level):
+            if score := scores[variant.name]:
+                points.setdefault(places.index(variant.factors[column]), []).append(score)
+        found = {x: _pooled(points[x]) for x in sorted(points)}
         _line(ax, found, level, rows.index(level), len(rows))
     grid(ax, "y")
     ax.set_xticks(range(len(places)), places)
     ax.set_xlim(-0.35, len(places) - 0.35)
+
+
+def _pooled(draws: Sequence[Score]) -> Score:
+    """The score, or of an arm that was drawn several times the mean of its draws, without an interval."""
+    if len(draws) == 1:
+        return draws[0]
+    return replace(draws[0], value=sum(score.value for score in draws) / len(draws), ci=None)
 
 
 def _line(ax: Any, points: dict[int, Score], level: str, place: int, count: int) -> None:

@@ -45,9 +45,9 @@ def looks(study: Study) -> dict[str, Look]:
 
 
 def tested_factors(study: Study) -> list[str]:
-    """The factors of the variants under test."""
+    """The factors of the variants under test; random draws of an arm look alike."""
     tested = [variant for variant in study.variants if not variant.is_control]
-    return list(dict.fromkeys(factor for variant in tested for factor in variant.factors))
+    return list(dict.fromkeys(factor for variant in tested for factor in variant.factors if factor != "draw"))
 
 
 def levels(study: Study, factor: str) -> list[str]:

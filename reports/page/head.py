@@ -1,14 +1,15 @@
 """The top of the report: what a reader must know before any number, the headline in numbers, the verdicts as cards."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from reports.contrasts import Verdict
 from reports.records.study import Study
 from reports.scores import Score, Scores, by_version
+from reports.tables.contrasts import claimed
+from reports.verdicts import Verdict, primary
 from reports.words import OVERALL, flat, interval, number
 
-MARKS = {"supported": "✓", "refuted": "✗", "inconclusive": "?"}
+MARKS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "unsettled": "·"}
 SMOKE = "Smoke run: this proves nothing. It only shows that the path from data to report works."
 VERSIONS = "The cells were judged by different versions of GenEval; they are in separate tables."
 
@@ -19,26 +20,46 @@ class Card:
 
     verdict: Verdict
     mark: str
+    role: str  # among the study's contrasts
     effect: str
     interval: str
-    detectable: str
+    claimed: str
+    facts: Sequence[str]  # of the design
     bar: Mapping[str, float]  # places on a line of 0 to 100
 
 
-def card(verdict: Verdict) -> Card:
+def card(study: Study, verdict: Verdict) -> Card:
     """The card of a verdict."""
-    smallest = verdict.contrast.smallest_effect
-    low, high = verdict.ci or (0.0, 0.0)
-    reach = 1.15 * max(abs(low), abs(high), smallest, 1e-9)
-    places = {"zero": 0.0, "low": low, "high": high, "effect": verdict.effect or 0.0, "smallest": smallest}
+    contrast, found = verdict.contrast, verdict.difference
+    low, high = found.ci or (0.0, 0.0)
+    places = {"zero": 0.0, "low": low, "high": high, "effect": found.effect or 0.0}
+    places["smallest"] = contrast.smallest_effect
+    reach = 1.15 * max(1e-9, *map(abs, places.values()))
+    first = "primary" if study.names_primary else "primary (the first: the study names none)"
     return Card(
         verdict=verdict,
-        mark=MARKS[verdict.outcome],
-        effect="–" if verdict.effect is None else f"{verdict.effect:+.3f}",
-        interval=interval(verdict.ci, "{:+.3f}"),
-        detectable="–" if verdict.detectable is None else number(verdict.detectable),
-        bar={name: round(50 + 50 * place / reach, 2) for name, place in places.items()} if verdict.ci else {},
+        mark=MARKS[verdict.kind],
+        role=first if contrast.is_primary else "",
+        effect="–" if found.effect is None else f"{found.effect:+.3f}",
+        interval=interval(found.ci, "{:+.3f}"),
+        claimed="" if contrast.published_effect is None else str(claimed(contrast)),
+        facts=_design(verdict),
+        bar={name: round(50 + 50 * place / reach, 2) for name, place in places.items()} if found.ci else {},
     )
+
+
+def _design(verdict: Verdict) -> list[str]:
+    found, contrast = verdict.difference, verdict.contrast
+    p = "" if verdict.p_zero is None else f"p {verdict.p_zero:.2g}" + ("" if contrast.is_primary else " (Holm)")
+    texts = [
+        contrast.metric,
+        f"smallest effect of interest {contrast.smallest_effect:g}",
+        p,
+        "" if verdict.detectable is None else f"detectable {number(verdict.detectable)}",
+        f"{found.prompts} prompts" if found.prompts else "",
+        f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}",
+    ]
+    return [text for text in texts if text]
 
 
 def banners(study: Study, scores: Scores) -> list[tuple[str, str]]:
@@ -73,23 +94,22 @@ def _lacking(study: Study) -> str:
     return f"{len(study.complete())} of {len(study.cells)} cells are complete. Not shown as scores: {cells}"
 
 
-def facts(study: Study, scores: Scores) -> list[tuple[str, str, str]]:
-    """(name, number, detail): the headline in numbers."""
+def facts(study: Study, scores: Scores, verdicts: Sequence[Verdict]) -> list[tuple[str, str, str]]:
+    """(name, number, detail): the headline in numbers, the primary contrast first."""
     main = next(iter(by_version(scores)), {})
     whole = {name: score for (name, split, task), score in main.items() if split == "" and task == OVERALL}
-    tested = [variant for variant in study.variants if not variant.is_control and variant.name in whole]
     found = []
-    if tested:
-        best = max(tested, key=lambda variant: whole[variant.name].value)
-        found.append((f"best variant: {best.label}", *_value(whole[best.name])))
+    if (first := primary(verdicts)) and first.difference.effect is not None:
+        spread = interval(first.difference.ci, "{:+.3f}")
+        found.append((first.contrast.label, f"{first.difference.effect:+.3f}", f"{spread} {first.outcome}".strip()))
     for variant in study.variants:
         if variant.is_control and variant.name in whole:
             found.append((f"control: {variant.label}", *_value(whole[variant.name])))
     found.append(("complete cells", f"{len(study.complete())} of {len(study.cells)}", f"scale {study.scale}"))
     found.append(("training seeds", str(len(study.seeds)), "seed " + ", ".join(map(str, study.seeds))))
     if whole:
-        first = next(iter(whole.values()))
-        found.append(("prompts", str(first.prompts), f"{first.n // first.seeds} images a cell"))
+        score = next(iter(whole.values()))
+        found.append(("prompts", str(score.prompts), f"{score.n // score.seeds} images a cell"))
     return found
 
 

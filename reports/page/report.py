@@ -6,7 +6,6 @@ The report is made beside the old one and takes its place at the end.
 import shutil
 from pathlib import Path
 
-from reports.contrasts import verdicts
 from reports.figures.samples import samples
 from reports.gallery import gallery
 from reports.page.head import banners, card, facts
@@ -14,6 +13,7 @@ from reports.page.sections import sections
 from reports.page.texts import texts
 from reports.records.study import Study, read_study
 from reports.scores import scores
+from reports.verdicts import verdicts
 
 
 def build_report(folder: Path, out: Path | None = None) -> Path:
@@ -42,8 +42,8 @@ def _write(study: Study, out: Path) -> None:
     view = {
         "study": study,
         "banners": banners(study, found),
-        "facts": facts(study, found),
-        "cards": [card(verdict) for verdict in judged],
+        "facts": facts(study, found, judged),
+        "cards": [card(study, verdict) for verdict in judged],
         "sections": parts,
         "gallery": shown,
         "samples": sheet,

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from reports.contrasts import Verdict
 from reports.figures.by_variant import detail, fid_by_size
 from reports.figures.curves import training
 from reports.figures.drift import drift
@@ -21,6 +20,7 @@ from reports.tables import provenance
 from reports.tables.measures import measures
 from reports.tables.published import published
 from reports.tables.table import Table
+from reports.verdicts import Verdict
 
 TEXTS = {
     "geneval": (

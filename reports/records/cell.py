@@ -16,6 +16,7 @@ A packed study (`python -m reports pack`) has its .jsonl files compressed, with 
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,17 @@ class Cell:
     @property
     def is_complete(self) -> bool:
         return self.state == "complete"
+
+    @cached_property
+    def prompts(self) -> dict[str, tuple[str, str, float]]:
+        """{metadata: (task, split, share of its images judged right)}."""
+        found: dict[str, list[dict]] = {}
+        for row in self.rows:
+            found.setdefault(row["metadata"], []).append(row)
+        return {
+            prompt: (rows[0]["tag"], rows[0]["split"], sum(row["correct"] for row in rows) / len(rows))
+            for prompt, rows in found.items()
+        }
 
     @property
     def metrics(self) -> dict[str, Metric]:

@@ -2,16 +2,23 @@
 
 schema 1     name, title, question, claim, source, scale: str     seeds: [int]
 variants     [{name, label, factors {factor: level}, once (optional): one seed of it is enough}]
-contrasts    [{name, label, a, b, metric, smallest_effect, claim, minus (optional): [c, d]}]
+contrasts    [{name, label, a, b, metric, smallest_effect, claim, and optional:
+               minus              [c, d]: the difference of the differences a - b and c - d
+               primary            true for the one contrast that the study is about; the first where none says so
+               published_effect   number, with published_source str: what is claimed elsewhere}]
 and optional:
 splits       [{name, label}]           interaction   {"rows": factor, "columns": factor}      note   str
 protocol     the resolved setting, a mapping of any depth
 setting_changes   {dotted name: value}: what was given on the command line
+
+A side of a contrast (a, b, c, d) is a variant, or a list of variants that are independent random draws of one arm, as
+narrow sets drawn again; their level of the factor "draw" tells them apart. Sides with as many draws are paired by
+them, as all sides are by seed.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +34,8 @@ FIELDS = {
 }  # fmt: skip
 VARIANT_FIELDS = {"name": str, "label": str, "factors": dict}
 CONTRAST_FIELDS = {
-    "name": str, "label": str, "a": str, "b": str, "metric": str, "smallest_effect": NUMBER, "claim": str,
+    "name": str, "label": str, "a": (str, list), "b": (str, list), "metric": str, "smallest_effect": NUMBER,
+    "claim": str,
 }  # fmt: skip
 
 
@@ -47,20 +55,21 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """A question with an answer: `a` minus `b` (minus the same difference of the pair `minus`, if given)."""
+    """A question with an answer: side a minus side b (minus the same difference of sides c and d)."""
 
     name: str
     label: str
-    a: str
-    b: str
+    sides: tuple[tuple[str, ...], ...]  # a and b, and c and d where there is a `minus`; several names: draws of an arm
     metric: str
     smallest_effect: float
     claim: str
-    minus: tuple[str, str] | None = None
+    is_primary: bool = False
+    published_effect: float | None = None
+    published_source: str = ""
 
     @property
-    def variants(self) -> tuple[str, ...]:
-        return (self.a, self.b, *(self.minus or ()))
+    def side_names(self) -> tuple[str, ...]:
+        return tuple(", ".join(side) for side in self.sides)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +92,7 @@ class Study:
     protocol: Mapping[str, Any]
     setting_changes: Mapping[str, Any]
     cells: tuple[Cell, ...]
+    names_primary: bool  # whether a contrast says that it is primary
 
     def variant(self, name: str) -> Variant:
         return next(variant for variant in self.variants if variant.name == name)
@@ -124,12 +134,13 @@ def read_study(folder: Path) -> Study:
         seeds=tuple(data["seeds"]),
         note=data.get("note") or "",
         variants=variants,
-        contrasts=tuple(_contrast(e, names, f"{path}: contrasts[{i}]") for i, e in enumerate(data["contrasts"])),
+        contrasts=_contrasts(data["contrasts"], names, f"{path}: contrasts"),
         splits=tuple((split["name"], split.get("label", split["name"])) for split in data.get("splits") or ()),
         interaction=data.get("interaction") or {},
         protocol=data.get("protocol") or {},
         setting_changes=data.get("setting_changes") or {},
         cells=_cells(folder, data, variants),
+        names_primary=any(entry.get("primary") is True for entry in data["contrasts"]),
         **{key: data[key] for key in ("name", "title", "question", "claim", "source", "scale")},
     )
 
@@ -143,16 +154,43 @@ def _variant(entry: Any, where: str) -> Variant:
     return Variant(name=data["name"], label=data["label"], factors=factors, once=once)
 
 
+def _contrasts(entries: list, variants: list[str], where: str) -> tuple[Contrast, ...]:
+    """All of them, exactly one primary: the one that says so, or the first."""
+    found = [_contrast(entry, variants, f"{where}[{i}]") for i, entry in enumerate(entries)]
+    names = [contrast.name for contrast in found]
+    primary = [contrast.name for contrast in found if contrast.is_primary]
+    if len(primary) > 1:
+        raise ValueError(f"{where}: {', '.join(primary)} are primary; one may be")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{where}: a name occurs twice in {names}")
+    return tuple(found if primary or not found else [replace(found[0], is_primary=True), *found[1:]])
+
+
 def _contrast(entry: Any, variants: list[str], where: str) -> Contrast:
     data = checked(entry, CONTRAST_FIELDS, where)
-    minus = data.get("minus")
+    minus, claimed = data.get("minus"), data.get("published_effect")
     if minus is not None and not (isinstance(minus, list) and len(minus) == 2):
         raise ValueError(f"{where}: minus: expected null or two variants, found {minus!r}")
-    contrast = Contrast(**{key: data[key] for key in CONTRAST_FIELDS}, minus=tuple(minus) if minus else None)
-    for name in contrast.variants:
+    if claimed is not None and type(claimed) not in NUMBER:
+        raise ValueError(f"{where}: published_effect: expected a number or null, found {claimed!r}")
+    return Contrast(
+        sides=tuple(_side(side, variants, where) for side in (data["a"], data["b"], *(minus or ()))),
+        is_primary=data.get("primary") is True,
+        published_effect=claimed,
+        published_source=str(data.get("published_source") or ""),
+        **{key: data[key] for key in CONTRAST_FIELDS if key not in ("a", "b")},
+    )
+
+
+def _side(given: Any, variants: list[str], where: str) -> tuple[str, ...]:
+    """One variant, or the draws of one arm."""
+    names = [given] if isinstance(given, str) else given
+    if not isinstance(names, list) or not names or len(set(map(str, names))) < len(names):
+        raise ValueError(f"{where}: expected a variant or a list of different ones, found {given!r}")
+    for name in names:
         if name not in variants:
             raise ValueError(f"{where}: {name!r} is not a variant; known: {', '.join(variants)}")
-    return contrast
+    return tuple(names)
 
 
 def _cells(folder: Path, data: dict, variants: tuple[Variant, ...]) -> tuple[Cell, ...]:

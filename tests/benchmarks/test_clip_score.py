@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.quality.clip_model import load_clip
 from benchmarks.quality.clip_score import bootstrap_mean, clip_scores, is_truncated, score_images
+from geneval.clip import load_clip
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,17 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.clip_score import score_images
+from benchmarks.quality.config import ExtractionConfig, MeasureConfig
+from benchmarks.quality.extraction import extract, extract_statistics
 from benchmarks.quality.extractors import load_extractor
-from benchmarks.quality.features import extract, extract_statistics, load_features, load_moments
+from benchmarks.quality.features import load_features, load_moments
 from benchmarks.quality.frechet import fid
-from benchmarks.quality.measure import measure
+from benchmarks.quality.measurement import measure
 from benchmarks.quality.spectrum import compare_detail
-from benchmarks.quality.weights import MissingWeights, doctor
+from benchmarks.quality.weights import DINOV2, findings
 from benchmarks.speed.quality import write_random_inception
+from geneval.clip import EMBEDDED, load_clip
+from geneval.weights import MissingWeights, WeightFile, require
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +33,9 @@ def test_inception_features_and_fid_equal_torch_fidelity(inception_weights, pict
     first.mkdir()
     for index in range(6):
         picture(index, size=48).save(first / f"{index}.png")
+    config = ExtractionConfig(weights=inception_weights)
     ours = [
-        load_features(extract(folder, "inception-v3-compat", tmp_path / f"{folder.name}.st", weights=inception_weights))
+        load_features(extract(folder, "inception-v3-compat", tmp_path / f"{folder.name}.st", config))
         for folder in (first, second)
     ]
     theirs = torch_fidelity.calculate_metrics(
@@ -59,8 +64,8 @@ def test_clean_inception_feeds_unrounded_pixels_through_the_same_network(incepti
 
 
 def test_clip_features_do_not_depend_on_the_batch(pictures, clip_folder, tmp_path):
-    one = load_features(extract(pictures, clip_folder, tmp_path / "a.safetensors", batch_size=7))
-    other = load_features(extract(pictures, clip_folder, tmp_path / "b.safetensors", batch_size=40))
+    one = load_features(extract(pictures, clip_folder, tmp_path / "a.safetensors", ExtractionConfig(batch_size=7)))
+    other = load_features(extract(pictures, clip_folder, tmp_path / "b.safetensors", ExtractionConfig(batch_size=40)))
     np.testing.assert_allclose(one.values, other.values, atol=1e-5)
     assert one.ids == [f"{index:03d}.png" for index in range(40)]
     assert one.values.dtype == np.float32
@@ -70,8 +75,6 @@ def test_clip_features_do_not_depend_on_the_batch(pictures, clip_folder, tmp_pat
 def test_clip_features_are_those_of_open_clips_own_transform(size, clip_folder, picture):
     """To the bit, though pictures are scaled a batch at a time, and not resized where they fit."""
     import torch
-
-    from benchmarks.quality.clip_model import load_clip
 
     clip, network = load_clip(clip_folder), load_extractor(clip_folder)
     images = [picture(index, size=size) for index in range(5)]
@@ -90,7 +93,7 @@ def test_dinov2_folder_gives_the_class_token(pictures, tmp_path):
         model = Dinov2Model(Dinov2Config(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=28))
     model.save_pretrained(folder)
     BitImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 28, "width": 28}).save_pretrained(folder)
-    features = load_features(extract(pictures, folder, tmp_path / "f.safetensors", limit=5))
+    features = load_features(extract(pictures, folder, tmp_path / "f.safetensors", ExtractionConfig(limit=5)))
     assert features.values.shape == (5, 16)
     assert features.meta["extractor"]["implementation"] == "transformers"
 
@@ -103,9 +106,9 @@ def test_streamed_statistics_equal_those_of_the_features(pictures, clip_folder, 
 
 
 def test_processes_share_the_work_and_a_killed_run_continues(pictures, clip_folder, tmp_path, monkeypatch):
-    from benchmarks.quality import features
+    from benchmarks.quality import extraction
 
-    monkeypatch.setattr(features, "_PART", 8)
+    monkeypatch.setattr(extraction, "_PART", 8)
     out = tmp_path / "shared.safetensors"
     extract(pictures, clip_folder, out, shard=(0, 2))
     assert not out.exists()
@@ -127,7 +130,9 @@ def test_corrupt_images_are_counted_refused_and_skipped_on_request(clip_folder, 
     (folder / "7.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match=r"2 of 10 images .* cannot be read \(3\.png"):
         extract(folder, clip_folder, tmp_path / "f.safetensors")
-    features = load_features(extract(folder, clip_folder, tmp_path / "f.safetensors", skip_corrupt=True))
+    features = load_features(
+        extract(folder, clip_folder, tmp_path / "f.safetensors", ExtractionConfig(skip_corrupt=True))
+    )
     assert len(features.ids) == 8 and features.meta["skipped"] == 2
 
 
@@ -142,7 +147,11 @@ def test_every_number_of_a_set_with_corrupt_images_says_so(clip_folder, tmp_path
         lambda **options: score_images(folder, clip_folder, captions=captions, **options)[0],
         lambda **options: compare_detail(folder, folder, **options)["metrics"],
         lambda **options: measure(
-            folder, folder, extractor=clip_folder, clip=clip_folder, captions=captions, **options
+            folder,
+            folder,
+            MeasureConfig(
+                extractor=clip_folder, clip=clip_folder, captions=captions, extraction=ExtractionConfig(**options)
+            ),
         )["metrics"],
     ):
         with pytest.raises(ValueError, match=r"1 of 10 images .* cannot be read \(4\.png"):
@@ -151,8 +160,6 @@ def test_every_number_of_a_set_with_corrupt_images_says_so(clip_folder, tmp_path
 
 
 def test_the_embedded_clip_has_a_name():
-    from benchmarks.quality.clip_model import EMBEDDED
-
     named, folder = load_extractor("icon-clip"), load_extractor(EMBEDDED["icon-clip"], name="icon-clip")
     assert named.identity == folder.identity
 
@@ -161,16 +168,12 @@ def test_missing_weights_say_which_file_and_where(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with pytest.raises(MissingWeights, match=r"weights-inception-2015-12-05-6726825d\.pth .* 96 MB"):
         load_extractor("inception-v3-compat")
-    rows = {row["extractor"]: row for row in doctor()}
-    assert rows["inception-v3-compat"]["status"] == "missing"
-    assert str(tmp_path) in rows["inception-v3-compat"]["file"]
-    assert rows["inception-v3-compat"]["sha256"] == "6726825d..."
+    found = {finding.subject: finding for finding in findings()}["inception-v3-compat"]
+    assert not found.is_here and str(tmp_path) in found.text and "sha256 6726825d..." in found.text
 
 
 def test_missing_hub_weights_say_which_cache_folder_to_copy(monkeypatch):
-    from benchmarks.quality import weights
-
-    monkeypatch.setattr(weights.WeightFile, "path", lambda self: None)
+    monkeypatch.setattr(WeightFile, "path", lambda self: None)
     with pytest.raises(MissingWeights, match=r"1218 MB.* copy .*models--facebook--dinov2-large from .* `hf download"):
         load_extractor("dinov2-vitl14")
 
@@ -190,7 +193,9 @@ def test_a_wrong_file_under_the_official_name_is_noticed(monkeypatch, tmp_path):
     path = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"something else")
-    assert doctor(verify=True)[0]["status"].startswith("wrong file")
+    assert findings()[0].is_here
+    found = findings(verify=True)[0]
+    assert not found.is_here and "wrong file" in found.text
     with pytest.raises(ValueError, match="does not hold the FID Inception"):
         load_extractor("inception-v3-compat")
 
@@ -202,7 +207,7 @@ def test_incomplete_folders_are_refused(clip_folder, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"open_clip_model\.safetensors"):
         load_extractor(tmp_path)
     (tmp_path / "open_clip_model.safetensors").write_bytes(b"torn")
-    with pytest.raises(ValueError, match="cannot be loaded"):
+    with pytest.raises(ValueError, match="open_clip cannot load this"):
         load_extractor(tmp_path)
     with pytest.raises(ValueError, match="no extractor nonsense"):
         load_extractor("nonsense")
@@ -218,17 +223,14 @@ def test_damaged_feature_files_are_refused(tmp_path):
 
 
 def test_weights_without_their_configuration_are_missing(monkeypatch, tmp_path):
-    from benchmarks.quality import weights
-
     model = tmp_path / "model.safetensors"
     model.write_bytes(b"0" * 8)
-    monkeypatch.setattr(
-        weights.WeightFile, "path", lambda self: model if self.repository.startswith("facebook") else None
-    )
-    with pytest.raises(weights.MissingWeights, match=r"config\.json, preprocessor_config\.json of facebook"):
-        weights.require("dinov2-vitl14", weights.DINOV2)
-    status = {row["extractor"]: row["status"] for row in weights.doctor()}
-    assert status["dinov2-vitl14"] == "without config.json, preprocessor_config.json"
+    monkeypatch.setattr(WeightFile, "path", lambda self: model if self.repository.startswith("facebook") else None)
+    with pytest.raises(MissingWeights, match=r"config\.json, preprocessor_config\.json of facebook"):
+        require("dinov2-vitl14", DINOV2)
+    (found,) = findings(["dinov2-vitl14"])
+    assert not found.is_here and "without config.json, preprocessor_config.json" in found.text
     (tmp_path / "config.json").touch()
     (tmp_path / "preprocessor_config.json").touch()
-    assert weights.require("dinov2-vitl14", weights.DINOV2) == model
+    assert require("dinov2-vitl14", DINOV2) == model
+    assert findings(["dinov2-vitl14"])[0].is_here

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.quality.images import ImageError, decode_image, list_images, prompts_of
+from benchmarks.quality.captions import prompts_of
+from benchmarks.quality.images import ImageError, decode_image, list_images
 
 
 def encoded(image, kind="PNG", **options):

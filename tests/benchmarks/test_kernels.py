@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality import kernels
-from benchmarks.quality.kernels import cmmd, kid, kid_subsets
+from benchmarks.quality.kernels import cmmd, kid
 
 
 def features(num_samples, dimensions=16, seed=0, shift=0.0):
@@ -89,12 +89,13 @@ def test_subsets_equal_torch_fidelity():
     from torch_fidelity.metric_kid import kid_features_to_metric
 
     a, b = features(120), features(100, seed=1, shift=0.2)
-    ours = kid_subsets(a, b, num_subsets=10, subset_size=40, seed=2020)
+    generator = np.random.RandomState(2020)
+    ours = [kid(*(x[generator.choice(len(x), 40, replace=False)] for x in (a, b))).value for _ in range(10)]
     theirs = kid_features_to_metric(
         torch.from_numpy(a), torch.from_numpy(b), kid_subsets=10, kid_subset_size=40, rng_seed=2020, verbose=False
     )
-    assert ours.value == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-10)
-    assert ours.stderr == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-10)
+    assert np.mean(ours) == pytest.approx(theirs["kernel_inception_distance_mean"], rel=1e-10)
+    assert np.std(ours) == pytest.approx(theirs["kernel_inception_distance_std"], rel=1e-10)
 
 
 def test_whole_set_equals_torchmetrics():
@@ -136,5 +137,3 @@ def test_bad_input_is_refused():
         kid(a, a[:, :3])
     with pytest.raises(ValueError, match="NaN"):
         kid(a, np.full_like(a, np.nan))
-    with pytest.raises(ValueError, match="KID subsets of 1000"):
-        kid_subsets(a, a)

@@ -3,8 +3,15 @@ import shutil
 
 import pytest
 
-from benchmarks.quality.features import extract, load_features
-from benchmarks.quality.measure import measure
+from benchmarks.quality import measurement
+from benchmarks.quality.config import ExtractionConfig, MeasureConfig
+from benchmarks.quality.extraction import extract
+from benchmarks.quality.features import load_features
+
+
+def measure(generated, reference, *, name=None, skip_corrupt=False, **config):
+    extraction = ExtractionConfig(name=name, skip_corrupt=skip_corrupt)
+    return measurement.measure(generated, reference, MeasureConfig(extraction=extraction, **config))
 
 
 def test_measure_names_carry_extractor_and_count(geneval_folder, pictures, clip_folder, tmp_path):
@@ -115,7 +122,7 @@ def test_detail_of_unequal_sizes_is_a_warning(pictures, clip_folder, tmp_path, p
 
 
 def test_a_set_against_itself_is_at_distance_zero(pictures, clip_folder, tmp_path):
-    features = extract(pictures, clip_folder, tmp_path / "reference.safetensors", name="icon-clip")
+    features = extract(pictures, clip_folder, tmp_path / "reference.safetensors", ExtractionConfig(name="icon-clip"))
     metrics = measure(pictures, features, extractor=clip_folder, name="icon-clip", reference_name="icons")["metrics"]
     assert abs(metrics["fid[icon-clip,n=40,ref=icons]"]["value"]) < 1e-4
     assert metrics["precision[icon-clip,n=40,ref=icons]"]["value"] == 1
@@ -123,7 +130,7 @@ def test_a_set_against_itself_is_at_distance_zero(pictures, clip_folder, tmp_pat
 
 
 def test_features_of_another_extractor_are_refused(pictures, clip_folder, other_clip_folder, tmp_path):
-    features = extract(pictures, other_clip_folder, tmp_path / "reference.safetensors", name="icon-clip")
+    features = extract(pictures, other_clip_folder, tmp_path / "reference.safetensors")
     with pytest.raises(ValueError, match="different extractors do not compare: weights"):
         measure(pictures, features, extractor=clip_folder, name="icon-clip")
 

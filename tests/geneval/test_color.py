@@ -3,11 +3,10 @@
 import json
 
 import numpy as np
-import pytest
 import torch
 from PIL import Image
 
-from geneval.color import ColorClassifier, color_candidates, color_identity, object_crop
+from geneval.color import ColorClassifier, color_candidates, object_crop
 from geneval.images import rgb
 from geneval.options import Options
 from geneval.prompts import COLORS
@@ -53,23 +52,6 @@ def test_colors_do_not_depend_on_the_batch(clip_folder):
     alone = [classifier.classify([crop], ["cat"])[0] for crop in crops]
     assert classifier.classify(crops, ["cat"] * 9) == alone
     assert classifier.classify([], []) == []
-
-
-def test_plain_gelu_is_refused():
-    with pytest.raises(ValueError, match="ViT-L-14-quickgelu"):
-        color_identity("ViT-L-14")
-
-
-def test_missing_weights_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"open_clip_model\.safetensors"):
-        color_identity("ViT-L-14-quickgelu")
-    with pytest.raises(FileNotFoundError, match="open_clip_config"):
-        color_identity(tmp_path)
-    (tmp_path / "open_clip_config.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match="safetensors"):
-        color_identity(tmp_path)
-    with pytest.raises(ValueError, match="neither a folder nor an open_clip model"):
-        color_identity("ViT-Z-1-quickgelu")
 
 
 def test_only_objects_that_the_prompt_asks_for_are_classified():

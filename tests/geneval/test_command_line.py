@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from geneval.comparability import NOT_COMPARABLE
 from geneval.prompts import OFFICIAL_SHA256, prompt_suite, write_prompts
-from geneval.scores import NOT_COMPARABLE
 
 HEAVY = {"torch", "transformers", "diffusers", "open_clip"}
 ICONS = Path(__file__).parents[2] / "ablations" / "icons" / "components"

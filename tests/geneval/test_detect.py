@@ -129,7 +129,7 @@ def test_damaged_pictures_are_listed_and_the_rest_is_kept(images, detector_folde
 
 
 def test_what_would_score_zero_in_silence_is_refused(images, detector_folder, clip_folder):
-    with pytest.raises(FileNotFoundError, match="ViT-L-14-quickgelu:openai: weights not on this machine"):
+    with pytest.raises(FileNotFoundError, match="ViT-L-14-quickgelu:openai needs open_clip_model"):
         detect_images(images, detector_folder, None)
     write_prompt_folder(images, 99, Prompt("single_object", "a photo of a cow", (Clause("cow", 1),)))
     Image.new("RGB", (32, 32)).save(sample_path(images, 99, 0))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from geneval.generate import generate_images, image_seed, load_pipeline
+from geneval.generate import generate_images, image_seed
 from geneval.layout import read_layout, sample_path
 from geneval.prompts import prompt_suite
 
@@ -124,11 +124,3 @@ def test_blacked_images_are_not_passed_over(tmp_path):
 
     with pytest.warns(UserWarning, match="safety checker"):
         generate_images(Checked(), PROMPTS[:1], tmp_path, copies=1)
-
-
-def test_folders_that_are_no_pipeline_are_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"model_index\.json"):
-        load_pipeline(str(tmp_path))
-    (tmp_path / "model_index.json").write_text('{"_class_name": "NoSuchPipeline"}')
-    with pytest.raises(ValueError, match="NoSuchPipeline"):
-        load_pipeline(str(tmp_path))

@@ -5,7 +5,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 
-from geneval.statistics import compare, contrast, minimum_detectable_effect, paired, summarize, summarize_runs
+from geneval.statistics import compare, contrast, minimum_detectable_effect, summarize, summarize_runs
 
 
 def _rows(correct, tag="task"):
@@ -73,7 +73,7 @@ def test_a_task_without_a_single_hit_has_an_upper_bound():
 
 def test_a_run_does_not_differ_from_itself():
     rows = _rows(_correlated(np.random.default_rng(1), 0.3))
-    found = paired(rows, rows)
+    found = contrast([rows], [rows])
     assert found["value"] == 0 and found["ci"] == [0, 0] and found["p"] == 1
 
 
@@ -81,7 +81,7 @@ def test_pairing_on_prompts_narrows_the_interval():
     rng = np.random.default_rng(2)
     a = _correlated(rng, 0.0)
     b = a & (rng.random(a.shape) > 0.1)
-    found = paired(_rows(a), _rows(b))
+    found = contrast([_rows(a)], [_rows(b)])
     own = summarize(_rows(a))["overall"]["ci"]
     assert found["value"] > 0 and found["p"] < 0.01
     assert found["ci"][0] > 0 and found["ci"][1] - found["ci"][0] < 0.7 * (own[1] - own[0])
@@ -90,7 +90,7 @@ def test_pairing_on_prompts_narrows_the_interval():
 def test_p_values_are_uniform_without_a_difference():
     rng = np.random.default_rng(3)
     p = [
-        paired(_rows(_correlated(rng, 0.3, prompts=40)), _rows(_correlated(rng, 0.3, prompts=40)), resamples=200)["p"]
+        contrast(*([_rows(_correlated(rng, 0.3, prompts=40))] for _ in range(2)), resamples=200)["p"]
         for _ in range(300)
     ]
     assert 0.02 <= np.mean(np.array(p) <= 0.05) <= 0.09

@@ -134,7 +134,7 @@ def tiny(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def base(tiny, tmp_path_factory):
-    """A pipeline folder after a little training."""
+    """A model folder after a little training."""
     out = tmp_path_factory.mktemp("base")
     config = TrainConfig(samples_seen=3200, batch_size=32, learning_rate=5e-3, warmup_steps=5, ema_decay=0.9)
     components = {"vae": tiny.vae, "text_encoder": tiny.text_encoder, "sampling": tiny.sampling}

@@ -1,28 +1,31 @@
 import dataclasses
 import json
+from functools import partial
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from lightgen.model.pipeline import LightGenPipeline
-from lightgen.preference.averaging import average_models, train_policies
+from lightgen.model.folder import load_transformer, model_identity, read_components, read_lineage, write_model
+from lightgen.preference.averaging import average_models
 from lightgen.preference.config import PreferenceConfig
-from lightgen.preference.dpo import train_dpo
-from lightgen.training.resume import folder_identity, read_journal
+from lightgen.preference.dpo import train_dpo as train_dpo_at
+from lightgen.training.config import LoopConfig
+from lightgen.training.journal import read_journal
 
+train_dpo = partial(train_dpo_at, loop=LoopConfig(log_every=1, save_every_seconds=0.0))
 CONFIG = PreferenceConfig(steps=6, batch_size=6, learning_rate=1e-3, beta=50.0, noise_draws=2, max_winner_drift=9.0)
 
 
 def weights(model):
-    return load_file(model / "transformer/diffusion_pytorch_model.safetensors")
+    return load_file(model / "diffusion_pytorch_model.safetensors")
 
 
 @pytest.fixture(scope="module")
 def two(base, pairs, tmp_path_factory):
     """A run of two policies, and its result."""
     out = tmp_path_factory.mktemp("two")
-    return out, train_policies(CONFIG, base, pairs, out, policies=2)
+    return out, train_dpo(CONFIG, base, pairs, out, policies=2)
 
 
 def test_the_model_is_the_mean_of_policies_of_which_the_first_is_the_plain_run(base, pairs, two, tmp_path):
@@ -36,11 +39,10 @@ def test_the_model_is_the_mean_of_policies_of_which_the_first_is_the_plain_run(b
     assert any(not torch.equal(first[name], second[name]) for name in mean)
     assert result["samples"] == 2 * plain["samples"] == 72 and result["flops"] == 2 * plain["flops"]
     assert result["steps"] == 6 and result["status"] == "complete"
-    lineage = json.loads((out / "model/lineage.json").read_text())["ancestors"]
-    assert lineage[:1] == [folder_identity(base)]
+    assert read_lineage(out / "model")[:1] == [model_identity(base)]
 
 
-def test_the_drift_told_is_the_average_s_own(base, pairs, two, tmp_path):
+def test_the_drift_is_the_average_s_own(base, pairs, two, tmp_path):
     out, result = two
     still = dataclasses.replace(CONFIG, learning_rate=1e-12, steps=1)
     measured = train_dpo(still, out / "model", pairs, tmp_path, drift_from=base)["drift"]
@@ -60,11 +62,11 @@ def test_the_rows_are_the_policies_means(two):
 
 def test_a_finished_run_is_not_made_again_and_another_is_refused(base, pairs, two):
     out, result = two
-    assert train_policies(CONFIG, base, pairs, out, policies=2, on_step=lambda row: pytest.fail("trained")) == result
+    assert train_dpo(CONFIG, base, pairs, out, policies=2, on_step=lambda row: pytest.fail("trained")) == result
     with pytest.raises(ValueError, match=r"other settings \(policies\)"):
-        train_policies(CONFIG, base, pairs, out, policies=3)
+        train_dpo(CONFIG, base, pairs, out, policies=3)
     with pytest.raises(ValueError, match="policies is 0"):
-        train_policies(CONFIG, base, pairs, out, policies=0)
+        train_dpo(CONFIG, base, pairs, out, policies=0)
 
 
 def test_a_stopped_run_of_policies_goes_on_to_the_same_average(base, pairs, two, tmp_path):
@@ -74,9 +76,9 @@ def test_a_stopped_run_of_policies_goes_on_to_the_same_average(base, pairs, two,
         def stop(limit=limit):
             return len(steps) >= limit
 
-        stopped = train_policies(CONFIG, base, pairs, tmp_path, policies=2, stop=stop, on_step=steps.append)
+        stopped = train_dpo(CONFIG, base, pairs, tmp_path, policies=2, stop=stop, on_step=steps.append)
         assert stopped["status"] == "stopped" and not (tmp_path / "model").exists()
-    train_policies(CONFIG, base, pairs, tmp_path, policies=2, on_step=steps.append)
+    train_dpo(CONFIG, base, pairs, tmp_path, policies=2, on_step=steps.append)
     assert [row["step"] for row in steps] == list(range(1, 13))
     whole, resumed = weights(two[0] / "model"), weights(tmp_path / "model")
     for name in whole:
@@ -84,7 +86,7 @@ def test_a_stopped_run_of_policies_goes_on_to_the_same_average(base, pairs, two,
 
 
 def test_extrapolation_goes_further_the_way_that_training_went(base, pairs, two, tmp_path):
-    far = train_policies(CONFIG, base, pairs, tmp_path, extrapolation=2.0)
+    far = train_dpo(CONFIG, base, pairs, tmp_path, extrapolation=2.0)
     before, trained, found = weights(base), weights(two[0] / "policy_0/model"), weights(tmp_path / "model")
     for name in found:
         torch.testing.assert_close(found[name], 2 * trained[name] - before[name])
@@ -92,7 +94,7 @@ def test_extrapolation_goes_further_the_way_that_training_went(base, pairs, two,
     plain = json.loads((tmp_path / "policy_0/training.json").read_text())["result"]["drift"]
     assert far["drift"]["loser"] > plain["loser"]
     with pytest.raises(ValueError, match="extrapolation is 0"):
-        train_policies(CONFIG, base, pairs, tmp_path, extrapolation=0.0)
+        train_dpo(CONFIG, base, pairs, tmp_path, extrapolation=0.0)
 
 
 def test_only_relatives_can_be_averaged(base, two, tmp_path):
@@ -103,10 +105,10 @@ def test_only_relatives_can_be_averaged(base, two, tmp_path):
         torch.testing.assert_close(half[name], (before[name] + after[name]) / 2)
     with pytest.raises(ValueError, match="give at least one"):
         average_models([], base, tmp_path / "none")
-    stranger = LightGenPipeline.from_pretrained(base)
+    stranger = load_transformer(base)
     with torch.no_grad():
-        stranger.transformer.null_text.add_(1)
-    stranger.save_pretrained(tmp_path / "stranger")
+        stranger.null_text.add_(1)
+    write_model(stranger, tmp_path / "stranger", **read_components(base)._asdict())
     with pytest.raises(ValueError, match="is no ancestor of"):
         average_models([out / "policy_0/model", tmp_path / "stranger"], base, tmp_path / "mixed")
     assert not (tmp_path / "mixed").exists()

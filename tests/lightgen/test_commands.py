@@ -8,9 +8,10 @@ import torch
 from PIL import Image
 
 from lightgen.__main__ import main
+from lightgen.model.folder import load_pipeline
 from lightgen.model.mar import MAR
-from lightgen.model.pipeline import LightGenPipeline
 from lightgen.presets import PREFERENCES, PRESETS, SWITCHES, preset, switched
+from lightgen.training.journal import read_journal
 from tests.lightgen import squares
 
 SMALL = [
@@ -62,21 +63,32 @@ def test_the_verbs_follow_each_other_from_captions_to_images(tiny, run, tmp_path
     code, out, err = run("prepare", tmp_path / "set", "--out", tmp_path / "latents", *words)
     assert code == 0 and "12 num_samples, 2 num_captions" in out, err
 
-    words = [*encoders, "--set", *SMALL]
+    words = [*encoders, "--log-every", 4, "--json", "--set", *SMALL]
     code, out, err = run("train", tmp_path / "latents", "--out", tmp_path / "run", *words)
     assert code == 0 and json.loads(out)["status"] == "complete", err
     assert "step 8 of 8" in err
+    assert [row["step"] for row in read_journal(tmp_path / "run/metrics.jsonl")] == [4, 8]
     model = tmp_path / "run/model"
 
-    words = ["--dataset", tmp_path / "set", "--model", model, "--limit", 4, "--device", "cpu"]
-    code, out, err = run("pairs", "teacher", "--out", tmp_path / "pairs", *words)
+    words = [tmp_path / "set", "--model", model, "--limit", 4, "--device", "cpu"]
+    code, out, err = run("pairs", "teacher", *words, "--out", tmp_path / "pairs")
     assert code == 0 and "4 pairs" in out, err
 
-    words = ["--out", tmp_path / "dpo", "--set", "steps=2", "batch_size=2", "noise_draws=1"]
+    words = [
+        "--out",
+        tmp_path / "dpo",
+        "--device",
+        "cpu",
+        "--json",
+        "--set",
+        "steps=2",
+        "batch_size=2",
+        "noise_draws=1",
+    ]
     code, out, err = run("dpo", model, "--pairs", tmp_path / "pairs/pairs.jsonl", *words)
     assert code == 0 and json.loads(out)["steps"] == 2, err
 
-    words = ["--out", tmp_path / "two", "--policies", 2, "--set", "steps=2", "batch_size=2", "noise_draws=1"]
+    words = ["--out", tmp_path / "two", "--policies", 2, "--json", "--set", "steps=2", "batch_size=2", "noise_draws=1"]
     code, out, err = run("dpo", model, "--pairs", tmp_path / "pairs/pairs.jsonl", *words)
     assert code == 0 and json.loads(out)["samples"] == 8 and (tmp_path / "two/policy_1/model").is_dir(), err
 
@@ -85,11 +97,23 @@ def test_the_verbs_follow_each_other_from_captions_to_images(tiny, run, tmp_path
     assert code == 0 and "3 images" in out, err
     listed = json.loads((tmp_path / "images/images.json").read_text())
     assert [entry["file"] for entry in listed] == ["00000-0.png", "00000-1.png", "00000-2.png"]
-    again = LightGenPipeline.from_pretrained(tmp_path / "dpo/model")
+    again = load_pipeline(tmp_path / "dpo/model")
     again.set_progress_bar_config(disable=True)
     image = again("a red square", generator=torch.Generator().manual_seed(listed[1]["seed"])).images[0]
     with Image.open(tmp_path / "images/00000-1.png") as saved:
         assert saved.tobytes() == image.tobytes()
+
+    code, out, err = run("export", tmp_path / "dpo/model", "--out", tmp_path / "pipeline")
+    assert code == 0 and "pipeline in" in out, err
+    words = ["--prompt", "a red square", "--copies", 3, "--device", "cpu", "--json"]
+    code, out, err = run("generate", tmp_path / "pipeline", "--out", tmp_path / "exported", *words)
+    assert code == 0 and json.loads(out)["images"] == 3, err
+    for entry in listed:
+        first, second = (tmp_path / folder / entry["file"] for folder in ("images", "exported"))
+        assert first.read_bytes() == second.read_bytes()
+    words = ["--teacher", tmp_path / "dpo/model", "--device", "cpu"]
+    code, out, err = run("distill", tmp_path / "captions.txt", "--out", tmp_path / "own", *words)
+    assert code == 0 and "2 images" in out, err
 
 
 def test_verifier_s_pairs_come_from_a_results_file(run, tmp_path):
@@ -98,9 +122,9 @@ def test_verifier_s_pairs_come_from_a_results_file(run, tmp_path):
         Image.new("RGB", (8, 8), (color, 0, 0)).save(tmp_path / f"{name}.png")
         rows.append({"filename": f"{name}.png", "prompt": "x", "tag": "colors", "correct": correct})
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    code, out, err = run("pairs", "verifier", "--results", tmp_path / "results.jsonl", "--out", tmp_path / "out")
+    code, out, err = run("pairs", "verifier", tmp_path / "results.jsonl", "--out", tmp_path / "out")
     assert code == 0 and "1 pairs" in out, err
-    code, out, err = run("pairs", "file", "--file", tmp_path / "out/pairs.jsonl", "--out", tmp_path / "checked")
+    code, out, err = run("pairs", "check", tmp_path / "out/pairs.jsonl", "--out", tmp_path / "checked")
     assert code == 0 and "1 pairs" in out, err
 
 
@@ -112,26 +136,28 @@ def test_the_benchmark_s_prompts_give_no_pairs(run, tmp_path):
             rows.append({"filename": f"{prompt}{name}.png", "prompt": prompt, "tag": "colors", "score": score})
     (tmp_path / "grades.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "benchmark.txt").write_text("x\nz\n")
-    words = ["--results", tmp_path / "grades.jsonl", "--exclude", tmp_path / "benchmark.txt", "--out", tmp_path / "out"]
+    words = [tmp_path / "grades.jsonl", "--exclude", tmp_path / "benchmark.txt", "--out", tmp_path / "out"]
     code, out, err = run("pairs", "verifier", *words)
     assert code == 0 and "1 pairs" in out and "1 of 2 prompts are excluded" in err
     assert json.loads((tmp_path / "out/pairs.jsonl").read_text())["scores"] == [1.0, 0.25]
 
 
 def test_pairs_of_damaged_detail_wrong_layout_and_a_coin(tiny, run, tmp_path):
-    words = ["--dataset", tiny.dataset, "--limit", 6, "--vae", tiny.vae, "--damages", "blur", "vae", "--device", "cpu"]
+    words = [tiny.dataset, "--limit", 6, "--vae", tiny.vae, "--damages", "blur", "vae", "--device", "cpu"]
     code, out, err = run("pairs", "detail", *words, "--out", tmp_path / "detail")
     assert code == 0 and "6 pairs" in out, err
-    words = ["--dataset", tiny.dataset, "--against", tiny.dataset, "--limit", 4]
+    words = [tiny.dataset, "--against", tiny.dataset, "--limit", 4]
     code, out, err = run("pairs", "layout", *words, "--out", tmp_path / "layout")
     assert code == 0 and "4 pairs" in out, err
-    words = ["--file", tmp_path / "detail/pairs.jsonl", "--seed", 1]
+    words = [tmp_path / "detail/pairs.jsonl", "--seed", 1]
     code, out, err = run("pairs", "random", *words, "--out", tmp_path / "random")
     assert code == 0 and "6 pairs" in out, err
     rows = [json.loads(line) for line in (tmp_path / "random/pairs.jsonl").read_text().splitlines()]
     assert sum("chosen" in row["rejected"] for row in rows) == 3
-    code, _, err = run("pairs", "layout", "--dataset", tiny.dataset, "--out", tmp_path / "x")
-    assert code == 2 and "--against is needed" in err
+    code, _, err = run("pairs", "layout", tiny.dataset, "--out", tmp_path / "x")
+    assert code == 2 and "--against" in err
+    code, _, err = run("pairs", "layout", tiny.dataset, "--vae", tiny.vae, "--out", tmp_path / "x")
+    assert code == 2 and "--vae" in err, "an option of another source"
 
 
 @pytest.mark.parametrize(
@@ -148,17 +174,23 @@ def test_mistakes_are_one_line(tiny, run, tmp_path, words, reason):
     assert code == 2 and err.startswith("error: ") and reason in err and err.count("\n") == 1
 
 
-def test_a_missing_option_of_a_source_is_named(run, tmp_path):
-    code, _, err = run("pairs", "verifier", "--out", tmp_path)
-    assert code == 2 and "--results is needed" in err
+@pytest.mark.parametrize(
+    ("device", "reason"),
+    [("gpu", "valid: auto, cpu, cuda, cuda:N, mps"), ("mps", "not there"), ("cuda:99", "not there")],
+)
+def test_a_device_that_is_not_there_is_refused(tiny, run, tmp_path, device, reason):
+    encoders = ["--vae", tiny.vae, "--text-encoder", tiny.text_encoder, "--device", device]
+    for words in (["prepare", tiny.dataset], ["train", tiny.latents]):
+        code, _, err = run(*words, "--out", tmp_path / "out", *encoders)
+        assert code == 2 and reason in err and err.count("\n") == 1
 
 
 def test_a_signal_saves_and_exits_as_resumable(tiny, run, tmp_path, monkeypatch):
     words = ["train", tiny.latents, "--out", tmp_path, "--vae", tiny.vae, "--text-encoder", tiny.text_encoder]
-    monkeypatch.setattr("lightgen.training.train.any_process", _interrupt_once())
-    code, out, _ = run(*words, "--set", *SMALL)
+    monkeypatch.setattr("lightgen.training.loop.any_process", _interrupt_once())
+    code, out, _ = run(*words, "--json", "--set", *SMALL)
     assert code == 75 and json.loads(out)["status"] == "stopped"
-    code, out, _ = run(*words, "--set", *SMALL)
+    code, out, _ = run(*words, "--json", "--save-every-seconds", 5, "--log-every", 2, "--set", *SMALL)
     assert code == 0 and json.loads(out) | {"seconds": 0} == json.loads(out) | {"seconds": 0, "steps": 8}
 
 
@@ -193,7 +225,7 @@ def test_released_and_corrected_set_every_switch(tiny, run, tmp_path):
 
 def test_the_switches_run_by_name_from_preparation_to_training(tiny, run, tmp_path):
     encoders = ["--vae", tiny.vae, "--text-encoder", tiny.text_encoder]
-    words = [*encoders, "--preset", "released", "--max-length", 12, "--device", "cpu", "--bf16"]
+    words = [*encoders, "--preset", "released", "--max-length", 12, "--device", "cpu", "--dtype", "bfloat16"]
     code, _, err = run("prepare", tiny.dataset, "--out", tmp_path / "latents", *words)
     assert code == 0, err
     index = json.loads((tmp_path / "latents/index.json").read_text())
@@ -216,7 +248,7 @@ def test_the_switches_run_by_name_from_preparation_to_training(tiny, run, tmp_pa
 def test_every_preset_is_a_model_that_can_be_built():
     for name, row in PRESETS.items():
         with torch.device("meta"):
-            model = MAR(**dataclasses.asdict(row.model))
+            model = MAR(row.model)
         assert row.train.steps > 0, name
         if name in ("released", "corrected"):
             assert round(model.num_parameters() / 1e6, 1) == 792.2

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from lightgen.data.config import EncodeConfig
 from lightgen.data.latents import LatentDataset, encode_dataset
 from lightgen.data.shards import Sample, read_shards, write_shards
 from lightgen.model.encoders import ImageTokenizer, TextEncoder
@@ -59,7 +60,7 @@ def test_a_mapped_cache_gives_the_same_batches(tiny):
 
 
 def test_flips_show_both_mirror_images(tiny, tokenizer, text, tmp_path):
-    encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=text, flips=True)
+    encode_dataset(tiny.dataset, tmp_path, EncodeConfig(flips=True), tokenizer=tokenizer, text=text)
     data = LatentDataset(tmp_path)
     batch = data.batch(torch.zeros(200, dtype=torch.long), generator())
     images = [next(read_shards(tiny.dataset)).image]
@@ -72,7 +73,7 @@ def test_flips_show_both_mirror_images(tiny, tokenizer, text, tmp_path):
 
 
 def test_padding_is_kept_where_the_model_attends_to_it(tiny, tokenizer, text, tmp_path):
-    encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=text, keep_padding=True)
+    encode_dataset(tiny.dataset, tmp_path, EncodeConfig(keep_padding=True), tokenizer=tokenizer, text=text)
     batch = LatentDataset(tmp_path).batch(torch.tensor([0, 1]), generator())
     features, lengths = text(["a red square", "a big green square"], pad=True)
     assert batch.text.shape == (2, 12, 8)
@@ -103,7 +104,7 @@ def test_a_cache_of_other_weights_is_refused(tiny, tokenizer, text, tmp_path):
         encode_dataset(tiny.dataset, tmp_path, tokenizer=ImageTokenizer(tokenizer.vae), text=text)
     for other in ({"flips": True}, {"keep_padding": True}, {"dtype": "bfloat16"}):
         with pytest.raises(ValueError, match=f"another {next(iter(other))}"):
-            encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=text, **other)
+            encode_dataset(tiny.dataset, tmp_path, EncodeConfig(**other), tokenizer=tokenizer, text=text)
     with pytest.raises(ValueError, match="another text"):
         shorter = TextEncoder.from_pretrained(tiny.text_encoder, 6)
         encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=shorter)
@@ -116,14 +117,14 @@ def test_flips_and_padding_are_stored_only_where_they_are_on(tiny, tokenizer, te
     plain = load_file(tiny.latents / "latents_000000.safetensors")
     assert "mirrored" not in plain and len(plain["features"]) == plain["lengths"].sum()
     options = {"tokenizer": tokenizer, "text": text}
-    encode_dataset(tiny.dataset, tmp_path, **options, flips=True, keep_padding=True)
+    encode_dataset(tiny.dataset, tmp_path, EncodeConfig(flips=True, keep_padding=True), **options)
     both = load_file(tmp_path / "latents_000000.safetensors")
     assert both["mirrored"].shape == both["moments"].shape
     assert len(both["features"]) == 12 * len(both["lengths"])
 
 
 def test_half_the_space_is_the_same_latents_rounded(tiny, tokenizer, text, tmp_path):
-    encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=text, dtype="bfloat16")
+    encode_dataset(tiny.dataset, tmp_path, EncodeConfig(dtype="bfloat16"), tokenizer=tokenizer, text=text)
     ids = torch.arange(40)
     whole, half = (LatentDataset(folder).batch(ids, generator()) for folder in (tiny.latents, tmp_path))
     assert half.latents.dtype == half.text.dtype == torch.float32

@@ -1,5 +1,4 @@
 import shutil
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -29,7 +28,7 @@ def make_pipeline(vae_folder, text_folder, **changes) -> LightGenPipeline:
         "head_width": 16,
     }
     torch.manual_seed(0)
-    model = MAR(**asdict(MARConfig(**(sizes | changes)))).eval()
+    model = MAR(MARConfig(**(sizes | changes))).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)

@@ -1,26 +1,40 @@
 import dataclasses
 import json
 import math
+from functools import partial
 
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from lightgen.model.folder import (
+    load_encoders,
+    load_transformer,
+    model_identity,
+    read_components,
+    read_config,
+    read_lineage,
+)
 from lightgen.model.masking import Draws
-from lightgen.model.pipeline import LightGenPipeline
 from lightgen.preference.config import PreferenceConfig
-from lightgen.preference.dpo import train_dpo
+from lightgen.preference.dpo import train_dpo as train_dpo_at
 from lightgen.preference.encoded import encode_pairs, pair_draws, pair_errors
 from lightgen.preference.loss import dpo_loss, safeguard, scale_gradient, simpo_loss
 from lightgen.preference.pairs import pair_images, read_pairs
-from lightgen.training.resume import folder_identity, read_journal
+from lightgen.training.config import LoopConfig
+from lightgen.training.journal import read_journal
 
-CONFIG = PreferenceConfig(steps=12, batch_size=6, learning_rate=1e-3, beta=50.0, drift_every=3, noise_draws=2)
+train_dpo = partial(train_dpo_at, loop=LoopConfig(log_every=1, save_every_seconds=0.0))
+CONFIG = PreferenceConfig(steps=12, batch_size=6, learning_rate=1e-3, beta=50.0, noise_draws=2)
 
 
 def weights(folder):
-    return load_file(folder / "model/transformer/diffusion_pytorch_model.safetensors")
+    return load_file(folder / "model/diffusion_pytorch_model.safetensors")
+
+
+def encoded_pairs(model, pairs):
+    return encode_pairs(read_pairs(pairs), *load_encoders(model), read_config(model))
 
 
 def errors(*values):
@@ -71,22 +85,22 @@ def test_wrong_choices_are_refused():
 
 def test_shared_draws_make_the_margin_far_less_noisy(base, pairs):
     """The margin of one policy against a nearby reference, over many draws."""
-    reference, policy = (LightGenPipeline.from_pretrained(base) for _ in range(2))
-    encoded = encode_pairs(read_pairs(pairs), reference)
+    reference, policy = (load_transformer(base) for _ in range(2))
+    encoded = encoded_pairs(base, pairs)
     with torch.no_grad():
         generator = torch.Generator().manual_seed(0)
-        for parameter in policy.transformer.parameters():
+        for parameter in policy.parameters():
             parameter += 1e-3 * torch.randn(parameter.shape, generator=generator)
     ids = torch.zeros(64, dtype=torch.long)
-    config = policy.transformer.mar_config
+    config = policy.mar_config
 
     def draws(seed) -> Draws:
         return pair_draws(config, ids, torch.arange(64), (2, 2), seed=seed, noise_draws=2)
 
     def both(model, seed, other):
         with torch.no_grad():
-            winner = pair_errors(model.transformer, encoded, ids, draws(seed), torch.device("cpu")).chosen
-            loser = pair_errors(model.transformer, encoded, ids, draws(other), torch.device("cpu")).rejected
+            winner = pair_errors(model, encoded, ids, draws(seed), torch.device("cpu")).chosen
+            loser = pair_errors(model, encoded, ids, draws(other), torch.device("cpu")).rejected
         return winner, loser
 
     def margin(seeds):
@@ -96,20 +110,19 @@ def test_shared_draws_make_the_margin_far_less_noisy(base, pairs):
     assert margin((0, 1, 2, 3)) > 20 * margin((0, 0, 0, 0))
 
 
-def test_dpo_widens_the_margin_and_writes_a_pipeline(base, pairs, tmp_path):
-    config = dataclasses.replace(CONFIG, steps=40, drift_every=10, max_winner_drift=10.0)
+def test_dpo_widens_the_margin_and_writes_a_model(base, pairs, tmp_path):
+    config = dataclasses.replace(CONFIG, steps=40, max_winner_drift=10.0)
     result = train_dpo(config, base, pairs, tmp_path)
     assert result["status"] == "complete" and result["samples"] == 240 and result["flops"] > 0
     rows = read_journal(tmp_path / "metrics.jsonl")
     assert rows[-1]["margin"] > 0 and rows[-1]["accuracy"] > 0.6 and rows[-1]["loss"] < math.log(2)
     assert rows[-1]["loser_drift"] > rows[-1]["winner_drift"]
-    pipeline = LightGenPipeline.from_pretrained(tmp_path / "model")
-    assert pipeline.sampling == LightGenPipeline.from_pretrained(base).sampling
+    assert read_components(tmp_path / "model") == read_components(base)
     assert train_dpo(config, base, pairs, tmp_path) == result
 
 
 def test_the_first_loss_is_log_2(base, pairs, tmp_path):
-    train_dpo(dataclasses.replace(CONFIG, steps=1, drift_every=1), base, pairs, tmp_path)
+    train_dpo(dataclasses.replace(CONFIG, steps=1), base, pairs, tmp_path)
     (row,) = read_journal(tmp_path / "metrics.jsonl")
     assert row["loss"] == pytest.approx(math.log(2), abs=1e-4)
     assert row["winner_drift"] == pytest.approx(0, abs=1e-5)
@@ -138,9 +151,26 @@ def test_a_stopped_run_resumes_to_the_same_weights(base, pairs, tmp_path):
     assert rows[0] == rows[1]
 
 
+def test_logging_less_often_changes_no_weight_and_no_end(base, pairs, tmp_path):
+    """The bound on the winners' drift looks at its own steps, whatever rows are logged and wherever a run stopped."""
+    config = dataclasses.replace(CONFIG, learning_rate=0.03, beta=1e5, clip_norm=1e9, steps=60, drift_every=4)
+    config = dataclasses.replace(config, max_winner_drift=0.05)
+    often, seldom = tmp_path / "often", tmp_path / "seldom"
+    result = train_dpo(config, base, pairs, often)
+    assert result["status"] == "drifted" and result["steps"] % 4 == 0
+    pace, asked = LoopConfig(log_every=7, save_every_seconds=100.0), []
+    train_dpo(config, base, pairs, seldom, loop=pace, stop=lambda: asked.append(0) or len(asked) == 16)
+    again = train_dpo(config, base, pairs, seldom, loop=pace)
+    assert again | {"seconds": 0} == result | {"seconds": 0}
+    assert all(torch.equal(value, weights(seldom)[name]) for name, value in weights(often).items())
+    rows = read_journal(often / "metrics.jsonl")
+    assert sum(row["winner_drift"] for row in rows[-4:]) / 4 > 0.05
+    assert {row["step"] % 7 for row in read_journal(seldom / "metrics.jsonl")[:-1]} <= {0}
+
+
 def test_a_held_reference_gives_the_same_run_as_precomputed_errors(base, pairs, tmp_path):
     for kind in ("precomputed", "held"):
-        config = dataclasses.replace(CONFIG, reference=kind, learning_rate=1e-4, steps=6, drift_every=1)
+        config = dataclasses.replace(CONFIG, reference=kind, learning_rate=1e-4, steps=6)
         train_dpo(config, base, pairs, tmp_path / kind)
     first, second = (read_journal(tmp_path / kind / "metrics.jsonl") for kind in ("precomputed", "held"))
     for name in ("loss", "winner_drift", "loser_drift"):
@@ -149,22 +179,21 @@ def test_a_held_reference_gives_the_same_run_as_precomputed_errors(base, pairs, 
 
 
 def test_guidance_trains_the_prediction_that_is_sampled(base, pairs, tmp_path):
-    guided = dataclasses.replace(CONFIG, guidance_scale=3.0, learning_rate=1e-4, drift_every=1)
+    guided = dataclasses.replace(CONFIG, guidance_scale=3.0, learning_rate=1e-4)
     for kind in ("precomputed", "held"):
         result = train_dpo(dataclasses.replace(guided, reference=kind), base, pairs, tmp_path / kind)
     stored, held = (read_journal(tmp_path / kind / "metrics.jsonl") for kind in ("precomputed", "held"))
     assert [row["loss"] for row in stored] == pytest.approx([row["loss"] for row in held], abs=1e-3)
     assert stored[0]["loss"] == pytest.approx(math.log(2), abs=1e-3) and stored[-1]["margin"] > 0
-    before = load_file(base / "transformer/diffusion_pytorch_model.safetensors")
+    before = load_file(base / "diffusion_pytorch_model.safetensors")
     assert not torch.equal(weights(tmp_path / "held")["null_text"], before["null_text"])
     # The result's drift is of the conditional prediction in every run, so that runs can be compared.
-    policy, reference = (LightGenPipeline.from_pretrained(path) for path in (tmp_path / "held/model", base))
-    encoded, ids = encode_pairs(read_pairs(pairs), policy), torch.arange(16)
-    drawn = pair_draws(policy.transformer.mar_config, ids, ids * 0, (2, 2), seed=0, noise_draws=2)
+    policy, reference = (load_transformer(path) for path in (tmp_path / "held/model", base))
+    encoded, ids = encoded_pairs(base, pairs), torch.arange(16)
+    drawn = pair_draws(policy.mar_config, ids, ids * 0, (2, 2), seed=0, noise_draws=2)
     with torch.no_grad():
         now, then = (
-            pair_errors(model.transformer.eval(), encoded, ids, drawn, torch.device("cpu")).chosen
-            for model in (policy, reference)
+            pair_errors(model.eval(), encoded, ids, drawn, torch.device("cpu")).chosen for model in (policy, reference)
         )
     assert result["drift"]["pairs"] == 16
     assert result["drift"]["winner"] == pytest.approx(float((now - then).mean()), abs=1e-5)
@@ -181,7 +210,7 @@ def test_reference_errors_at_another_guidance_are_refused(base, pairs, tmp_path)
 
 
 def test_a_frozen_part_stays_as_it_was(base, pairs, tmp_path):
-    before = load_file(base / "transformer/diffusion_pytorch_model.safetensors")
+    before = load_file(base / "diffusion_pytorch_model.safetensors")
     for part in ("head", "trunk"):
         train_dpo(dataclasses.replace(CONFIG, train=part, steps=2), base, pairs, tmp_path / part)
         after = weights(tmp_path / part)
@@ -294,13 +323,13 @@ def test_the_safeguard_s_factor_is_its_formula():
 
 
 def test_residuals_give_the_errors_and_their_overlap(base, pairs):
-    pipeline = LightGenPipeline.from_pretrained(base)
-    encoded = encode_pairs(read_pairs(pairs), pipeline)
-    config = pipeline.transformer.mar_config
+    model = load_transformer(base)
+    encoded = encoded_pairs(base, pairs)
+    config = model.mar_config
     ids = torch.arange(16)
     draws = pair_draws(config, ids, torch.zeros(16, dtype=torch.long), (2, 2), seed=0, noise_draws=2)
     with torch.no_grad():
-        found = pair_errors(pipeline.transformer, encoded, ids, draws, torch.device("cpu"))
+        found = pair_errors(model, encoded, ids, draws, torch.device("cpu"))
     assert draws.masked_range[0] < draws.masked_range[1]  # rows are filled up
     first, second = found.residuals.chunk(2, dim=1)
     counts = 2 * draws.mask.sum(1) * config.token_dim
@@ -325,8 +354,8 @@ def test_sdpo_lets_the_winner_drift_less(base, pairs, tmp_path):
 
 
 def test_gradient_norms_are_told_by_part(base, pairs, tmp_path):
-    train_dpo(dataclasses.replace(CONFIG, steps=2, drift_every=1), base, pairs, tmp_path / "all")
-    train_dpo(dataclasses.replace(CONFIG, steps=2, drift_every=1, train="head"), base, pairs, tmp_path / "head")
+    train_dpo(dataclasses.replace(CONFIG, steps=2), base, pairs, tmp_path / "all")
+    train_dpo(dataclasses.replace(CONFIG, steps=2, train="head"), base, pairs, tmp_path / "head")
     for row in read_journal(tmp_path / "all/metrics.jsonl"):
         assert row["grad_norm"] == pytest.approx(math.hypot(row["head_grad_norm"], row["trunk_grad_norm"]), rel=1e-4)
     assert all(row["trunk_grad_norm"] == 0 for row in read_journal(tmp_path / "head/metrics.jsonl"))
@@ -334,7 +363,7 @@ def test_gradient_norms_are_told_by_part(base, pairs, tmp_path):
 
 @pytest.mark.parametrize("reference", ["precomputed", "held"])
 def test_a_refreshed_reference_is_the_policy_of_that_step_even_after_stops(base, pairs, tmp_path, reference):
-    config = dataclasses.replace(CONFIG, steps=9, drift_every=1, refresh_every=4, reference=reference)
+    config = dataclasses.replace(CONFIG, steps=9, refresh_every=4, reference=reference)
     train_dpo(config, base, pairs, tmp_path / "whole")
     rows = read_journal(tmp_path / "whole/metrics.jsonl")
     for row in rows:  # right after a refresh policy and reference are one
@@ -374,7 +403,7 @@ def test_a_refreshed_run_whose_reference_is_lost_says_so(base, pairs, tmp_path):
 def test_adapters_train_alone_and_are_merged(base, pairs, tmp_path, reference):
     config = dataclasses.replace(CONFIG, lora_rank=2, reference=reference, steps=20, max_winner_drift=10.0)
     result = train_dpo(config, base, pairs, tmp_path)
-    before = load_file(base / "transformer/diffusion_pytorch_model.safetensors")
+    before = load_file(base / "diffusion_pytorch_model.safetensors")
     after = weights(tmp_path)
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -383,20 +412,18 @@ def test_adapters_train_alone_and_are_merged(base, pairs, tmp_path, reference):
     change = after["head.input.weight"] - before["head.input.weight"]
     assert torch.linalg.matrix_rank(change, rtol=1e-3) <= 2
     # What was measured with adapters on is what the merged model does.
-    policy, start = (LightGenPipeline.from_pretrained(folder) for folder in (tmp_path / "model", base))
-    encoded = encode_pairs(read_pairs(pairs), policy)
+    policy, start = (load_transformer(folder) for folder in (tmp_path / "model", base))
+    encoded = encoded_pairs(base, pairs)
     ids = torch.arange(16)
-    draws = pair_draws(
-        policy.transformer.mar_config, ids, torch.zeros(16, dtype=torch.long), (2, 2), seed=0, noise_draws=2
-    )
+    draws = pair_draws(policy.mar_config, ids, torch.zeros(16, dtype=torch.long), (2, 2), seed=0, noise_draws=2)
     with torch.no_grad():
-        found = [pair_errors(p.transformer, encoded, ids, draws, torch.device("cpu")) for p in (policy, start)]
+        found = [pair_errors(p, encoded, ids, draws, torch.device("cpu")) for p in (policy, start)]
     assert (found[0].chosen - found[1].chosen).mean().item() == pytest.approx(result["drift"]["winner"], abs=1e-5)
 
 
 def test_the_three_references_of_adapters_give_one_run(base, pairs, tmp_path):
     for kind in ("precomputed", "adapter"):
-        config = dataclasses.replace(CONFIG, lora_rank=2, reference=kind, steps=6, drift_every=1)
+        config = dataclasses.replace(CONFIG, lora_rank=2, reference=kind, steps=6)
         train_dpo(config, base, pairs, tmp_path / kind)
     first, second = (read_journal(tmp_path / kind / "metrics.jsonl") for kind in ("precomputed", "adapter"))
     for name in ("loss", "winner_drift", "loser_drift"):
@@ -414,8 +441,7 @@ def test_an_older_ancestor_may_be_the_reference_and_a_stranger_may_not(base, pai
     train_dpo(config, tmp_path / "first/model", pairs, second, reference=base)
     row = read_journal(second / "metrics.jsonl")[0]
     assert abs(row["margin"]) > 1e-6  # the policy starts away from its grandparent
-    lineage = json.loads((second / "model/lineage.json").read_text())["ancestors"]
-    assert lineage == [folder_identity(base), folder_identity(tmp_path / "first/model")]
+    assert read_lineage(second / "model") == [model_identity(base), model_identity(tmp_path / "first/model")]
     for kind in ("held", "precomputed"):
         train_dpo(
             dataclasses.replace(config, reference=kind),
@@ -433,7 +459,7 @@ def test_an_older_ancestor_may_be_the_reference_and_a_stranger_may_not(base, pai
 
 
 def test_drift_can_be_told_from_an_older_ancestor_than_the_reference(base, pairs, tmp_path):
-    config = dataclasses.replace(CONFIG, steps=8, learning_rate=3e-4, drift_every=1)
+    config = dataclasses.replace(CONFIG, steps=8, learning_rate=3e-4)
     one = train_dpo(config, base, pairs, tmp_path / "one")
     still = dataclasses.replace(config, learning_rate=1e-12, steps=1)
     kept = train_dpo(still, tmp_path / "one/model", pairs, tmp_path / "kept", drift_from=base)

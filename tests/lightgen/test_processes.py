@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from lightgen.preference.pairs import Pair, write_pairs
 from lightgen.training.config import TrainConfig
-from lightgen.training.resume import read_journal
+from lightgen.training.journal import read_journal
 from lightgen.training.train import train
 from tests.lightgen import squares
 
@@ -56,9 +56,9 @@ def launch(processes: int, *words) -> subprocess.CompletedProcess:
 def test_two_processes_prefer_as_one_does(base, pairs, tmp_path):
     for processes in (1, 2):
         words = ["dpo", base, "--pairs", pairs, "--out", tmp_path / str(processes)]
-        done = launch(processes, *words, "--set", *SETTINGS)
+        done = launch(processes, *words, "--log-every", 1, "--set", *SETTINGS)
         assert done.returncode == 0, done.stderr[-3000:]
-    one, two = (load_file(tmp_path / f"{n}/model/transformer/diffusion_pytorch_model.safetensors") for n in (1, 2))
+    one, two = (load_file(tmp_path / f"{n}/model/diffusion_pytorch_model.safetensors") for n in (1, 2))
     assert one.keys() == two.keys()
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-3, atol=2e-4)

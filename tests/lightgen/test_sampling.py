@@ -1,10 +1,11 @@
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import pytest
 import torch
 
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.mar import MAR
+from lightgen.model.released import PATHS
 from lightgen.model.sampling import generate_from_draws, generate_latents, guidance_at
 
 SIZES = MARConfig(
@@ -27,7 +28,7 @@ SOLVERS = {"ddpm": "ddpm", "ddim": "ddpm", "euler": "flow", "heun": "flow"}
 
 def make_model(**changes) -> MAR:
     torch.manual_seed(0)
-    model = MAR(**asdict(replace(SIZES, **changes))).eval()
+    model = MAR(replace(SIZES, **changes)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.05)
@@ -78,7 +79,7 @@ def test_whole_generations_equal_the_recordings(golden, relative_error, path):
             temperature=temperature,
         )
         draws = RecordedDraws(golden.tensors, prefix, len(text))
-        latents = generate_from_draws(model, text, lengths, (side, side), config, draws, path)
+        latents = generate_from_draws(model, text, lengths, (side, side), config, draws, parts=PATHS[path])
         assert not draws.rows, "every recorded draw is used"
         assert relative_error(latents, golden.tensors[f"{prefix}.latents"]) < 1e-4, prefix
 
@@ -92,8 +93,8 @@ def test_the_fast_path_makes_what_the_reference_makes(solver, quirks, guidance_s
     )
     config = replace(QUICK, solver=solver, guidance_scale=guidance_scale, guidance_schedule="linear", temperature=0.9)
     arguments = (model, *make_text(), (4, 5), config)
-    fast = generate_latents(*arguments, generators(), "fast")
-    reference = generate_latents(*arguments, generators(), "reference")
+    fast = generate_latents(*arguments, generators())
+    reference = generate_latents(*arguments, generators(), parts=PATHS["reference"])
     assert fast.shape == (3, 4, 8, 10)
     assert relative_error(fast, reference) < 2e-5
 
@@ -104,7 +105,7 @@ def test_the_number_of_head_steps_modulated_at_once_does_not_matter(solver, monk
     arguments = (model, *make_text(), (4, 4), replace(QUICK, solver=solver))
     whole = generate_latents(*arguments, generators())
     for rows in (1, 50):  # one head step; two, four or all five, by the tokens of the step
-        monkeypatch.setattr("lightgen.model.sampling.MODULATED_ROWS", rows)
+        monkeypatch.setattr("lightgen.model.trunk.MODULATED_ROWS", rows)
         assert relative_error(generate_latents(*arguments, generators()), whole) < 2e-5
 
 
@@ -112,7 +113,7 @@ def test_the_number_of_head_steps_modulated_at_once_does_not_matter(solver, monk
 def test_no_gradient_is_recorded_and_latents_can_be_trained_on(path):
     model, recorded = make_model(), []
     model.head.input.register_forward_hook(lambda *_: recorded.append(torch.is_grad_enabled()))
-    latents = generate_latents(model, *make_text(), (4, 4), QUICK, generators(), path)
+    latents = generate_latents(model, *make_text(), (4, 4), QUICK, generators(), parts=PATHS[path])
     assert recorded and not any(recorded)
     scale = torch.ones((), requires_grad=True)
     (latents * scale).sum().backward()  # tensors of torch's inference mode would refuse

@@ -8,11 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from lightgen.data.latents import LatentDataset
-from lightgen.model.pipeline import LightGenPipeline
-from lightgen.training.config import TrainConfig
+from lightgen.model.folder import load_pipeline, load_transformer, model_identity, read_lineage
+from lightgen.training.config import LoopConfig, TrainConfig
+from lightgen.training.journal import Journal, read_journal
 from lightgen.training.optimization import Average, learning_rate_at, make_optimizer
-from lightgen.training.resume import Journal, load_state, read_journal, save_state
-from lightgen.training.train import order, train
+from lightgen.training.order import order
+from lightgen.training.state import load_state, save_state
+from lightgen.training.train import train
 from tests.lightgen import squares
 
 
@@ -31,13 +33,16 @@ CONFIG = TrainConfig(
 )
 
 
-def run(tiny, out, config=CONFIG, **options):
+LOOP = LoopConfig(log_every=4, save_every_seconds=0.0)
+
+
+def run(tiny, out, config=CONFIG, loop=LOOP, **options):
     components = {"vae": tiny.vae, "text_encoder": tiny.text_encoder, "sampling": tiny.sampling}
-    return train(config, tiny.model, tiny.latents, out, **components, **options)
+    return train(config, tiny.model, tiny.latents, out, **components, loop=loop, **options)
 
 
 def weights(folder):
-    return load_file(folder / "model/transformer/diffusion_pytorch_model.safetensors")
+    return load_file(folder / "model/diffusion_pytorch_model.safetensors")
 
 
 def same(first, second):
@@ -60,7 +65,7 @@ def test_operations_are_counted_alike_whatever_the_seed(tiny, whole, tmp_path):
     assert other["flops"] == whole[1]["flops"]
 
 
-def test_a_run_writes_a_pipeline_metrics_and_its_result(tiny, whole):
+def test_a_run_writes_a_model_metrics_and_its_result(tiny, whole):
     out, result = whole
     assert result["status"] == "complete" and result["steps"] == 30 and result["samples"] == 240
     assert result["flops"] > 0
@@ -70,7 +75,7 @@ def test_a_run_writes_a_pipeline_metrics_and_its_result(tiny, whole):
         "step", "samples", "loss", "mse", "lr", "grad_norm", "seconds", "samples_per_second",
     }  # fmt: skip
     assert rows[-1]["loss"] < rows[0]["loss"]
-    pipeline = LightGenPipeline.from_pretrained(out / "model")
+    pipeline = load_pipeline(out / "model")
     assert pipeline.sampling == tiny.sampling
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline("a red square", generator=torch.Generator().manual_seed(0)).images[0].size == (16, 16)
@@ -109,13 +114,31 @@ def test_a_run_stopped_again_and_again_ends_in_the_same_weights(tiny, whole, tmp
     assert losses(tmp_path) == losses(whole[0])
 
 
+def test_a_resumed_run_may_log_and_save_at_another_pace(tiny, whole, tmp_path):
+    """The same weights come out, and the rows after the stop follow the new pace."""
+    asked = []
+
+    def stop():
+        asked.append(len(asked))
+        return len(asked) == 11
+
+    assert run(tiny, tmp_path, stop=stop)["status"] == "stopped"
+    assert run(tiny, tmp_path, loop=LoopConfig(log_every=10, save_every_seconds=100.0))["status"] == "complete"
+    assert same(weights(tmp_path), weights(whole[0]))
+    assert [row["step"] for row in read_journal(tmp_path / "metrics.jsonl")] == [4, 8, 20, 30]
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert set(record) == {"train", "model", "latents", "weights", "start", "result"}
+    assert not {"log_every", "save_every_seconds", "compile"} & set(record["train"])
+    with pytest.raises(ValueError, match="log_every is 0"):
+        LoopConfig(log_every=0)
+
+
 KILLED_AGAIN_AND_AGAIN = """
 import json, os, signal, sys, time
 from pathlib import Path
 from lightgen.disk.config import from_dict
-from lightgen.model.config import MARConfig
-from lightgen.model.config import SamplingConfig
-from lightgen.training.config import TrainConfig
+from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.training.config import LoopConfig, TrainConfig
 from lightgen.training.train import train
 
 given = json.loads(sys.argv[1])
@@ -127,7 +150,8 @@ for step, delay in ((1, 0.0), (6, 0.002), (7, 0.004), (13, 0.001), (20, 0.003)):
     child = os.fork()
     if child == 0:
         train(from_dict(TrainConfig, given["train"]), from_dict(MARConfig, given["model"]), **paths,
-              sampling=from_dict(SamplingConfig, given["sampling"]))
+              sampling=from_dict(SamplingConfig, given["sampling"]),
+              loop=LoopConfig(log_every=4, save_every_seconds=0.0))
         os._exit(0)
     while saved() < step:
         time.sleep(0.0005)
@@ -170,7 +194,7 @@ def test_a_loss_that_is_not_finite_is_an_outcome(tiny, tmp_path):
     result = run(tiny, tmp_path, dataclasses.replace(CONFIG, learning_rate=1e30, clip_norm=1e30, warmup_steps=0))
     assert result["status"] == "diverged" and 0 < result["steps"] < 30
     assert all(value.isfinite().all() for value in load_state(tmp_path / "resume")[1].values())
-    LightGenPipeline.from_pretrained(tmp_path / "model")
+    load_transformer(tmp_path / "model")
     assert json.loads((tmp_path / "training.json").read_text())["result"]["status"] == "diverged"
 
 
@@ -180,6 +204,8 @@ def test_training_can_start_from_a_model(tiny, whole, tmp_path):
     started, given = weights(tmp_path), weights(whole[0])
     for name in given:
         torch.testing.assert_close(started[name], given[name])
+    assert read_lineage(tmp_path / "model") == [model_identity(whole[0] / "model")]
+    assert read_lineage(whole[0] / "model") == []
 
 
 def test_what_does_not_fit_is_refused(tiny, whole, tmp_path):
@@ -228,7 +254,7 @@ def test_the_average_follows_its_formula():
 def test_weight_decay_spares_biases_norms_and_the_head(tiny):
     from lightgen.model.mar import MAR
 
-    model = MAR(**dataclasses.asdict(tiny.model))
+    model = MAR(tiny.model)
     optimizer = make_optimizer(model, learning_rate=1.0, weight_decay=0.1, betas=(0.9, 0.95))
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     names = {name for name, p in model.named_parameters() if id(p) in decayed}

@@ -11,8 +11,8 @@ import pytest
 
 from reports import build_report
 from reports.__main__ import VERBS, main
-from reports.contrasts import verdicts
 from reports.records.study import read_study
+from reports.verdicts import verdicts
 
 ATTACK = '<img src=x onerror="alert(1)"> & </script>'
 
@@ -56,7 +56,19 @@ def test_everything_is_there(report):
     ):
         assert {f"tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")} <= names
     text = (report / "report.md").read_text()
-    assert "**supported**" in text and "![" in text and "| small, diverse + DPO |" in text
+    assert (
+        "**seen on one seed, settles nothing** (primary (the first" in text
+        and "![" in text
+        and "| small, diverse + DPO |" in text
+    )
+
+
+def test_one_seed_is_said_everywhere(report):
+    for name in ("index.html", "report.md", "tables/contrasts.md", "tables/contrasts.csv", "tables/contrasts.tex"):
+        assert (report / name).read_text().count("seen on one seed, settles nothing") >= 4, name
+    page = (report / "index.html").read_text()
+    assert '<article class="card unsettled' in page and "card supported" not in page and "best variant" not in page
+    assert "primary (the first: the study names none)" in page
 
 
 def test_the_same_records_give_the_same_bytes(finished, report, tmp_path):
@@ -152,8 +164,12 @@ def test_any_two_variants_are_compared_and_a_wrong_one_is_named(finished, capsys
 
     code, output = told("small-diverse-none", "large-narrow-none")
     planted = next(a for a in verdicts(read_study(finished)) if a.contrast.name == "diversity_beats_volume")
-    assert code == 0 and f"{planted.effect:+.3f}" in output.out and "36 prompts, seeds 0" in output.out
-    assert told("large-narrow-none", "small-diverse-none")[1].out.split(": ")[1].startswith(f"{-planted.effect:+.3f}")
+    assert code == 0 and f"{planted.difference.effect:+.3f}" in output.out and "36 prompts, seeds 0" in output.out
+    assert (
+        told("large-narrow-none", "small-diverse-none")[1]
+        .out.split(": ")[1]
+        .startswith(f"{-planted.difference.effect:+.3f}")
+    )
     code, output = told("small-diverse-none", "nope")
     assert code == 2 and "'nope' is no variant" in output.err and "small-diverse-none" in output.err
     code, output = told("small-diverse-none", "large-narrow-none", "--metric", "geneval/nope")

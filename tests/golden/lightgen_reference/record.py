@@ -7,7 +7,6 @@ LIGHTGEN_GOLDEN.
 
 import json
 import re
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.convert import RELEASED_NAMES, our_name
 from lightgen.model.mar import MAR
 from lightgen.model.masking import Draws, mask_layout
+from lightgen.model.released import PATHS
 from lightgen.model.sampling import generate_from_draws
 
 HERE = Path(__file__).parent
@@ -91,7 +91,7 @@ def random_model(generator: torch.Generator) -> MAR:
         head_width=SETTINGS["head_width"],
         noise_copies=SETTINGS["mul"],
     )
-    model = MAR(**asdict(config)).eval()
+    model = MAR(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             scale = 0.3 if parameter.ndim == 1 else parameter.shape[-1] ** -0.5
@@ -163,7 +163,7 @@ def record_sample(model, tensors, scale, schedule, temperature, generator) -> di
     draws = RecordingDraws(generator)
     text = tensors["resized.text"]
     lengths = torch.full((len(text),), text.shape[1])
-    latents = generate_from_draws(model, text, lengths, (side, side), config, draws, "reference")
+    latents = generate_from_draws(model, text, lengths, (side, side), config, draws, parts=PATHS["reference"])
     rows = torch.tensor(draws.rows)
     return {"orders": draws.order, "latents": latents, "draws": torch.cat(draws.flat), "draw_rows": rows}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from benchmarks.speed import limits, memory, preference, sampling, training
-from benchmarks.speed.report import run
+from benchmarks.speed.config import MemoryPeak, ModelSpeed
 from benchmarks.speed.timer import alternate, count_operations, ratio
 from lightgen.model.config import MARConfig, SamplingConfig
 
@@ -51,15 +51,14 @@ def test_both_paths_make_the_same_and_the_last_line_is_json(capsys, tmp_path):
     assert row["relative_difference"] < 2e-5 and row["ratio"]["median"] > 0 and row["limit"]["share"] > 0
     row = training.measure("golden", batch_size=2, steps=1, repetitions=1)
     assert row["relative_difference"] < 2e-5
-    options = {"threads": 1, "device": "cpu", "precision": "fp32", "batch_size": 0, "fast_only": False}
-    run("memory", sizes=["golden"], repetitions=1, out=tmp_path / "memory.json", **options)
+    memory.run_benchmark(MemoryPeak(sizes=("golden",), device="cpu", out=tmp_path / "memory.json"))
     printed = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert printed == json.loads((tmp_path / "memory.json").read_text())
     assert printed["rows"][0]["peak"] > printed["rows"][0]["weights"] > 2e6
     with pytest.raises(ValueError, match="no size 'giant'; valid: golden, 10m, released"):
-        run("memory", sizes=["giant"], repetitions=1, out=None, **options)
+        memory.run_benchmark(MemoryPeak(sizes=("giant",)))
     with pytest.raises(ValueError, match="repetitions"):
-        run("memory", sizes=[], repetitions=0, out=None, **options)
+        training.run_benchmark(ModelSpeed(sizes=("golden",), repetitions=0))
 
 
 @pytest.mark.skipif("LIGHTGEN_LARGE" not in os.environ, reason="takes 8 GB and a minute: set LIGHTGEN_LARGE=1")

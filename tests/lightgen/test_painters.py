@@ -1,12 +1,14 @@
 import pytest
 from PIL import Image
 
-from lightgen.data.painters import ShardTeacher, distill, load_pipeline
+from lightgen.data.config import DistillConfig
+from lightgen.data.distill import distill
+from lightgen.data.painters import ShardPainter, load_painter
 from lightgen.data.shards import Sample, read_shards, write_shards
 
 
 class Painter:
-    """A teacher that paints the seed as a color and remembers its batches."""
+    """Paints the seed as a color and remembers its batches."""
 
     name = "painter"
 
@@ -25,7 +27,7 @@ def pixels(folder):
 def test_images_do_not_depend_on_the_batch(tmp_path):
     captions = ["a", "bb", "ccc"]
     for size in (1, 4):
-        distill(Painter(), captions, tmp_path / str(size), copies=3, batch_size=size)
+        distill(Painter(), captions, tmp_path / str(size), DistillConfig(copies=3, batch_size=size))
     assert pixels(tmp_path / "1") == pixels(tmp_path / "4")
     assert [prompt for prompt, _ in pixels(tmp_path / "1")] == ["a"] * 3 + ["bb"] * 3 + ["ccc"] * 3
     assert len(set(pixels(tmp_path / "1"))) == 9
@@ -40,11 +42,11 @@ def test_a_resumed_run_asks_only_for_what_is_missing(tmp_path):
 
     captions = [f"caption {i}" for i in range(6)]
     with pytest.raises(KeyboardInterrupt):
-        distill(Breaks(), captions, tmp_path / "a", batch_size=2, shard_size=2)
+        distill(Breaks(), captions, tmp_path / "a", DistillConfig(batch_size=2, shard_size=2))
     painter = Painter()
-    distill(painter, captions, tmp_path / "a", batch_size=2, shard_size=2)
+    distill(painter, captions, tmp_path / "a", DistillConfig(batch_size=2, shard_size=2))
     assert painter.batches == [captions[4:]]
-    distill(Painter(), captions, tmp_path / "b", batch_size=2, shard_size=2)
+    distill(Painter(), captions, tmp_path / "b", DistillConfig(batch_size=2, shard_size=2))
     assert pixels(tmp_path / "a") == pixels(tmp_path / "b")
 
 
@@ -54,17 +56,17 @@ def test_other_captions_in_the_same_folder_are_refused(tmp_path):
         distill(Painter(), ["b"], tmp_path)
 
 
-def test_a_shard_teacher_answers_from_existing_shards(tmp_path):
+def test_a_shard_painter_answers_from_existing_shards(tmp_path):
     pictures = [Sample(str(i), Image.new("RGB", (4, 4), (i, i, i)), {"prompt": p}) for i, p in enumerate("aab")]
     write_shards(pictures, tmp_path, shard_size=2)
-    teacher = ShardTeacher(tmp_path)
-    assert teacher.captions == ["a", "b"]
-    drawn = teacher(["a", "a", "b"], [0, 1, 5])
+    painter = ShardPainter(tmp_path)
+    assert painter.captions == ["a", "b"]
+    drawn = painter(["a", "a", "b"], [0, 1, 5])
     assert [image.getpixel((0, 0))[0] for image in drawn] == [0, 1, 2]
     with pytest.raises(ValueError, match="no image for 1 captions"):
-        teacher(["c"], [0])
+        painter(["c"], [0])
 
 
-def test_a_folder_without_a_pipeline_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match="model_index"):
-        load_pipeline(tmp_path)
+def test_a_folder_that_holds_no_painter_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no data set here"):
+        load_painter(tmp_path)

@@ -1,0 +1,74 @@
+"""Settings of the speed benchmarks; they load no heavy library."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeedConfig:
+    """Where a benchmark's record goes."""
+
+    out: Path | None = None  # file for the JSON as well; it grows with each row
+    json: bool = False  # print the JSON alone
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpeed(SpeedConfig):
+    """Models of random weights, timed by the fast paths against the reference paths."""
+
+    sizes: tuple[str, ...] = ("10m", "golden")  # golden, 10m, released
+    repetitions: int = 3  # of each path, in turn, after one unmeasured
+    threads: int = 1  # of the CPU
+    device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 where a GPU has it
+    batch_size: int = 0  # images at once (0: the size's own; training 4)
+    fast_only: bool = False  # leave the reference path out
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryPeak(SpeedConfig):
+    """The memory of sampling."""
+
+    sizes: tuple[str, ...] = ("released",)  # golden, 10m, released
+    threads: int = 1  # of the CPU
+    device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 where a GPU has it
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreferenceCost(SpeedConfig):
+    """What preference training costs."""
+
+    model: str = "tiny"  # what is timed: a preset's (tiny, small, ...) or a size (golden, 10m, released)
+    pairs: int = 48  # in a step
+    steps: int = 4  # in one measurement
+    repetitions: int = 5  # of each measurement, in turn, after one unmeasured
+    threads: int = 1  # of the CPU
+    parts: tuple[Literal["steps", "memory"], ...] = ("steps", "memory")  # steps, memory, or both
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenevalSpeed(SpeedConfig):
+    """GenEval's verdicts."""
+
+    repetitions: int = 7  # of each measurement, after one unmeasured
+    detections: int = 100  # an image
+    images: Path | None = None  # keep the folder of images here
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualitySpeed(SpeedConfig):
+    """FID and the extraction of features."""
+
+    dimensions: int = 2048  # of the features whose FID is timed
+    samples: int = 10_000  # of each side's statistics
+    extractors: tuple[Path, ...] = ()  # open_clip or transformers folders to extract with
+    random: tuple[Literal["vit-s14", "inception"], ...] = ("vit-s14", "inception")  # networks with random weights
+    images: int = 64  # pictures to extract from
+    pixels: int = 256  # their side
+    batch_size: int = 16  # pictures in a forward pass
+    repetitions: int = 3  # of each measurement; those that are compared take turns
+    threads: int = 1  # of PyTorch; NumPy's and SciPy's are set by OMP_NUM_THREADS
+    device: str = "auto"  # auto, cpu, cuda, cuda:N or mps; of the networks
+    parts: tuple[Literal["fid", "extraction"], ...] = ("fid", "extraction")  # fid, extraction, or both
