@@ -17,7 +17,7 @@ class Resources:
     """Of a cell; for the engines that run it elsewhere."""
 
     nodes: int = 1  # that a cell spreads over (--engine slurm)
-    gpus_per_node: int = 0
+    gpus_per_node: int = 0  # that a cell gets on each node
     cpus: int = 0  # cores on each node (default: the processes' threads, 4 a GPU)
     memory: str = ""  # of each node, as 64G (--engine slurm)
     time: str = ""  # at most, as 12:00:00 (--engine slurm); a cell that reaches it saves and is queued again
