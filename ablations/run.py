@@ -10,22 +10,27 @@ import json
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from tyro.conf import Positional, arg
+from tyro.conf import OmitArgPrefixes, Positional, arg
 
 from ablations.runner.attempt import is_recorded
 from ablations.runner.costs import Costs
 from ablations.runner.devices import choose_scale, default_workers, find_devices
 from ablations.runner.engines import ENGINES, start_engine
+from ablations.runner.engines.resources import Resources, Shape
+from ablations.runner.engines.slurm import Slurm
 from ablations.runner.folder import alone, check_folder, write_study
-from ablations.runner.live import Clock, display, plan_lines
+from ablations.runner.live import Clock, Lines, display, plan_lines
 from ablations.runner.plan import optional_variants, plain, plan_cells, write_plan
-from ablations.runner.reporting import EarlyReport, build_report
+from ablations.runner.queue import Queue
+from ablations.runner.reporting import EarlyReport, build_report, report_command
 from ablations.runner.schedule import Schedule, State
+from ablations.runner.stages import stages
 from ablations.runner.store import Store
 from ablations.runner.study import Cell, Study
 from ablations.studies import load_study
@@ -43,9 +48,11 @@ class Command:
     out: Path | None = None  # folder of the run (default: runs/STUDY-SCALE)
     set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")] = ()  # changes of the setting, as model.width=128
     only: Annotated[tuple[str, ...], arg(metavar="VARIANT ...")] = ()  # these variants alone, optional ones too
-    workers: int = 0  # cells at a time (default: one a core, or a GPU)
+    workers: int = 0  # cells at a time (default: one a core, or a GPU; on a cluster as many as it runs)
     engine: str = "local"  # local, ray or slurm
-    plan: bool = False  # print what is there and what the rest takes
+    resources: OmitArgPrefixes[Resources] = field(default_factory=Resources)
+    detach: bool = False  # submit and leave; `python -m ablations status OUT` watches (--engine slurm)
+    plan: bool = False  # print what is there, what the rest takes, and what would be submitted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,28 +67,44 @@ class _Run:
     cells: Sequence[Cell]
     out: Path
     workers: int
+    shape: Shape
     devices: Sequence[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, command: Command) -> _Run:
-        study, devices = load_study(command.study), find_devices()
-        scale = command.scale if command.scale != "auto" else choose_scale(study.settings, devices)
+        study, is_local = load_study(command.study), command.engine == "local"
+        devices = find_devices() if is_local else []
+        scale = _scale(command, study, devices)
         if command.workers < 0 or min(command.seeds) < 0:
             raise ValueError(f"--workers and --seeds are 0 or more, not {command.workers} and {command.seeds}")
         if command.engine not in ENGINES:
             raise ValueError(f"no engine {command.engine!r}; there are {', '.join(ENGINES)}")
+        if command.detach and command.engine != "slurm":
+            raise ValueError("--detach is for --engine slurm: the cells of other engines end with this command")
         changes = json_pairs(command.set)
         setting = override(study.setting(scale), changes)
         cells = plan_cells(study, scale, setting, command.seeds, command.only)
+        shape = Shape.of(command.resources, setting.runtime, command.engine)
+        most = default_workers(setting.runtime, len(cells), devices) if is_local else len(cells)
         return cls(
             command=command, study=study, scale=scale, changes=changes, setting=setting, cells=cells, devices=devices,
-            out=(command.out or default_folder(study, scale, changes)).resolve(),
-            workers=command.workers or default_workers(setting.runtime.cells_per_gpu, len(cells), devices),
+            out=(command.out or default_folder(study, scale, changes)).resolve(), shape=shape,
+            workers=command.workers or most,
         )  # fmt: skip
 
     @property
     def is_done(self) -> bool:
         return all(is_recorded(self.out, cell) for cell in self.cells)
+
+    @property
+    def extra(self) -> tuple[str, ...]:
+        """What a worker must be told of the study beside its name."""
+        given = self.command.study
+        return ("--study", str(Path(given).resolve())) if given.endswith(".py") else ()
+
+    @property
+    def slurm(self) -> Slurm:
+        return Slurm(self.out, self.shape, self.extra)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -101,7 +124,12 @@ def run(command: Command) -> int:
         with alone(asked.out):
             return _carry_out(asked)
     except KeyboardInterrupt:
-        print("stopped; the same command resumes", file=sys.stderr)
+        goes_on = command.engine == "slurm" and not command.plan
+        told = (
+            "left; the cells go on, the same command watches again" if goes_on else "stopped; the same command resumes"
+        )
+        with suppress(OSError):  # the terminal may be gone
+            print(f"{told}; the same command resumes" if told == "stopped" else told, file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -115,6 +143,17 @@ def default_folder(study: Study, scale: str, changes: dict[str, Any]) -> Path:
     return Path("runs") / f"{study.name}-{scale}{f'-{mark}' if told else ''}"
 
 
+def _scale(command: Command, study: Study, devices: Sequence[str]) -> str:
+    if command.scale != "auto":
+        return command.scale
+    if command.engine != "local" and not command.resources.gpus_per_node:
+        raise ValueError(
+            f"--scale auto looks for GPUs, and this machine's are not those of --engine {command.engine}: "
+            "give --gpus-per-node, or --scale"
+        )
+    return choose_scale(study.settings, devices or ["0"] * command.resources.gpus_per_node)
+
+
 def _interrupt(number: int, frame: Any) -> None:
     raise KeyboardInterrupt
 
@@ -125,6 +164,11 @@ def _print_plan(asked: _Run) -> int:
     print("\n".join(plan_lines(asked.cells, store, Costs.of(store, asked.scale), asked.workers, images)))
     if left_out := optional_variants(asked.study, asked.scale, asked.setting, asked.cells):
         print(f"made only with --only: {', '.join(left_out)}")
+    if asked.command.engine == "slurm":
+        todo = [cell for cell in asked.cells if not is_recorded(asked.out, cell)]
+        for number, stage in enumerate(stages(todo, store.has), start=1):
+            after = [f"STAGE_{number - 1}"] if number > 1 else []
+            print(f"\n# stage {number}\n{asked.slurm.script(f'STAGE_{number}', stage, asked.command.workers, after)}")
     return 0
 
 
@@ -138,8 +182,10 @@ def _carry_out(asked: _Run) -> int:
         print(study.notes[scale], flush=True)
     if asked.is_done and any(name.startswith("runtime.") for name in asked.changes):
         print("all cells are recorded; runtime settings change no result, so nothing is made again", flush=True)
+    if asked.command.detach and not asked.is_done:
+        return _submit(asked)
     states = [State(cell, "done") for cell in cells] if asked.is_done else _make_cells(asked)
-    failed = [state for state in states if state.status == "failed"]
+    failed = [state for state in states if state.status in ("failed", "lost")]
     code = build_report(out, cells)
     for state in failed:
         print(f"failed: {state.cell.name}: {state.reason}", flush=True)
@@ -147,17 +193,34 @@ def _carry_out(asked: _Run) -> int:
 
 
 def _make_cells(asked: _Run) -> Sequence[State]:
-    out, store = asked.out, Store(asked.out / "store")
+    out, store, command = asked.out, Store(asked.out / "store"), asked.command
     clock = Clock(out, store, Costs.of(store, asked.scale), asked.workers)
-    engine = start_engine(asked.command.engine, asked.workers, asked.devices, out)
-    given = asked.command.study
-    extra = ("--study", str(Path(given).resolve())) if given.endswith(".py") else ()
     report = EarlyReport(out)
     with display(clock, f"{asked.study.name} ({asked.scale})") as view:
         try:
-            return Schedule(asked.cells, out, engine, view, extra).run(report.start_once)
+            if command.engine == "slurm":
+                return Queue(asked.cells, out, asked.slurm, view, command.workers).run(report.start_once)
+            engine = start_engine(command.engine, asked.workers, asked.devices, asked.shape)
+            return Schedule(asked.cells, out, engine, view, asked.extra).run(report.start_once)
         finally:
             report.stop()
+
+
+def _submit(asked: _Run) -> int:
+    """Submit the cells, and the report after them; 1 if some were refused."""
+    out, store = asked.out, Store(asked.out / "store")
+    view = Lines(Clock(out, store, Costs.of(store, asked.scale), asked.workers))
+    queue = Queue(asked.cells, out, asked.slurm, view, asked.command.workers)
+    arrays = queue.submit()
+    refused = [state for state in queue.states if state.status == "waiting"]
+    if arrays:
+        report = asked.slurm.submit_report(f"report-{asked.study.name}", report_command(out), arrays)
+        print(f"submitted: jobs {', '.join(arrays)}, and job {report} for the report; you may leave")
+    print(f"watch: python -m ablations status {out}\n       python -m ablations logs {out} CELL")
+    print(f"end:   python -m ablations cancel {out}")
+    if refused:
+        print(f"{len(refused)} cells were refused; the same command submits them", flush=True)
+    return 1 if refused else 0
 
 
 if __name__ == "__main__":

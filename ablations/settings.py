@@ -67,6 +67,8 @@ class Runtime:
     save_every_seconds: float = 30.0
     compile: bool = False  # torch.compile, in training
     cells_per_gpu: int = 1
+    processes: int = 1  # of a cell: training in all of them, pictures shared out among them; on GPUs one each
+    threads: int = 0  # of each process (0: locally the cores shared out among the cells; elsewhere one, or the cpus)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ from tyro.conf import Positional, arg
 
 from ablations.runner.attempt import PERMANENT, RESUMABLE, run_cell
 from ablations.runner.plan import find_cell, read_plan
+from ablations.runner.processes import Processes
+from ablations.runner.study import Cell, Study
 from ablations.studies import load_study, study_names
 from lightgen.disk.config import from_dict
 
@@ -32,6 +34,9 @@ def worker(
     out: Annotated[Positional[Path], arg(metavar="OUT")],
     cell: Annotated[Positional[str], arg(metavar="CELL")],
     study: str = "",
+    until: str = "",
+    processes: int = 1,
+    nodes: int = 1,
     parent: int = 0,
 ) -> int:
     """One cell of a planned study, start to end.
@@ -40,25 +45,36 @@ def worker(
         out: a folder that `python -m ablations.run` has planned
         cell: a cell of its plan.json, such as small-diverse-s0
         study: the study's file, if it is not one of the package
-        parent: end with the process of this number (set by the local engine)
+        until: make only what leads to this step, named by its folder in the store
+        processes: that share the steps which several can make
+        nodes: that they are spread over; more than one is for a job of Slurm's
+        parent: end with the process of this number (set by the engines)
     """
     faulthandler.enable()
-    stop = _stop_on_signals()
+    stop = stop_on_signals()
     _end_with(parent)
     try:
-        plan = read_plan(out)
-        chosen = load_study(study or _named_study(plan))
-        found = find_cell(plan, cell, chosen)
-        runtime = from_dict(type(chosen.setting(plan["scale"]).runtime), plan["setting"]["runtime"], "plan.json")
+        chosen, found, runtime = load(out, cell, study)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return PERMANENT
-    return run_cell(out, found, chosen.record, runtime, stop)
+    extra = ("--study", study) if study else ()
+    several = Processes(out=out, cell=cell, extra=extra, count=processes, nodes=nodes)
+    return run_cell(out, found, chosen.record, runtime, stop, until=until, processes=several)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the cell that the command line names; returns the exit code."""
     return tyro.cli(worker, prog="python -m ablations.worker", args=arguments)
+
+
+def load(out: Path, cell: str, study: str) -> tuple[Study, Cell, Any]:
+    """The study, the cell and the runtime settings, as OUT/plan.json has them; ValueError where they are not there."""
+    plan = read_plan(out)
+    chosen = load_study(study or _named_study(plan))
+    found = find_cell(plan, cell, chosen)
+    runtime = from_dict(type(chosen.setting(plan["scale"]).runtime), plan["setting"]["runtime"], "plan.json")
+    return chosen, found, runtime
 
 
 def _named_study(plan: dict[str, Any]) -> str:
@@ -68,7 +84,7 @@ def _named_study(plan: dict[str, Any]) -> str:
     return plan["study"]
 
 
-def _stop_on_signals() -> Callable[[], bool]:
+def stop_on_signals() -> Callable[[], bool]:
     """A function that is true once a signal asked to stop; a step that never looks is ended after a grace time."""
     asked = threading.Event()
 

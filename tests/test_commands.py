@@ -74,8 +74,10 @@ OPTIONS = {
     "ablations.icons sheet": "--out",
     "ablations.icons build": "--out --seed --steps",
     "ablations.icons measure": "--out",
-    "ablations.run": "--scale --seeds --out --set --only --workers --engine --plan",
-    "ablations.worker": "--study --parent",
+    "ablations logs": "--lines",
+    "ablations.run": "--scale --seeds --out --set --only --workers --engine --nodes --gpus-per-node --cpus --memory "
+    "--time --slurm --detach --plan",
+    "ablations.worker": "--study --until --processes --nodes --parent",
 }
 COMMANDS = ("lightgen", "geneval", "benchmarks", "ablations", "ablations.run", "ablations.icons", "reports")
 HEAVY = ("torch", "transformers", "diffusers", "open_clip", "torchmetrics", "torch_fidelity", "matplotlib.pyplot")

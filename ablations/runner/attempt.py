@@ -6,14 +6,17 @@ Exit codes: 0 done; 75 saved and resumable; 42 cannot succeed as it is asked; 1 
 from __future__ import annotations
 
 import errno
+import os
+import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablations.runner.step import Step, Stopped
+from ablations.runner.processes import Processes
+from ablations.runner.step import Step, Stopped, in_order
 from ablations.runner.store import Store
 from ablations.runner.study import Cell
 from lightgen.disk.json_files import read_json, write_json
@@ -31,20 +34,33 @@ def is_recorded(out: Path, cell: Cell) -> bool:
 
 
 def run_cell(
-    out: Path, cell: Cell, record: Record, runtime: Any = None, stop: Callable[[], bool] = lambda: False
+    out: Path,
+    cell: Cell,
+    record: Record,
+    runtime: Any = None,
+    stop: Callable[[], bool] = lambda: False,
+    *,
+    until: str = "",
+    processes: Processes | None = None,
 ) -> int:
-    """Make the cell's missing steps, then its record; returns the exit code and never raises for a failure."""
+    """Make the cell's missing steps, then its record; returns the exit code and never raises for a failure.
+
+    With `until`, the folder of one of its steps, only what leads to that is made, and no record.
+    """
     folder = out / "cells" / cell.name
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "error.txt").unlink(missing_ok=True)
     try:
         store = Store(out / "store")
         report = Progress(folder / "progress.json")
-        for step in cell.steps:
+        for step in _leading_to(cell, until):
             report.start(step.name)
-            _make(store, step, runtime, stop, report)
+            _make(store, step, runtime, stop, report, processes or Processes())
             if store.facts(step).get("status") == "diverged":
                 break  # an outcome, not a failure: the record says so
+        if until:
+            report.finish()
+            return DONE
         report.start("record")
         (folder / "cell.json").unlink(missing_ok=True)
         record(folder, cell, store)
@@ -58,19 +74,29 @@ def run_cell(
         return _fail(folder, cell, error)
 
 
-def _make(store: Store, step: Step, runtime: Any, stop: Callable[[], bool], report: Progress) -> None:
+def _leading_to(cell: Cell, until: str) -> Sequence[Step]:
+    ends = [step for step in cell.steps if step.folder == until]
+    if until and not ends:
+        raise ValueError(f"{cell.name} has no step {until!r}; there are {', '.join(s.folder for s in cell.steps)}")
+    return in_order(ends) if until else cell.steps
+
+
+def _make(
+    store: Store, step: Step, runtime: Any, stop: Callable[[], bool], report: Progress, processes: Processes
+) -> None:
     if stop():
         raise Stopped
     is_there = store.has(step)
     start = time.monotonic()
-    path = store.make(step, runtime, stop=stop, progress=report.update)
+    path = store.make(
+        step, runtime, stop=stop, progress=report.update, say=say, run=processes.run, how=processes.described
+    )
     done = "there already" if is_there else f"{time.monotonic() - start:.1f} s"
     print(f"{step.name}: {done} ({path.name})", flush=True)
 
 
 def _fail(folder: Path, cell: Cell, error: Exception) -> int:
     """Keep the failure where the run, and a person, finds it: one line first, the traceback after it."""
-    permanent = isinstance(error, ValueError | TypeError | KeyError | FileNotFoundError)
     reason = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         reason = f"the disk is full ({error}); free some space and give the command again: what was finished is kept"
@@ -80,11 +106,21 @@ def _fail(folder: Path, cell: Cell, error: Exception) -> int:
         (folder / "error.txt").write_text(f"{type(error).__name__}: {reason}\n\n{trace}", encoding="utf-8")
     except OSError:
         print(f"{cell.name}: {reason}", file=sys.stderr, flush=True)
-    return PERMANENT if permanent else FAILED
+    return PERMANENT if is_permanent(error) else FAILED
+
+
+def is_permanent(error: Exception) -> bool:
+    """Whether the same again cannot succeed."""
+    return isinstance(error, ValueError | TypeError | KeyError | FileNotFoundError)
+
+
+def say(line: str) -> None:
+    """A line of the cell's log."""
+    print(line, flush=True)
 
 
 class Progress:
-    """Where the cell is, in its progress.json: what the live table of any engine reads."""
+    """Where the cell is, and by whom, in its progress.json: what the live table of any engine reads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -106,4 +142,5 @@ class Progress:
 
     def _write(self, fraction: float) -> None:
         self.written = time.time()
-        write_json(self.path, {"step": self.step, "fraction": fraction, "since": self.since})
+        worker = {"pid": os.getpid(), "host": socket.gethostname()}
+        write_json(self.path, {"step": self.step, "fraction": fraction, "since": self.since, "worker": worker})

@@ -19,9 +19,12 @@ def choose_scale(settings: Mapping[str, Any], devices: Sequence[str]) -> str:
     return "gpu" if devices and "gpu" in settings else "cpu"
 
 
-def default_workers(cells_per_gpu: int, num_cells: int, devices: Sequence[str]) -> int:
-    """A cell a core; with GPUs as many a GPU as the setting says fit on one, and cores enough to feed them."""
-    shared = min(len(devices) * cells_per_gpu, num_cores() // 2)
+def default_workers(runtime: Any, num_cells: int, devices: Sequence[str]) -> int:
+    """A process a core; with GPUs as many cells a GPU as the setting says fit on one, and cores enough to feed them, or
+    as many cells as there are GPUs for their processes."""
+    if runtime.processes > 1:
+        return max(1, min(num_cells, (len(devices) or num_cores()) // runtime.processes))
+    shared = min(len(devices) * runtime.cells_per_gpu, num_cores() // 2)
     return max(1, min(num_cells, max(len(devices), shared) if devices else num_cores()))
 
 

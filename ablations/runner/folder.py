@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from ablations.runner.study import Cell, Study, Variant
 from lightgen.disk.json_files import read_json, write_json
 
 SCHEMA = 1
-OWN = {"store", "plan.json", ".lock", ".owner", "cells"}
+OWN = {"store", "plan.json", ".lock", ".owner", "cells", "jobs"}
 
 
 def check_folder(out: Path, study: Study, scale: str, setting: Mapping[str, Any]) -> None:
@@ -109,8 +110,18 @@ def alone(out: Path) -> Iterator[None]:
     owner = out / ".owner"
     try:
         with FileLock(out / ".lock", timeout=0):
-            owner.write_text(str(os.getpid()), encoding="utf-8")
+            owner.write_text(f"{os.getpid()} on {socket.gethostname()}", encoding="utf-8")
             yield
     except Timeout:
         holder = owner.read_text(encoding="utf-8") if owner.is_file() else "unknown"
         raise ValueError(f"{out} is being worked on by process {holder}; wait for it or stop it") from None
+
+
+def owner_of(out: Path) -> tuple[int, str]:
+    """Process and host of the command that works in OUT now; (0, "") if there is none."""
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            return 0, ""
+    except Timeout:
+        pid, _, host = (out / ".owner").read_text(encoding="utf-8").partition(" on ")
+        return int(pid), host

@@ -14,7 +14,10 @@ from ablations.runner.schedule import State
 from ablations.runner.store import Store
 from ablations.runner.study import Cell
 
-STYLES = {"waiting": "dim", "running": "cyan", "done": "green", "failed": "bold red", "stopped": "yellow"}
+STYLES = {
+    "waiting": "dim", "queued": "blue", "running": "cyan", "done": "green", "failed": "bold red", "lost": "bold red",
+    "stopped": "yellow",
+}  # fmt: skip
 
 
 class Lines:
@@ -34,11 +37,12 @@ class Lines:
         """Print what changed since the last call."""
         for state in states:
             step, _ = self.clock.position(state)
-            now = f"{state.status} {step}".strip()
+            why = f"({state.reason})" if state.status == "queued" and state.reason else ""
+            now = f"{state.status} {step}{why}".strip()
             before = self.seen.get(state.cell.name, "waiting")
             self.seen[state.cell.name] = now
             between_steps = now == "running" and before.startswith("running")
-            if now != before and state.status != "failed" and not between_steps:
+            if now != before and state.status not in ("failed", "lost") and not between_steps:
                 self.say(f"{state.cell.name}: {now}{self._outlook(states, state)}")
 
     def say(self, line: str) -> None:
@@ -47,7 +51,7 @@ class Lines:
 
     def _outlook(self, states: Sequence[State], state: State) -> str:
         done = sum(s.status == "done" for s in states)
-        if state.status != "done" or not any(s.status in ("waiting", "running") for s in states):
+        if state.status != "done" or not any(s.is_open for s in states):
             return ""
         return f" ({done} of {len(states)} cells, about {duration(self.clock.left(states))} left)"
 
@@ -85,7 +89,7 @@ class Table:
         from rich.text import Text
 
         done = sum(state.status == "done" for state in states)
-        is_open = any(state.status in ("waiting", "running") for state in states)
+        is_open = any(state.is_open for state in states)
         left = f", about {duration(self.clock.left(states))} left" if is_open else ""
         table = RichTable(title=f"{self.title}: {done} of {len(states)} cells, {self.clock.elapsed()}{left}")
         for name in ("cell", "status", "step", "progress"):
@@ -134,10 +138,10 @@ class Clock:
 
     def left(self, states: Sequence[State]) -> float:
         """Seconds until the last cell is done, if they go as estimated; steps that cells share are counted once."""
-        open_states = [state for state in states if state.status in ("waiting", "running")]
+        open_states = [state for state in states if state.is_open]
         steps = [step for state in open_states for step in missing_steps(state.cell, self.store)]
         begun = sum(self._begun(state) for state in open_states)
-        waiting = START_SECONDS * sum(state.status == "waiting" for state in open_states)
+        waiting = START_SECONDS * sum(state.status != "running" for state in open_states)
         shared = (self.costs.seconds(steps) - begun + waiting) / max(1, min(self.workers, len(open_states) or 1))
         return max([shared, *(self._cell_left(state) for state in open_states)], default=0.0)
 

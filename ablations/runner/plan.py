@@ -50,8 +50,15 @@ def plain(setting: Any) -> dict[str, Any]:
 
 
 def write_plan(path: Path, study: Study, scale: str, cells: Sequence[Cell]) -> None:
-    """plan.json: every step once, and of each cell what it ends with."""
+    """plan.json: every step once, and of each cell what it ends with. Cells of an earlier plan of the study stay: their
+    jobs may be waiting in a queue."""
     entries = [{"variant": cell.variant, "seed": cell.seed, "ends": [step.key for step in cell.ends]} for cell in cells]
+    steps = graph.to_json(step for cell in cells for step in cell.ends)
+    earlier = read_json(path) if path.is_file() else {}
+    if earlier.get("schema") == SCHEMA and (earlier["study"], earlier["scale"]) == (study.name, scale):
+        names = {(entry["variant"], entry["seed"]) for entry in entries}
+        entries += [entry for entry in earlier["cells"] if (entry["variant"], entry["seed"]) not in names]
+        steps = earlier["steps"] | steps
     write_json(
         path,
         {
@@ -59,7 +66,7 @@ def write_plan(path: Path, study: Study, scale: str, cells: Sequence[Cell]) -> N
             "study": study.name,
             "scale": scale,
             "setting": cells[0].setting if cells else {},
-            "steps": graph.to_json(step for cell in cells for step in cell.ends),
+            "steps": steps,
             "cells": entries,
         },
     )

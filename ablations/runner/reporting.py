@@ -24,7 +24,7 @@ class EarlyReport:
         done = {state.cell.variant for state in states if state.status == "done"}
         if self.process is None and len(done) >= 2:
             with (self.out / "report.log").open("ab") as log:
-                self.process = subprocess.Popen(_command(self.out), stdout=log, stderr=log)
+                self.process = subprocess.Popen([sys.executable, *report_command(self.out)], stdout=log, stderr=log)
 
     def stop(self) -> None:
         """End a build that is under way: the last one comes now, and it must not write over it."""
@@ -42,14 +42,15 @@ def build_report(out: Path, cells: Sequence[Cell]) -> int:
         return 0
     if not (built.is_file() and read_json(built) == stamp and page.is_file()):
         with (out / "report.log").open("ab") as log:
-            code = subprocess.run(_command(out), stdout=log, stderr=log).returncode
+            code = subprocess.run([sys.executable, *report_command(out)], stdout=log, stderr=log).returncode
         if code:
-            print(f"the report could not be built, see {out / 'report.log'}: {' '.join(_command(out)[1:])}")
+            print(f"the report could not be built, see {out / 'report.log'}: {' '.join(report_command(out))}")
             return code
         write_json(built, stamp)
     print(f"report: {page}", flush=True)
     return 0
 
 
-def _command(out: Path) -> list[str]:
-    return [sys.executable, "-m", "reports", "build", str(out)]
+def report_command(out: Path) -> list[str]:
+    """The arguments of Python that build the report."""
+    return ["-m", "reports", "build", str(out)]

@@ -1,4 +1,4 @@
-"""The scheduler: which cell runs next, and what became of it."""
+"""The scheduler for engines that run cells as long as this command lives: which cell is next, and what became of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from ablations.runner.attempt import DONE, RESUMABLE, is_recorded
 from ablations.runner.engines import Engine
 from ablations.runner.store import Store
 from ablations.runner.study import Cell
+from lightgen.disk.json_files import write_json
 
 MAX_RESUMES = 20  # of one cell that is stopped again and again from outside
 LOG_LINES = 8
@@ -23,11 +24,16 @@ class State:
     """Where a cell stands."""
 
     cell: Cell
-    status: str = "waiting"  # waiting, running, done, failed, stopped
+    status: str = "waiting"  # waiting, queued, running, done, failed, lost, stopped
     reason: str = ""
     resumes: int = 0
     job: Any = None
     slot: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something is still to come of it."""
+        return self.status in ("waiting", "queued", "running")
 
 
 class Display(Protocol):
@@ -81,6 +87,13 @@ class Schedule:
                 log = self.out / "cells" / state.cell.name / "log.txt"
                 state.job = self.engine.submit(self.command(state.cell), log, state.slot)
                 state.status = "running"
+                self._note(state)
+
+    def _note(self, state: State) -> None:
+        """Say in job.json where the cell runs."""
+        engine = type(self.engine).__name__.removesuffix("Engine").lower()
+        job = {"engine": engine, "job": self.engine.name(state.job), "attempt": state.resumes + 1}
+        write_json(self.out / "cells" / state.cell.name / "job.json", job)
 
     def _must_wait(self, state: State) -> bool:
         """Whether a cell before this one, or a running one, is going to make a step that is worth waiting for."""
@@ -109,20 +122,24 @@ class Schedule:
                 self.display.say(f"{state.cell.name} was stopped from outside and is resumed")
             else:
                 state.status = "failed"
-                state.reason = self._reason(state.cell, code)
-                self.display.say(self._failure(state))
+                state.reason = reason_of(self.out, state.cell, code)
+                self.display.say(failure(self.out, state, self.command(state.cell)))
 
-    def _reason(self, cell: Cell, code: int) -> str:
-        path = self.out / "cells" / cell.name / "error.txt"
-        if code < 0:
-            cause = " (out of memory?)" if code == -signal.SIGKILL else ""
-            return f"ended by {signal.Signals(-code).name}{cause}"
-        if path.is_file():
-            return path.read_text(encoding="utf-8").splitlines()[0]
-        return f"exit code {code}"
 
-    def _failure(self, state: State) -> str:
-        log = self.out / "cells" / state.cell.name / "log.txt"
-        tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.is_file() else []
-        lines = [f"{state.cell.name} FAILED: {state.reason}", *(f"    {line}" for line in tail)]
-        return "\n".join([*lines, f"  the whole log: {log}", f"  alone: python {' '.join(self.command(state.cell))}"])
+def failure(out: Path, state: State, command: Sequence[str]) -> str:
+    """What a person is told of a failed cell, with the end of its log and the command that runs it alone."""
+    log = out / "cells" / state.cell.name / "log.txt"
+    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.is_file() else []
+    lines = [f"{state.cell.name} FAILED: {state.reason}", *(f"    {line}" for line in tail)]
+    return "\n".join([*lines, f"  the whole log: {log}", f"  alone: python {' '.join(command)}"])
+
+
+def reason_of(out: Path, cell: Cell, code: int) -> str:
+    """Why a worker that left with `code` failed, in one line."""
+    path = out / "cells" / cell.name / "error.txt"
+    if code < 0:
+        cause = " (out of memory?)" if code == -signal.SIGKILL else ""
+        return f"ended by {signal.Signals(-code).name}{cause}"
+    if path.is_file():
+        return path.read_text(encoding="utf-8").splitlines()[0]
+    return f"exit code {code}"

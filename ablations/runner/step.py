@@ -32,6 +32,7 @@ class Work:
     runtime: Any  # settings that change how fast a result is there, and nothing of it
     stop: Callable[[], bool] = lambda: False  # true once the cell should save and leave
     progress: Callable[[float], None] = lambda fraction: None  # fraction done
+    shard: tuple[int, int] = (0, 1)  # (i, n): which part of a step's `parts` this process does
 
     def tick(self, done: int, total: int) -> None:
         """Progress of a loop that keeps what it finished, which is also where it can be left: raises `Stopped`."""
@@ -52,6 +53,8 @@ class Step:
     resumable: ClassVar[bool] = False  # whether an unfinished folder is worth keeping
     is_slow: ClassVar[bool] = False  # a cell that needs it waits while another cell makes it, instead of starting
     num_judged: ClassVar[int] = 0  # pictures that it judges
+    together: ClassVar[bool] = False  # whether the processes of a cell run it as one, with a process group
+    parts: ClassVar[tuple[str, ...]] = ()  # methods that do the `shard` of a Work; `run` then finds their work done
 
     def run(self, work: Work) -> Facts:
         raise NotImplementedError

@@ -1,23 +1,25 @@
 """The store: one folder a finished step, named by its key, so the same work is never done twice.
 
-ROOT/store.json             which layout this is, and which version wrote it
-ROOT/<name>-<key>/          the step's files and step.json; it appears whole, by a rename
-ROOT/.work/<name>-<key>/    the unfinished folder; kept between attempts where the step can resume
-ROOT/.leases/<name>-<key>   who is making it
+ROOT/store.json                     which layout this is, and which version wrote it
+ROOT/<name>-<key>/                  the step's files and step.json; it appears whole, by a rename
+ROOT/.work/<name>-<key>.<attempt>/  the unfinished folder of one attempt, which no other writes to; the next one goes on
+                                    from it where the step can resume
+ROOT/.leases/<name>-<key>           who is making it, at which attempt
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
+from types import MappingProxyType
 from typing import Any
 
 from ablations.runner import graph
-from ablations.runner.lease import is_held, lease
-from ablations.runner.step import Facts, Step, Work
+from ablations.runner.lease import Lease, is_held, lease
+from ablations.runner.step import Facts, Step, Stopped, Work
 from lightgen.disk.atomic import sync
 from lightgen.disk.json_files import read_json, write_json
 
@@ -63,37 +65,77 @@ class Store:
         *,
         stop: Callable[[], bool] = lambda: False,
         progress: Callable[[float], None] = lambda fraction: None,
+        say: Callable[[str], None] = lambda line: None,
+        run: Callable[[Step, Work], Facts] = lambda step, work: step.run(work),
+        how: Mapping[str, Any] = MappingProxyType({}),
     ) -> Path:
-        """The folder of the step, made now unless it is there; waits while another worker makes it."""
-        final, out = self.folder(step), self.root / ".work" / step.folder
-        with lease(self.root / ".leases" / step.folder, lambda: self.has(step), stop):
-            if self.has(step):
-                return final
-            if not step.resumable:
-                shutil.rmtree(out, ignore_errors=True)
-            out.mkdir(parents=True, exist_ok=True)
+        """The folder of the step, made now by `run` unless it is there; waits while another worker makes it, and `say`s
+        who. Raises Stopped where `stop` asked for it, or where another worker took over what this one began. `how` it
+        is made, as threads and processes, is recorded beside it and is not in its key."""
+        path = self.root / ".leases" / step.folder
+        with lease(path, lambda: self.has(step), stop, lambda: max(self._attempts(step), default=0), say) as held:
+            if held is None or self.has(step):
+                return self.folder(step)
+            out = self._begin(step, held)
             earlier = _seconds_so_far(out)
             start = time.monotonic()
+
+            def stopped() -> bool:
+                return stop() or held.lost.is_set()
+
             try:
-                facts = step.run(Work(out=out, made=self.folder, runtime=runtime, stop=stop, progress=progress))
+                facts = run(step, Work(out=out, made=self.folder, runtime=runtime, stop=stopped, progress=progress))
+            except Exception as error:
+                if held.is_ours():
+                    raise
+                raise Stopped from error  # what we wrote to may have been cleared away by the one who is done
             finally:
                 seconds = earlier + time.monotonic() - start
-                write_json(out / ".seconds", seconds)
-            self._publish(step, out, dict(facts), seconds)
-        return final
+                if held.is_ours():
+                    write_json(out / ".seconds", seconds)
+            self._publish(step, held, out, {"seconds": round(seconds, 3), "how": dict(how), "facts": dict(facts)})
+        return self.folder(step)
 
-    def _publish(self, step: Step, out: Path, facts: dict[str, Any], seconds: float) -> None:
-        (out / ".seconds").unlink()
+    def _attempts(self, step: Step) -> dict[int, Path]:
+        """The unfinished folders of the step, by their attempts' numbers."""
+        found = (self.root / ".work").glob(f"{step.folder}.*")
+        return {int(path.suffix[1:]): path for path in found if path.suffix[1:].isdigit()}
+
+    def _begin(self, step: Step, held: Lease) -> Path:
+        """The attempt's own folder, with what the last one left where the step can resume."""
+        earlier = self._attempts(step)
+        out = self.root / ".work" / f"{step.folder}.{held.holder.attempt}"
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if step.resumable and earlier:
+            last, partial = earlier[max(earlier)], out.with_name(f".{out.name}.part")
+            shutil.rmtree(partial, ignore_errors=True)
+            if held.may_wake:
+                shutil.copytree(last, partial, symlinks=True)
+            else:
+                last.rename(partial)
+            partial.rename(out)
+        out.mkdir(exist_ok=True)
+        if not held.may_wake:
+            self._clear(step, but=out)
+        return out
+
+    def _clear(self, step: Step, but: Path | None = None) -> None:
+        """Remove what attempts left, all but one's."""
+        for left in self._attempts(step).values():
+            if left != but:
+                shutil.rmtree(left, ignore_errors=True)
+
+    def _publish(self, step: Step, held: Lease, out: Path, told: dict[str, Any]) -> None:
+        (out / ".seconds").unlink(missing_ok=True)
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         described = graph.to_json([step])[step.key]
         record = {"name": step.name, "version": step.version, "key": step.key, "settings": described}
-        write_json(out / "step.json", {**record, "seconds": round(seconds, 3), "bytes": size, "facts": facts})
-        if self.has(step):  # made meanwhile by a worker that took our lease for dead: its result is as good
-            shutil.rmtree(out)
-            return
-        shutil.rmtree(self.folder(step), ignore_errors=True)  # what is left if someone removed step.json by hand
-        out.rename(self.folder(step))
+        write_json(out / "step.json", {**record, "bytes": size, **told})
+        with held.held():
+            shutil.rmtree(self.folder(step), ignore_errors=True)  # what is left if someone removed step.json by hand
+            out.rename(self.folder(step))
         sync(self.root)
+        self._clear(step)
 
     def measured(self) -> dict[str, tuple[float, float]]:
         """Mean (seconds, bytes) of the finished steps, by name."""

@@ -21,6 +21,7 @@ class Generate(Step):
     """images/: the benchmark's prompts as GenEval's folder."""
 
     resumable: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ("run",)
     model: Step
     prompts: IconPrompts | OfficialPrompts
     sampling: SamplingConfig
@@ -40,13 +41,13 @@ class Generate(Step):
 def generate(
     work: Work, model: Step, prompts: Sequence[Prompt], out: Path, call: dict[str, Any], *, copies: int, seed: int
 ) -> None:
-    """Images of the prompts by the model that a step made, each from its own seed."""
+    """Images of the prompts by the model that a step made, each from its own seed; of a shard, its prompts'."""
     from geneval.generate import generate_images
 
     batch = work.runtime.generate_batch
     generate_images(
         load_model(work, model), prompts, out, copies=copies, seed=seed, batch_size=batch, call=call, seeding="image",
-        progress=work.tick,
+        shard=work.shard, progress=work.tick,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ class Judge(Step):
     """images/ (links), detections.jsonl in it, and results.jsonl."""
 
     resumable: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ("detect",)
     images: Step
     prompts: IconPrompts | OfficialPrompts
     copies: int
@@ -34,13 +35,18 @@ class Judge(Step):
     def num_judged(self) -> int:  # type: ignore[override]
         return len(self.prompts.prompts()) * self.copies
 
+    def detect(self, work: Work) -> Path:
+        """The pictures, and what is seen in them, or in a shard of them."""
+        images = work.out / "images"
+        _link_folder(work.made(self.images) / "images", images)
+        detect(work, images, self.judges)
+        return images
+
     def run(self, work: Work) -> Facts:
         from geneval.prompts import prompts_sha256
         from geneval.scores import score_folder
 
-        prompts, images = self.prompts.prompts(), work.out / "images"
-        _link_folder(work.made(self.images) / "images", images)
-        detect(work, images, self.judges)
+        prompts, images = self.prompts.prompts(), self.detect(work)
         rows = score_folder(images, work.out / "results.jsonl", prompts=prompts, copies=self.copies)
         return {
             "prompts_sha256": prompts_sha256(prompts),
@@ -51,12 +57,21 @@ class Judge(Step):
 
 
 def detect(work: Work, images: Path, judges: Judges) -> None:
-    """detections.jsonl of a folder of images."""
+    """detections.jsonl of a folder of images; of a shard, a file of its own, which the whole is then made of."""
     from geneval.detect import detect_images
 
+    whole, is_shard = images / "detections.jsonl", work.shard[1] > 1
+    shards = sorted(images.glob("detections-*-of-*.jsonl"))
+    if is_shard and whole.is_file():
+        return
+    if shards and not is_shard and not whole.is_file():
+        (images / "detections.jsonl.partial").write_bytes(b"".join(path.read_bytes() for path in shards))
     batch, device = work.runtime.detect_batch, work.runtime.device
     detector, clip = judges.detector.location, judges.clip.location
-    detect_images(images, detector, clip, batch_size=batch, device=device, progress=work.tick)
+    detect_images(images, detector, clip, batch_size=batch, device=device, shard=work.shard, progress=work.tick)
+    if not is_shard:
+        for path in shards:
+            path.unlink()
 
 
 def link(images: Path, out: Path, sample: str) -> Path:
@@ -66,6 +81,8 @@ def link(images: Path, out: Path, sample: str) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(images / sample, target)
+        except FileExistsError:
+            pass  # another process of the cell was faster
         except OSError:
             shutil.copyfile(images / sample, target)
     return target
@@ -73,8 +90,6 @@ def link(images: Path, out: Path, sample: str) -> Path:
 
 def _link_folder(images: Path, target: Path) -> None:
     for source in sorted(images.rglob("*")):
-        if source.suffix == ".png":
+        if source.suffix == ".png" or source.name == "metadata.jsonl":
+            (target / source.relative_to(images).parts[0] / "samples").mkdir(parents=True, exist_ok=True)
             link(images, target.parent, str(source.relative_to(images)))
-        elif source.name == "metadata.jsonl":
-            (target / source.parent.name / "samples").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target / source.relative_to(images))

@@ -50,6 +50,7 @@ class Sample(Step):
 
     resumable: ClassVar[bool] = True
     is_slow: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ("draw", "look")
     model: Step
     learned: Learned
     sampling: SamplingConfig
@@ -58,16 +59,27 @@ class Sample(Step):
     max_copies: int
     round: int = 1  # 2 = of the model that the first round made, with other noise
 
-    def run(self, work: Work) -> Facts:
-        prompts = self.learned.prompts()
+    def draw(self, work: Work) -> None:
+        """The pictures, or those of a shard."""
+        prompts, call = self.learned.prompts(), sampling_call(self.sampling)
         seed = self.learned.seed + NOISE_SEEDS * self.round
-        grades: dict[str, dict[str, float]] = {}
         for task, copies in copies_by_task(prompts, self.copies, self.max_copies).items():
             asked = [prompt for prompt in prompts if prompt.tag == task]
-            grades[task] = graded(
-                work, self.model, asked, work.out / "images" / task, sampling_call(self.sampling), self.judges,
-                copies=copies, seed=seed,
-            )  # fmt: skip
+            generate(work, self.model, asked, work.out / "images" / task, call, copies=copies, seed=seed)
+
+    def look(self, work: Work) -> None:
+        """What is seen in the pictures that are there, or in a shard of them."""
+        for images in sorted((work.out / "images").iterdir()):
+            detect(work, images, self.judges)
+
+    def run(self, work: Work) -> Facts:
+        from geneval.scores import grade_folder
+
+        self.draw(work)
+        self.look(work)
+        prompts = self.learned.prompts()
+        tasks = copies_by_task(prompts, self.copies, self.max_copies)
+        grades = {task: grade_folder(work.out / "images" / task) for task in tasks}
         write_json(work.out / "grades.json", grades)
         right = {task: sum(grade == 1.0 for grade in found.values()) / len(found) for task, found in grades.items()}
         return {"prompts": len(prompts), "images": sum(map(len, grades.values())), "right": right}

@@ -28,6 +28,7 @@ class Prefer(Step):
     version: ClassVar[int] = 2
     resumable: ClassVar[bool] = True
     is_slow: ClassVar[bool] = True
+    together: ClassVar[bool] = True
     model: Step
     pairs: Step
     config: PreferenceConfig  # its seed is the cell's

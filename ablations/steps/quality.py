@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from ablations.runner.step import Facts, Folder, Step, Work
 
@@ -15,8 +16,10 @@ class DescribeReference(Step):
     images: Step
     clip: Folder
     extractor: str
+    parts: ClassVar[tuple[str, ...]] = ("describe",)
 
-    def run(self, work: Work) -> Facts:
+    def describe(self, work: Work) -> None:
+        """The features, or those of a shard."""
         from benchmarks.quality.extraction import extract
         from benchmarks.quality.extractors import load_extractor
         from lightgen.device import choose_device
@@ -24,7 +27,10 @@ class DescribeReference(Step):
         network = load_extractor(
             self.clip.location, name=self.extractor, device=str(choose_device(work.runtime.device))
         )
-        extract(work.made(self.images) / "images", network, work.out / "features.safetensors")
+        extract(work.made(self.images) / "images", network, work.out / "features.safetensors", shard=work.shard)
+
+    def run(self, work: Work) -> Facts:
+        self.describe(work)
         # Where the folder will lie in the store, so that a store can be moved.
         (work.out / "images").symlink_to(Path("..") / self.images.folder / "images", target_is_directory=True)
         return {}

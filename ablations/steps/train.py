@@ -19,6 +19,7 @@ class Train(Step):
 
     resumable: ClassVar[bool] = True
     is_slow: ClassVar[bool] = True
+    together: ClassVar[bool] = True
     latents: Encode
     model: MARConfig
     config: TrainConfig  # its seed is the cell's

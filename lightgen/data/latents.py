@@ -116,15 +116,17 @@ class LatentDataset:
     def __len__(self) -> int:
         return self.index["num_samples"]
 
-    def batch(self, ids: Tensor, generator: torch.Generator) -> Batch:
+    def batch(self, ids: Tensor, generator: torch.Generator, part: slice = slice(None)) -> Batch:
         """The samples `ids` (B,) long: latents drawn from their posteriors (and from the two mirror images, where the
-        cache has flips) by the generator, which lies on the data set's device; text gathered."""
+        cache has flips) by the generator, which lies on the data set's device; text gathered. `part` of them is
+        returned, as it is in the whole."""
+        count, ids = len(ids), ids[part]
         moments = self._moments.take(ids).to(self.device)
         if self._mirrored is not None:
-            mirrored = torch.rand(len(ids), generator=generator, device=self.device) < 0.5
+            mirrored = (torch.rand(count, generator=generator, device=self.device) < 0.5)[part]
             moments = torch.where(mirrored[:, None, None, None], self._mirrored.take(ids).to(self.device), moments)
-        shape = (len(ids), moments.shape[1] // 2, *self.grid)
-        noise = torch.randn(shape, generator=generator, device=self.device)
+        shape = (count, moments.shape[1] // 2, *self.grid)
+        noise = torch.randn(shape, generator=generator, device=self.device)[part]
         latents = scaled_latents(moments, noise, shift=self._shift, scale=self._scale)
         return Batch(latents, *self._text(self._captions[ids]))
 

@@ -20,7 +20,7 @@ def make_accelerator(precision: str, device: str = "auto") -> Accelerator:
     # A batch whose tokens are all masked uses no encoder weight.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(
-        cpu=chosen is not None and chosen.type == "cpu",
+        cpu=(chosen or choose_device()).type == "cpu",  # without it, processes on CPUs would not find each other
         mixed_precision="bf16" if precision == "bf16" else "no",
         kwargs_handlers=[unused],
     )

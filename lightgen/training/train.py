@@ -127,17 +127,20 @@ class TrainingRun(Run):
             torch._foreach_copy_(self.average.values, [average[name] for name, _ in self.model.named_parameters()])
 
     def _inputs(self) -> tuple[Batch, Draws]:
-        """This process's part of the step's batch, and its draws; dropout follows the same seed."""
+        """This process's part of the step's batch, and its draws, which are the whole batch's however many processes
+        share it; only dropout is each process's own."""
         config, accelerator = self.config, self.accelerator
         rank, world = accelerator.process_index, accelerator.num_processes
-        seed = derive_seed(config.seed, "step", self.step, rank)
-        torch.manual_seed(seed)
-        generator = torch.Generator(accelerator.device).manual_seed(seed)
-        ids = order(config.seed, self.step * config.batch_size, config.batch_size, len(self.data))[rank::world]
-        batch = self.data.batch(ids, generator)
+        torch.manual_seed(derive_seed(config.seed, "step", self.step, rank))
+        generator = torch.Generator(accelerator.device)
+        generator.manual_seed(derive_seed(config.seed, "step", self.step, 0))
+        ids, part = order(config.seed, self.step * config.batch_size, config.batch_size, len(self.data)), slice(None)
+        if world > 1:
+            part = slice(rank, None, world)
+        batch = self.data.batch(ids, generator, part)
         grid = self.model.token_grid(batch.latents)
         draws = draw(self.model.mar_config, len(ids), grid, generator, per_image_ratio=config.per_image_ratio)
-        return batch, draws
+        return batch, draws if world == 1 else draws.select(torch.arange(len(ids), device=accelerator.device)[part])
 
     def sample_flops(self) -> int:
         """Floating-point operations of one image's forward and backward pass, counted on the first few images.

@@ -84,6 +84,8 @@ class Judge(Step):
 class Runtime:
     step_seconds: float = 0.0
     cells_per_gpu: int = 1
+    processes: int = 1
+    threads: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

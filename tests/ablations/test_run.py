@@ -11,6 +11,7 @@ import pytest
 
 from ablations.run import main
 from ablations.runner.engines import start_engine
+from ablations.runner.engines.resources import Resources, Shape
 
 FILE = str(Path(__file__).parent / "counting_study.py")
 COMMAND = [sys.executable, "-m", "ablations.run"]
@@ -110,6 +111,12 @@ def test_the_plan_is_printed_and_nothing_is_written(tmp_path):
         ([FILE, "--scale", "huge"], "no scale 'huge' in counting; there are smoke, cpu"),
         ([FILE, "--scale", "smoke", "--only", "fewer"], "no variant 'fewer' in counting; there are few-dpo, few"),
         ([FILE, "--scale", "smoke", "--engine", "k8s"], "no engine 'k8s'; there are local, ray, slurm"),
+        (
+            [FILE, "--engine", "slurm"],
+            "--scale auto looks for GPUs, and this machine's are not those of --engine slurm",
+        ),
+        ([FILE, "--scale", "smoke", "--detach"], "--detach is for --engine slurm"),
+        ([FILE, "--scale", "smoke", "--nodes", "2"], "--nodes, --gpus-per-node, --cpus, --memory, --time and --slurm"),
     ],
 )
 def test_unknown_names_get_one_line_with_the_valid_ones(arguments, says, capsys):
@@ -142,12 +149,11 @@ def test_a_folder_of_another_study_scale_layout_or_of_other_things_is_refused(tm
     assert "is a file" in refusal(tmp_path / "file")
 
 
-@pytest.mark.parametrize(("engine", "package"), [("ray", "ray"), ("slurm", "submitit")])
-def test_an_engine_whose_package_is_not_installed_says_what_to_install(engine, package, tmp_path):
-    if importlib.util.find_spec(package):
-        pytest.skip(f"{package} is installed")
-    with pytest.raises(ValueError, match=rf"pip install 'lightgen-bench\[{engine}\]'"):
-        start_engine(engine, 1, [], tmp_path)
+def test_an_engine_whose_package_is_not_installed_says_what_to_install():
+    if importlib.util.find_spec("ray"):
+        pytest.skip("ray is installed")
+    with pytest.raises(ValueError, match=r"pip install 'lightgen-bench\[ray\]'"):
+        start_engine("ray", 1, [], Shape(resources=Resources()))
 
 
 def test_a_setting_is_changed_by_name_and_a_folder_keeps_to_one(tmp_path):
@@ -172,7 +178,10 @@ def test_a_setting_is_changed_by_name_and_a_folder_keeps_to_one(tmp_path):
         ("images=many", "images in Setting is 'many', expected int"),
         ("train.fails=1", "expected bool"),
         ("images", "'images' is not NAME=VALUE"),
-        ("runtime.speed=1", "unknown name speed in Setting.runtime; valid names: step_seconds, cells_per_gpu"),
+        (
+            "runtime.speed=1",
+            "unknown name speed in Setting.runtime; valid names: step_seconds, cells_per_gpu, processes",
+        ),
     ],
 )
 def test_a_setting_that_does_not_fit_gets_one_line_with_the_valid_names(change, says, tmp_path, capsys):

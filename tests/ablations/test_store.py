@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import psutil
 import pytest
 
+from ablations.runner import lease
 from ablations.runner.lease import DEAD_AFTER_SECONDS
 from ablations.runner.step import Step, Stopped
 from ablations.runner.store import Store
@@ -26,9 +27,9 @@ class Teach(Step):
 STEP = Teach(count=1)
 
 
-def make(store, function, *, resumable=False, stop=lambda: False):
+def make(store, function, *, resumable=False, stop=lambda: False, say=lambda line: None):
     kind = type("Teach", (Teach,), {"run": lambda self, work: function(work), "resumable": resumable})
-    return store.make(kind(count=1), stop=stop)
+    return store.make(kind(count=1), stop=stop, say=say)
 
 
 def write_one(work):
@@ -139,3 +140,69 @@ def test_a_folder_without_its_step_file_is_made_again(tmp_path):
     (make(store, write_one) / "step.json").unlink()
     make(store, write_one)
     assert store.has(STEP)
+
+
+FAR = {"attempt": 3, "pid": 7, "started": 1.0, "host": "another-host"}
+
+
+@pytest.mark.parametrize("ahead", [0.0, 86400.0])
+def test_a_holder_whose_clock_is_ahead_is_waited_for_as_long_as_it_gives_signs_and_no_longer(
+    ahead, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(lease, "DEAD_AFTER_SECONDS", 1.0)
+    store, said = Store(tmp_path), []
+    path = tmp_path / ".leases" / STEP.folder
+    hold_lease(store, FAR, age=-ahead)
+
+    def give_signs():
+        for i in range(4):
+            time.sleep(0.4)
+            os.utime(path, (time.time() + ahead + i, time.time() + ahead + i))
+
+    beats = threading.Thread(target=give_signs)
+    start = time.monotonic()
+    beats.start()
+    make(store, lambda work: {"attempt": json.loads(path.read_text())["attempt"]}, say=said.append)
+    beats.join()
+    assert 2.0 < time.monotonic() - start < 6.0
+    assert store.facts(STEP) == {"attempt": 4}
+    assert said == [f"{STEP.folder} is being made by process 7 on another-host; waiting for it"]
+
+
+def test_an_attempt_that_slept_too_long_keeps_its_hands_off_what_its_successor_makes(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "HEARTBEAT_SECONDS", 0.05)
+    store, path = Store(tmp_path), tmp_path / ".leases" / STEP.folder
+
+    def slept(work):
+        write_one(work)
+        hold_lease(store, FAR)  # another took it over meanwhile
+        while not work.stop():
+            time.sleep(0.02)
+        (work.out / "one.txt").write_text("late")
+        return {"by": "the one that slept"}
+
+    with pytest.raises(Stopped):
+        make(store, slept, resumable=True)
+    assert json.loads(path.read_text()) == FAR and not store.has(STEP)
+    old = next((tmp_path / ".work").iterdir())
+    hold_lease(store, FAR, age=DEAD_AFTER_SECONDS + 1)
+
+    def goes_on(work):
+        assert work.out.name == f"{STEP.folder}.4" and (work.out / "one.txt").read_text() == "late"
+        (old / "one.txt").write_text("later still")  # a copy: the one that slept may have it open
+        return {"by": "the next", "one": (work.out / "one.txt").read_text()}
+
+    make(store, goes_on, resumable=True)
+    assert store.facts(STEP) == {"by": "the next", "one": "late"}
+    assert not list((tmp_path / ".work").iterdir()) and not list((tmp_path / ".leases").glob("teach*"))
+
+
+def test_an_attempt_whose_folder_was_cleared_away_is_no_failure(tmp_path):
+    store = Store(tmp_path)
+
+    def cleared(work):
+        hold_lease(store, FAR)
+        raise FileNotFoundError(work.out)
+
+    with pytest.raises(Stopped):
+        make(store, cleared)

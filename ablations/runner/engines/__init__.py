@@ -1,10 +1,16 @@
-"""Where workers run. Every engine runs the same command for a cell and answers with its exit code."""
+"""Where workers run. Every engine runs the same command for a cell.
+
+`Engine` is for those whose cells live as long as the run does: each answers with the worker's exit code. A cluster with
+a queue of its own needs no driver: see `slurm.py` and `ablations/runner/queue.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+from ablations.runner.engines.resources import Shape
 
 ENGINES = ("local", "ray", "slurm")
 
@@ -18,21 +24,17 @@ class Engine(Protocol):
 
     def poll(self, job: Any) -> int | None: ...
 
+    def name(self, job: Any) -> str: ...
+
     def stop(self, jobs: Sequence[Any]) -> None: ...
 
 
-def start_engine(name: str, workers: int, devices: Sequence[str], out: Path) -> Engine:
-    """The engine of that name; ray and slurm are extras."""
+def start_engine(name: str, workers: int, devices: Sequence[str], shape: Shape) -> Engine:
+    """The engine of that name, of those that run cells as long as this command lives; ray is an extra."""
     if name == "local":
         from ablations.runner.engines.local import LocalEngine
 
-        return LocalEngine(workers, devices)
-    if name == "ray":
-        from ablations.runner.engines.ray import RayEngine
+        return LocalEngine(workers, devices, shape)
+    from ablations.runner.engines.ray import RayEngine
 
-        return RayEngine(workers, bool(devices))
-    if name == "slurm":
-        from ablations.runner.engines.slurm import SlurmEngine
-
-        return SlurmEngine(workers, bool(devices), out / "slurm")
-    raise ValueError(f"no engine {name!r}; there are {', '.join(ENGINES)}")
+    return RayEngine(workers, shape)

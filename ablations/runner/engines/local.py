@@ -11,27 +11,30 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from ablations.runner.engines.resources import Shape
+
 STOP_SECONDS = 40.0  # what workers get to save before they are killed
 
 
 class LocalEngine:
     """Runs worker commands as children of this process; none of them outlives it."""
 
-    def __init__(self, workers: int, devices: Sequence[str] = ()) -> None:
-        self.workers = workers
-        self.devices = devices
-        self.threads = max(1, num_cores() // workers)
+    def __init__(self, workers: int, devices: Sequence[str], shape: Shape) -> None:
+        self.workers, self.devices, self.shape = workers, devices, shape
+        self.threads = shape.threads if shape.is_pinned else max(1, num_cores() // workers // shape.processes)
 
     def submit(self, command: Sequence[str], log: Path, slot: int) -> subprocess.Popen[bytes]:
         """Start the command in worker slot `slot`, its output appended to `log`."""
         threads = str(self.threads)
         environment = os.environ | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         if self.devices:
-            environment["CUDA_VISIBLE_DEVICES"] = self.devices[slot % len(self.devices)]
+            first, count = slot * self.shape.processes, len(self.devices)
+            own = [self.devices[(first + i) % count] for i in range(self.shape.processes)]
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(own))
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as output:
             return subprocess.Popen(
-                [sys.executable, *command, "--parent", str(os.getpid())],
+                [sys.executable, *command, *self.shape.words, "--parent", str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -42,6 +45,10 @@ class LocalEngine:
     def poll(self, job: subprocess.Popen[bytes]) -> int | None:
         """The job's exit code, or None while it runs; -N if signal N ended it."""
         return job.poll()
+
+    def name(self, job: subprocess.Popen[bytes]) -> str:
+        """The process id."""
+        return str(job.pid)
 
     def stop(self, jobs: Sequence[subprocess.Popen[bytes]], seconds: float = STOP_SECONDS) -> None:
         """Ask the jobs to save and leave; after `seconds` end their process groups."""

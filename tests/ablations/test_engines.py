@@ -1,0 +1,114 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ablations.runner.devices import default_workers
+from ablations.runner.engines.local import LocalEngine
+from ablations.runner.engines.resources import Resources, Shape, minutes
+from ablations.runner.engines.slurm import End, Slurm
+from ablations.runner.plan import plan_cells
+from ablations.runner.stages import Task, stages
+from ablations.studies import load_study
+
+STUDY = load_study(str(Path(__file__).parent / "counting_study.py"))
+
+
+def runtime(**changes):
+    return SimpleNamespace(**{"processes": 1, "threads": 0, "cells_per_gpu": 1, **changes})
+
+
+def shape(processes=1, threads=0, **resources):
+    return Shape.of(Resources(**resources), runtime(processes=processes, threads=threads), "slurm")
+
+
+def steps(*variants, seeds=(0,)):
+    return plan_cells(STUDY, "smoke", STUDY.setting("smoke"), seeds, variants)
+
+
+def test_what_several_cells_need_is_made_before_them_and_nothing_waits_for_more():
+    cells = steps("few", "many", "few-dpo")
+    train = next(step.folder for step in cells[0].steps if step.name == "train")
+    first, second = stages(cells, lambda step: False)
+    assert first == [Task("few-s0", train), Task("many-s0")]
+    assert second == [Task("few-s0"), Task("few-dpo-s0")]
+    assert stages(cells, lambda step: step.name == "train") == [[Task(cell.name) for cell in cells]]
+    assert stages([], lambda step: False) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"processes": 3, "nodes": 2}, "runtime.processes=3 cannot be shared out evenly to 2 nodes"),
+        ({"nodes": 2, "gpus_per_node": 8, "processes": 2}, "--set runtime.processes=16, or --gpus-per-node 1"),
+        ({"nodes": 0}, "--nodes and runtime.processes are 1 or more"),
+    ],
+)
+def test_resources_that_do_not_fit_the_cell_are_refused(asked, says):
+    with pytest.raises(ValueError, match=says):
+        shape(**asked)
+
+
+def test_threads_are_the_setting_s_or_the_cores_of_a_process():
+    assert shape().threads == 1 and shape(cpus=6).threads == 6 and shape(cpus=6, threads=2).threads == 2
+    wide = shape(nodes=2, gpus_per_node=8, processes=16)
+    assert (wide.processes_per_node, wide.threads, wide.resources.cpus) == (8, 4, 32)
+
+
+def test_the_script_asks_for_what_the_command_and_the_setting_say(tmp_path):
+    wide = shape(
+        nodes=2, gpus_per_node=4, processes=8, memory="64G", time="12:00:00", slurm=("partition=gpu", "exclusive")
+    )
+    script = Slurm(tmp_path, wide).script("name", [Task("a-s0"), Task("b-s0", "train-1")], limit=3, after=["7", "8"])
+    for line in (
+        "--array=0-1%3", "--nodes=2", "--ntasks-per-node=4", "--cpus-per-task=4", "--gpus-per-node=4", "--mem=64G",
+        "--time=12:00:00", "--partition=gpu", "--exclusive", "--dependency=afterany:7:8", "--requeue",
+    ):  # fmt: skip
+        assert f"#SBATCH {line}\n" in script
+    assert "--processes 8 --nodes 2" in script and "'b-s0 --until train-1'" in script
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+    with pytest.raises(ValueError, match="is not NAME=VALUE, as partition=gpu"):
+        Slurm(tmp_path, shape(slurm=("partition' gpu",)))
+
+
+def test_slurm_s_times_and_ends_are_read():
+    assert [minutes(text) for text in ("90", "1:30", "1:00:00", "2-0", "1-1:30")] == [90, 1.5, 60, 2880, 1530]
+    with pytest.raises(ValueError, match="a time is"):
+        minutes("soon")
+    assert End("CANCELLED", -15).words == "cancelled" and End("NODE_FAIL", 0).words == "its node was lost"
+    assert End("FAILED", -9).words == "ended by SIGKILL (out of memory?)" and End("FAILED", 3).words == "exit code 3"
+
+
+def test_a_local_cell_of_several_processes_gets_devices_of_its_own(tmp_path):
+    engine = LocalEngine(2, ["0", "1", "2", "3"], Shape.of(Resources(), runtime(processes=2, threads=3), "local"))
+    code = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['OMP_NUM_THREADS'], sys.argv[1:5])"
+    for slot in range(2):
+        engine.submit(["-c", code], tmp_path / "log.txt", slot).wait()
+    told = (tmp_path / "log.txt").read_text().splitlines()
+    assert told == [f"{own} 3 ['--processes', '2', '--nodes', '1']" for own in ("0,1", "2,3")]
+    assert default_workers(runtime(processes=2), 9, ["0", "1", "2", "3"]) == 2
+    assert default_workers(runtime(), 9, ["0", "1"]) == 2
+
+
+@pytest.mark.parametrize("code", [0, 42, 75])
+def test_the_job_leaves_with_the_worker_s_code_after_a_signal_too(code, tmp_path):
+    """The script alone, without Slurm: its worker is another command."""
+    script = Slurm(tmp_path, shape()).script("name", [Task("a-s0")])
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import signal, sys, time\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit({code})))\n"
+        "print('ready', flush=True)\ntime.sleep(60)\n".replace("\\\n", "\n")
+    )
+    script = script.replace("-m ablations.worker", str(worker))
+    environment = os.environ | {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_JOB_ID": "1", "SLURM_RESTART_COUNT": "20"}
+    job = subprocess.Popen(["bash", "-c", script], env=environment)
+    log = tmp_path / "cells/a-s0/log.txt"
+    while not (log.is_file() and "ready" in log.read_text()):
+        assert job.poll() is None
+    job.terminate()
+    assert job.wait(timeout=20) == code
+    assert sys.executable in script
