@@ -109,7 +109,7 @@ def learned_range(prediction: Tensor, noise: Tensor, timesteps: Tensor, num_step
     noise_scale, low, high = constants.unbind(-1)
     log_variance = torch.lerp(low, high, (position + 1) / 2)
     # The posterior's mean minus the predicted one: they share their x_t part, so they differ by the error of epsilon
-    # alone. Epsilon enters a mean with a minus, hence the plus here. At the last step the posterior's mean is the token.
+    # alone. Epsilon enters a mean with a minus, hence the plus. At the last step the posterior's mean is the token.
     centered = noise_scale * residual.detach()
     divergence = low - log_variance
     bound = 0.5 * (divergence.exp() - divergence - 1 + centered.square() * torch.exp(-log_variance))
