@@ -45,6 +45,7 @@ def ray(tmp_path_factory):
     yield process, environment | {"RAY_ADDRESS": address}
     process.stdin.close()
     process.wait(timeout=60)
+    process.stdout.close()
 
 
 def records(out):

@@ -27,7 +27,9 @@ def run_command(command: Sequence[str], log: str, threads: int) -> int:
             arguments, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
     try:
-        return worker.wait()
+        while worker.poll() is None:  # not wait(): Ray's cancelling reaches only a process that looks
+            time.sleep(0.2)
+        return worker.returncode
     except KeyboardInterrupt:
         os.killpg(worker.pid, signal.SIGTERM)
         return worker.wait()
