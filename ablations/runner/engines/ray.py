@@ -27,7 +27,9 @@ def run_command(command: Sequence[str], log: str, threads: int) -> int:
             arguments, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
         )
     try:
-        return worker.wait()
+        while worker.poll() is None:  # not wait(): Ray's cancelling reaches only a process that looks
+            time.sleep(0.2)
+        return worker.returncode
     except KeyboardInterrupt:
         os.killpg(worker.pid, signal.SIGTERM)
         return worker.wait()
@@ -45,7 +47,10 @@ class RayEngine:
         except ImportError as error:
             raise ValueError("--engine ray needs the extra: pip install 'lightgen-bench[ray]'") from error
         self.workers, self.shape, self.ray = workers, shape, ray
+        ours = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         _connect(ray)
+        for number, handler in ours.items():  # Ray puts its own in their place, which end the process at once
+            signal.signal(number, handler)
         cores, gpus = shape.resources.cpus, shape.resources.gpus_per_node
         _check(ray.nodes(), shape)
         # Of a cluster only a shared folder is assumed; the code comes from where each node has it installed.
@@ -91,11 +96,11 @@ def _connect(ray: Any) -> None:
     """The cluster that is named, or a new one that nobody else can reach."""
     if "RAY_ADDRESS" in os.environ:
         try:
-            ray.init(log_to_driver=False)
+            ray.init(log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError) as error:
             raise ValueError(f"no Ray cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']} ({error})") from None
         return
-    ray.init(include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", _node_ip_address="127.0.0.1")
 
 
 def _check(nodes: Sequence[dict[str, Any]], shape: Shape) -> None:

@@ -1,0 +1,113 @@
+"""Cells on a real Ray of two nodes: a lost node is no failure, and a stopped run lets its workers save."""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILE = str(ROOT / "tests/ablations/counting_study.py")
+VARIANTS = ("few", "many", "few-dpo")
+# A cluster that only loopback reaches; told to end a node, or all, by lines on its standard input.
+CLUSTER = """
+import os, sys
+from ray.cluster_utils import Cluster
+args = {"node_ip_address": "127.0.0.1", "include_dashboard": False, "num_cpus": 1, "object_store_memory": 80 * 2**20}
+cluster = Cluster(initialize_head=True, head_node_args=args)
+node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1", object_store_memory=80 * 2**20)
+print("address", cluster.address, flush=True)
+for line in sys.stdin:
+    if line.strip() == "lose a node":
+        cluster.remove_node(node, allow_graceful=False)
+        print("lost", flush=True)
+cluster.shutdown()
+"""
+
+
+@pytest.fixture(scope="module")
+def ray(tmp_path_factory):
+    pytest.importorskip("ray", reason="ray is not installed (pip install 'lightgen-bench[ray]')")
+    folder = Path("/tmp") if len(str(tmp_path_factory.getbasetemp())) > 40 else tmp_path_factory.mktemp("ray")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(folder)}
+    # Ray's own switch for machines whose nodes are all on loopback; else a driver looks for them at the host's address.
+    environment |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER], env=environment, cwd=ROOT, text=True, stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    address = next(line.split()[1] for line in process.stdout if line.startswith("address"))
+    yield process, environment | {"RAY_ADDRESS": address}
+    process.stdin.close()
+    process.wait(timeout=60)
+    process.stdout.close()
+
+
+def records(out):
+    return {path.parent.name: path.read_text() for path in sorted(out.glob("cells/*/result.json"))}
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    out = tmp_path_factory.mktemp("local")
+    arguments = [FILE, "--scale", "cpu", "--only", *VARIANTS, "--set", "runtime.step_seconds=0"]
+    subprocess.run([sys.executable, "-m", "ablations.run", *arguments, "--out", str(out)], check=True, cwd=ROOT)
+    return records(out)
+
+
+def start(environment, out, *more):
+    command = [sys.executable, "-m", "ablations.run", FILE, "--scale", "cpu", "--out", str(out), "--engine", "ray"]
+    command += ["--only", *VARIANTS, "--set", "runtime.step_seconds=0.4", *more]
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def wait_for(condition, run, seconds=90.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline and run.poll() is None, run.communicate()[0]
+        time.sleep(0.05)
+
+
+def training(out):
+    return list((out / "store/.work").glob("train*/steps.txt"))
+
+
+def workers(out):
+    found = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.is_file()]
+    return sum(b"ablations.worker" in words and str(out).encode() in words for words in found)
+
+
+def test_a_cell_that_fits_on_no_node_is_refused(ray, tmp_path):
+    run = start(ray[1], tmp_path, "--set", "runtime.step_seconds=0.1", "--gpus-per-node", "1")
+    told, _ = run.communicate(timeout=90)
+    assert run.returncode == 2 and "no node of the Ray cluster has what a cell asks for" in told, told
+    assert "1 cores and 0 GPUs" in told
+
+
+def test_a_stopped_run_lets_its_workers_save(ray, expected, tmp_path):
+    run = start(ray[1], tmp_path)
+    wait_for(lambda: len(training(tmp_path)) == 2, run)
+    run.send_signal(signal.SIGTERM)
+    told, _ = run.communicate(timeout=90)
+    assert run.returncode == 130, told
+    assert not workers(tmp_path)
+    assert "saved; the same command resumes it" in (tmp_path / "cells/few-s0/log.txt").read_text()
+
+
+def test_a_lost_node_is_no_failure(ray, expected, tmp_path):
+    cluster, environment = ray
+    run = start(environment, tmp_path)
+    wait_for(lambda: len(training(tmp_path)) == 2, run)
+    cluster.stdin.write("lose a node\n")
+    cluster.stdin.flush()
+    told, _ = run.communicate(timeout=150)
+    assert run.returncode == 0, told
+    assert "was stopped from outside and is resumed" in told
+    assert records(tmp_path) == expected
