@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 from scipy import stats
 
 from lightgen.model.config import MARConfig
-from lightgen.model.masking import draw, mask_ratios, masked_counts
+from lightgen.model.masking import Draws, draw, draws_of_numbers, mask_layout, mask_ratios, masked_counts
 
 CONFIG = MARConfig(vae_channels=2, patch_size=1, noise_copies=3)
 
@@ -43,6 +44,7 @@ def test_draws_depend_on_the_generator_alone():
     first, again, other = (draw(CONFIG, 4, (4, 4), generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first.noise, again.noise) and torch.equal(first.mask, again.mask)
     assert not torch.equal(first.noise, other.noise)
+    assert draw(CONFIG, 4, (4, 4), generator(), noise_copies=5).noise.shape == (5, 4, 16, 2)
     assert first.timesteps.shape == (3, 4, 16) and first.noise.shape == (3, 4, 16, 2)
 
 
@@ -69,6 +71,51 @@ def test_every_generation_step_predicts_at_least_one_token(num_tokens, num_steps
     for step in range(1, num_steps):
         planned = math.floor(num_tokens * math.cos(math.pi / 2 * step / num_steps))
         assert counts[step] <= planned or planned == 0
+
+
+@pytest.mark.parametrize(
+    "expected",
+    [
+        [16, 14, 11, 6, 0],
+        [6, 5, 4, 3, 1, 0],  # the cosine alone would give 5, 4, 3, 1 too
+        [10, 9, 8, 7, 6, 5, 3, 1, 0],  # and 9, 9, 8, 7, 5, 3, 1 here: one token a step at least
+        [2, 1, 0],
+    ],
+)
+def test_the_schedule_is_the_cosine_s_floor_with_one_token_a_step(expected):
+    assert masked_counts(expected[0], len(expected) - 1) == expected
+
+
+def test_a_layout_holds_both_kinds_of_tokens_in_order_and_fills_ragged_rows():
+    rows = [[1, 0, 1, 1, 0], [0, 1, 0, 0, 0], [1, 1, 1, 1, 1]]
+    mask = torch.tensor(rows).bool()
+    nothing = torch.zeros(1, 3, 5)
+    layout = mask_layout(Draws.of(mask, nothing, nothing[..., None], torch.zeros(3, dtype=torch.bool)))
+    assert layout.batch == 3 and layout.visible.shape == (3, 4) and layout.masked.shape == (3, 5)
+    for row, visible, masked, visible_valid, masked_valid in zip(mask, *layout[1:], strict=True):
+        assert visible[visible_valid].tolist() == (~row).nonzero().flatten().tolist()
+        assert masked[masked_valid].tolist() == row.nonzero().flatten().tolist()
+    even = mask_layout(Draws.of(mask[:1], nothing[:, :1], nothing[:, :1, :, None], torch.zeros(1, dtype=torch.bool)))
+    assert (even.visible.tolist(), even.masked.tolist(), even.visible_valid) == ([[1, 4]], [[0, 2, 3]], None)
+
+
+@pytest.mark.parametrize(("uniform", "count"), [(0.0, 1), (1.0, 10), (0.5, 6)])
+def test_the_masked_share_is_rounded_up_to_one_token_at_least_and_all_at_most(uniform, count):
+    config = replace(CONFIG, mask_minimum=0.05, mask_mean=0.5, mask_std=100.0)  # all but uniform
+    noise, none = torch.zeros(1, 1, 10, 2), torch.zeros(1, dtype=torch.bool)
+    order = torch.rand(1, 10, generator=generator())
+    uniform = torch.tensor([uniform], dtype=torch.float64)
+    draws = draws_of_numbers(config, uniform, order, noise[..., 0], noise, none)
+    assert int(draws.mask.sum()) == count and draws.masked_range == (count, count)
+    # the tokens whose ranks in the order come first
+    assert draws.mask[0].tolist() == [rank < count for rank in order.argsort(1)[0].tolist()]
+
+
+def test_the_range_of_given_masks_is_counted_and_kept_by_every_form():
+    mask = torch.tensor([[1, 0, 0], [1, 1, 0]]).bool()
+    draws = Draws.of(mask, torch.zeros(1, 2, 3), torch.zeros(1, 2, 3, 4), torch.tensor([True, False]))
+    assert draws.masked_range == (1, 2) == draws.repeat(2).masked_range == draws.to("cpu").masked_range
+    assert draws.repeat(2).text_dropped.tolist() == [True, False, True, False]
 
 
 def test_more_steps_than_tokens_are_refused():
