@@ -78,7 +78,7 @@ def _loss_tables(num_steps: int, device: torch.device) -> Tensor:
         schedule.log_variance_low,
         schedule.log_variance_high,
     ]
-    return torch.tensor(np.stack(columns, -1), dtype=torch.float32, device=device)
+    return torch.tensor(np.stack(columns, -1), dtype=torch.float32).to(device, non_blocking=True)
 
 
 def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor, num_steps: int = 1000) -> Tensor:
@@ -120,7 +120,12 @@ def learned_range_loss(
 ) -> tuple[Tensor, Tensor]:
     """Epsilon's residual (..., D), and the variational-bound term in bits, averaged over channels, (...,)."""
     residual, variational, centered, log_scale = learned_range(prediction, noise, timesteps, num_steps)
-    first = (timesteps == 0).nonzero(as_tuple=True)  # the last denoising step is scored by its likelihood
+    is_last = timesteps == 0  # the last denoising step is scored by its likelihood
+    if is_last.device.type != "cpu" or torch.compiler.is_compiling():
+        # Of all tokens: which ones they are, the host would have to wait for.
+        likelihood = discretized_log_likelihood(clean, centered, log_scale).mean(-1)
+        return residual, torch.where(is_last, -likelihood / math.log(2), variational)
+    first = is_last.nonzero(as_tuple=True)
     if first[0].numel():
         likelihood = discretized_log_likelihood(clean[first], centered[first], log_scale[first])
         variational = variational.index_put(first, -likelihood.mean(-1) / math.log(2))

@@ -38,7 +38,9 @@ class EncodedPairs:
         """(latents, text, lengths) of the chosen and then the rejected images of the pairs `ids`."""
         rows = self.prompts[ids].repeat(2)
         latents = torch.cat([self.chosen[ids], self.rejected[ids]])
-        return latents.to(device), self.text[rows].to(device), self.text_lengths[rows].to(device)
+        parts = latents, self.text[rows], self.text_lengths[rows]
+        latents, text, lengths = (part.to(device, non_blocking=True) for part in parts)
+        return latents, text, lengths
 
 
 def encode_pairs(

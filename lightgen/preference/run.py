@@ -157,7 +157,7 @@ class PreferenceRun(Run):
         """The reference's errors (B,) of chosen and rejected images."""
         if self.config.reference == "precomputed":
             winner, loser = self.errors.at(ids, visits)
-            return winner.to(self.device), loser.to(self.device)
+            return winner.to(self.device, non_blocking=True), loser.to(self.device, non_blocking=True)
         off = contextlib.nullcontext() if self.held is not None else adapters_off(self.model)
         with torch.no_grad(), self.accelerator.autocast(), off:
             return self._errors(self.held or self.model, ids, draws)[:2]
