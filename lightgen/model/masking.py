@@ -38,6 +38,16 @@ class Draws:
         mask, dropped = self.mask[index], self.text_dropped[index]
         return replace(self, mask=mask, timesteps=timesteps, noise=noise, text_dropped=dropped)
 
+    def bucketed(self, config: MARConfig) -> Self:
+        """The same draws, their masked counts rounded outward to eighths of the tokens (ragged draws: to all that the
+        config allows): a program compiled for its shapes is compiled a few times. Losses round differently."""
+        num_tokens, (least, most) = self.mask.shape[1], self.masked_range
+        size = math.ceil(num_tokens / 8)
+        lowest = most if least == most else math.ceil(config.mask_minimum * num_tokens)
+        begin = (lowest - 1) // size * size
+        end = min(num_tokens, begin + size) if least == most else num_tokens
+        return replace(self, masked_range=(begin, end))
+
     def to(self, device: torch.device | str) -> Self:
         """The draws on another device."""
         names = ("mask", "timesteps", "noise", "text_dropped")

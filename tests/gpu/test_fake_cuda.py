@@ -94,7 +94,7 @@ def preference_run(out: Path, changes: dict) -> PreferenceRun:
     side = MODEL.position_grid * MODEL.patch_size
     images = torch.randn(2, 6, MODEL.vae_channels, side, side)
     text, lengths = torch.randn(4, 5, MODEL.text_channels), torch.tensor([5, 2, 3, 4])
-    pairs = EncodedPairs(*images, text, lengths, torch.arange(6) % 4)
+    pairs = EncodedPairs.of(*images, text, lengths, torch.arange(6) % 4)
     settings = {"preference": config.__dict__, "reference": "", "drift_from": "", "pairs": ""}
     run = PreferenceRun(config, MAR(MODEL), pairs, out, FakeAccelerator(config.precision), settings)
     assert run.prepare(None)
