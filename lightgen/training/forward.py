@@ -12,9 +12,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from lightgen.model.blocks import Block, CrossBlock
-from lightgen.model.head import Head
+from lightgen.model.head import HeadBlock
 from lightgen.model.mar import MAR
 from lightgen.training.config import LoopConfig
+
+BLOCKS = (Block, CrossBlock, HeadBlock)  # of trunk and head, where the activations are
 
 
 @contextmanager
@@ -29,21 +31,15 @@ def carried_out(model: MAR, wrapped: nn.Module, pace: LoopConfig) -> Iterator[Ca
 
 @contextmanager
 def checkpointed(model: MAR) -> Iterator[None]:
-    """Within the block each transformer block, and the head as a whole, keeps its inputs alone for the backward pass.
-
-    The head comes first in the backward pass, so its activations and the trunk's are never held together.
-    """
-    parts: list[tuple[nn.Module, str]] = [
-        (module, "forward") for module in model.modules() if isinstance(module, (Block, CrossBlock))
-    ]
-    parts += [(module, "denoise") for module in model.modules() if isinstance(module, Head)]
-    for part, name in parts:
-        setattr(part, name, partial(_again, getattr(part, name)))
+    """Within the block each of the model's blocks keeps its inputs alone for the backward pass."""
+    parts = [module for module in model.modules() if isinstance(module, BLOCKS)]
+    for part in parts:
+        part.forward = partial(_again, part.forward)  # type: ignore[method-assign]
     try:
         yield
     finally:
-        for part, name in parts:
-            delattr(part, name)
+        for part in parts:
+            del part.forward
 
 
 def _again(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -124,6 +124,8 @@ class Run(ABC):
         try:
             with carried_out(self.model, self.accelerator.prepare_model(self.model), self.pace) as self.forward:
                 stopped = self._steps(stop, on_step, journal)
+        except torch.OutOfMemoryError:
+            raise ValueError(self._kept_out_of_memory()) from None
         finally:
             self.forward = self.model
             if journal is not None:
@@ -154,6 +156,18 @@ class Run(ABC):
                 if is_due:
                     self.save()
         return False
+
+    def _kept_out_of_memory(self) -> str:
+        """Keep the state after the last whole step; what to do. A step that fails for memory has changed no weight."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.save()
+        share, parts = self.config.batch_size // self.accelerator.num_processes, self.pace.accumulate
+        fewer = f"--accumulate {2 * parts}" if share >= 2 * parts else "a smaller model"
+        again = "" if self.pace.checkpoint else " or --checkpoint"
+        return (
+            f"out of memory in step {self.step + 1} with {-(-share // parts)} samples at once; the {self.step} steps"
+            f" before are kept in {self.out}: the same command with {fewer}{again} goes on from there"
+        )
 
     def one_step(self) -> None:
         """One optimizer step, which is not taken where a look that costs nothing shows that it is not finite."""

@@ -9,7 +9,7 @@ from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 from torch import Tensor
 
-from lightgen.device import choose_device
+from lightgen.device import choose_device, require_bf16
 
 
 def make_accelerator(precision: str, device: str = "auto") -> Accelerator:
@@ -30,6 +30,8 @@ def make_accelerator(precision: str, device: str = "auto") -> Accelerator:
     )
     if chosen is not None and chosen.type != accelerator.device.type:
         raise ValueError(f"this process trains on {accelerator.device} already; start another for {device}")
+    if precision == "bf16":
+        require_bf16(accelerator.device)
     return accelerator
 
 
