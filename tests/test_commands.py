@@ -49,7 +49,7 @@ OPTIONS = {
     "lightgen prepare": "--out --vae --text-encoder --preset --max-length --device --json --flips --keep-padding "
     "--dtype --skip-bad --batch-size",
     "lightgen train": "--out --vae --text-encoder --preset --switches --set --weights --start --device --json "
-    "--log-every --save-every-seconds --compile",
+    "--log-every --save-every-seconds --grace-seconds --accumulate --checkpoint --compile",
     "lightgen pairs": "teacher verifier detail layout random check",
     "lightgen pairs teacher": "--out --model --limit --batch-size --seed --device --call --json",
     "lightgen pairs verifier": "--out --images --exclude --per-prompt --min-gap --per-task --seed --json",
@@ -58,8 +58,8 @@ OPTIONS = {
     "lightgen pairs random": "--out --seed --json",
     "lightgen pairs check": "--out --json",
     "lightgen dpo": "--pairs --out --reference --drift-from --policies --extrapolation --preset --set --device --json "
-    "--log-every --save-every-seconds --compile",
-    "lightgen generate": "--out --prompts --prompt --copies --seed --batch-size --device --call --json",
+    "--log-every --save-every-seconds --grace-seconds --accumulate --checkpoint --compile",
+    "lightgen generate": "--out --prompts --prompt --copies --seed --batch-size --device --exact --call --json",
     "lightgen export": "--out",
     "lightgen convert": "--out --weights --heads --max-text-length --patch-size",
     "reports": "build check compare coverage difference pack",

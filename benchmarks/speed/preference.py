@@ -104,11 +104,11 @@ def _encoded(config: MARConfig, pairs: int) -> EncodedPairs:
     side = config.position_grid * config.patch_size
     shape = (pairs, config.vae_channels, side, side)
     length = min(12, config.max_text_length)
-    return EncodedPairs(
+    return EncodedPairs.of(
         chosen=torch.randn(shape, generator=generator),
         rejected=torch.randn(shape, generator=generator),
         text=torch.randn(pairs, length, config.text_channels, generator=generator),
-        text_lengths=torch.full((pairs,), length),
+        lengths=torch.full((pairs,), length),
         prompts=torch.arange(pairs),
     )
 

@@ -136,8 +136,9 @@ class LatentDataset:
         positions = torch.arange(int(spans.max()))
         inside = positions < spans[:, None]
         rows = (self._starts[captions][:, None] + positions * inside).flatten()
-        features = self._features.take(rows).to(self.device).float().unflatten(0, inside.shape)
-        return features * inside[..., None].to(self.device), self._lengths[captions].to(self.device)
+        features = self._features.take(rows).to(self.device, non_blocking=True).float().unflatten(0, inside.shape)
+        kept, lengths = (part.to(self.device, non_blocking=True) for part in (inside, self._lengths[captions]))
+        return features * kept[..., None], lengths
 
 
 class _Rows:
@@ -150,7 +151,7 @@ class _Rows:
     def take(self, index: Tensor) -> Tensor:
         """The rows at `index` (n,)."""
         if len(self.tensors) == 1:
-            return self.tensors[0].index_select(0, index.to(self.tensors[0].device))
+            return self.tensors[0].index_select(0, index.to(self.tensors[0].device, non_blocking=True))
         index = index.cpu()
         owners = torch.searchsorted(self.ends, index, right=True)
         first = self.tensors[0]

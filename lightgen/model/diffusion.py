@@ -67,8 +67,14 @@ def kept_timesteps(num_steps: int, num_kept: int) -> tuple[int, ...]:
     return tuple(kept)
 
 
-@lru_cache(maxsize=16)
+@torch.compiler.assume_constant_result
 def _loss_tables(num_steps: int, device: torch.device) -> Tensor:
+    """`_made_tables`, which a compiled program takes as a constant."""
+    return _made_tables(num_steps, device)
+
+
+@lru_cache(maxsize=16)
+def _made_tables(num_steps: int, device: torch.device) -> Tensor:
     """(steps, 5) float32: sqrt(alpha_bar), sqrt(1 - alpha_bar), noise scale, low and high log variance."""
     schedule = cosine_schedule(num_steps)
     columns = [
@@ -78,7 +84,7 @@ def _loss_tables(num_steps: int, device: torch.device) -> Tensor:
         schedule.log_variance_low,
         schedule.log_variance_high,
     ]
-    return torch.tensor(np.stack(columns, -1), dtype=torch.float32, device=device)
+    return torch.tensor(np.stack(columns, -1), dtype=torch.float32).to(device, non_blocking=True)
 
 
 def add_noise(clean: Tensor, noise: Tensor, timesteps: Tensor, num_steps: int = 1000) -> Tensor:
@@ -121,7 +127,12 @@ def learned_range_loss(
 ) -> tuple[Tensor, Tensor]:
     """Epsilon's residual (..., D), and the variational-bound term in bits, averaged over channels, (...,)."""
     residual, variational, centered, log_scale = learned_range(prediction, noise, timesteps, num_steps)
-    first = (timesteps == 0).nonzero(as_tuple=True)  # the last denoising step is scored by its likelihood
+    is_last = timesteps == 0  # the last denoising step is scored by its likelihood
+    if is_last.device.type != "cpu" or torch.compiler.is_compiling():
+        # Of all tokens: which ones they are, the host would have to wait for.
+        likelihood = discretized_log_likelihood(clean, centered, log_scale).mean(-1)
+        return residual, torch.where(is_last, -likelihood / math.log(2), variational)
+    first = is_last.nonzero(as_tuple=True)
     if first[0].numel():
         likelihood = discretized_log_likelihood(clean[first], centered[first], log_scale[first])
         variational = variational.index_put(first, -likelihood.mean(-1) / math.log(2))

@@ -1,5 +1,6 @@
 """What training draws at random: masks, timesteps, noise, dropped captions; and the masked counts of generation."""
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Self
@@ -37,6 +38,16 @@ class Draws:
         mask, dropped = self.mask[index], self.text_dropped[index]
         return replace(self, mask=mask, timesteps=timesteps, noise=noise, text_dropped=dropped)
 
+    def bucketed(self, config: MARConfig) -> Self:
+        """The same draws, their masked counts rounded outward to eighths of the tokens (ragged draws: to all that the
+        config allows): a program compiled for its shapes is compiled a few times. Losses round differently."""
+        num_tokens, (least, most) = self.mask.shape[1], self.masked_range
+        size = math.ceil(num_tokens / 8)
+        lowest = most if least == most else math.ceil(config.mask_minimum * num_tokens)
+        begin = (lowest - 1) // size * size
+        end = min(num_tokens, begin + size) if least == most else num_tokens
+        return replace(self, masked_range=(begin, end))
+
     def to(self, device: torch.device | str) -> Self:
         """The draws on another device."""
         names = ("mask", "timesteps", "noise", "text_dropped")
@@ -66,17 +77,28 @@ def draw(
     """Draws for a batch of `batch` images of grid (h, w) tokens, on the generator's device.
 
     One mask ratio holds for the whole batch, as in the release (models/fluid_arbitrary.py:180-188); with
-    `per_image_ratio` each image has its own. `noise_copies` overrides the config's.
+    `per_image_ratio` each image has its own. `noise_copies` overrides the config's. The ratios, from which shapes
+    follow, are drawn on the host.
     """
     num_tokens = grid[0] * grid[1]
     copies = config.noise_copies if noise_copies is None else noise_copies
     device = generator.device
-    uniform = torch.rand(batch if per_image_ratio else 1, generator=generator, dtype=torch.float64, device=device)
+    host = host_generator(generator)
+    uniform = torch.rand(batch if per_image_ratio else 1, generator=host, dtype=torch.float64)
     order = torch.rand(batch, num_tokens, generator=generator, device=device)
     timesteps = draw_timesteps(config, (copies, batch, num_tokens), generator)
     dropped = torch.rand(batch, generator=generator, device=device) < (config.text_drop if drop_text else 0.0)
     noise = torch.randn(copies, batch, num_tokens, config.token_dim, generator=generator, device=device)
     return draws_of_numbers(config, uniform, order, timesteps, noise, dropped)
+
+
+def host_generator(generator: torch.Generator) -> torch.Generator:
+    """The generator itself where it is the host's, else one of the host that follows from its state, which the host
+    knows without asking the device."""
+    if generator.device.type == "cpu":
+        return generator
+    state = bytes(generator.get_state().tolist())
+    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(state).digest()[:8]) >> 1)
 
 
 def draw_timesteps(config: MARConfig, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -89,18 +111,20 @@ def draw_timesteps(config: MARConfig, shape: tuple[int, ...], generator: torch.G
 def draws_of_numbers(
     config: MARConfig, uniform: Tensor, order: Tensor, timesteps: Tensor, noise: Tensor, text_dropped: Tensor
 ) -> Draws:
-    """Draws from uniform numbers, (B,) or (1,) float64 for the mask ratios and (B, N) for the order of tokens."""
+    """Draws from uniform numbers, (B,) or (1,) float64 of the host for the mask ratios and (B, N) for the order of
+    tokens."""
     counts = torch.ceil(mask_ratios(config, uniform) * order.shape[1])
     # The ratio is a float64 and 1 - 1e-16 of N tokens must still be N, never N + 1.
-    counts = counts.clamp(1, order.shape[1])
+    counts = counts.clamp(1, order.shape[1]).long()
     least, most = (int(counts.min()), int(counts.max()))
-    mask = order.argsort(1) < counts[:, None]  # the ranks are a permutation of 0..N-1
+    bounds = counts[:, None].to(order.device, non_blocking=True)
+    mask = order.argsort(1) < bounds  # the ranks are a permutation of 0..N-1
     return Draws(mask=mask, timesteps=timesteps, noise=noise, text_dropped=text_dropped, masked_range=(least, most))
 
 
 def mask_ratios(config: MARConfig, uniform: Tensor) -> Tensor:
     """Float64 mask ratios in [mask_minimum, 1] of uniform numbers, by the truncated normal's inverse distribution."""
-    edges = torch.tensor([config.mask_minimum, 1.0], dtype=torch.float64, device=uniform.device)
+    edges = torch.tensor([config.mask_minimum, 1.0], dtype=torch.float64)
     low, high = torch.special.ndtr((edges - config.mask_mean) / config.mask_std)
     ratios = config.mask_mean + config.mask_std * torch.special.ndtri(torch.lerp(low, high, uniform))
     return ratios.clamp(config.mask_minimum, 1.0)

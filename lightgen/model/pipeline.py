@@ -13,12 +13,23 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase, T5EncoderModel
 
+from lightgen.device import require_bf16
 from lightgen.disk.config import from_dict, override
 from lightgen.disk.json_files import read_json
 from lightgen.model.config import SamplingConfig
 from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete, load_tokenizer, to_images
 from lightgen.model.mar import MAR
 from lightgen.model.sampling import generate_latents
+
+
+def hasten(pipeline: Any) -> None:
+    """Trunk and head of a LightGen pipeline in bf16, in place; another pipeline is left as it is.
+
+    Solver, guidance, draws and VAE stay float32. ValueError for a device without bf16.
+    """
+    if isinstance(pipeline, LightGenPipeline):
+        require_bf16(pipeline.transformer.device)
+        pipeline.transformer.to(torch.bfloat16)
 
 
 @dataclass

@@ -4,8 +4,8 @@ B images, N tokens, n predicted in a step, D token channels.
 """
 
 import itertools
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +17,25 @@ from lightgen.model.mar import MAR
 from lightgen.model.masking import masked_counts
 from lightgen.model.solvers import Solver, make_solver
 from lightgen.model.trunk import Prediction, Trunk
+
+MOST_PROGRAMS = 64  # of a compiled head: one or two for each number of tokens that a step predicts
+
+
+@contextmanager
+def compiled_head(model: MAR) -> Iterator[None]:
+    """Within the block the head's steps are compiled for each number of tokens, on CUDA as graphs that are launched at
+    once: their many small operations take longer to launch than to compute where few images are made at a time."""
+    run = torch.compile(model.head.modulated, mode="reduce-overhead", dynamic=False)
+
+    def modulated(x: Tensor, modulations: Sequence[tuple[Tensor, ...]]) -> Tensor:
+        return run(x, modulations).clone()  # a graph's next launch writes over its output
+
+    model.head.modulated = modulated  # type: ignore[method-assign]
+    try:
+        with torch._dynamo.config.patch(recompile_limit=MOST_PROGRAMS):
+            yield
+    finally:
+        del model.head.modulated
 
 
 class Parts(NamedTuple):

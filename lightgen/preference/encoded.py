@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -27,9 +27,15 @@ class EncodedPairs:
 
     chosen: Tensor  # (P, C, h, w) latents, the posteriors' modes
     rejected: Tensor  # (P, C, h, w)
-    text: Tensor  # (U, L, D) features of the distinct prompts
-    text_lengths: Tensor  # (U,)
-    prompts: Tensor  # (P,) row of `text`
+    text: Tensor  # (T, D) features of the distinct prompts, end to end
+    text_spans: Tensor  # (U,) positions of each in `text`
+    text_lengths: Tensor  # (U,) without padding
+    prompts: Tensor  # (P,) number of the pair's prompt
+
+    @classmethod
+    def of(cls, chosen: Tensor, rejected: Tensor, text: Tensor, lengths: Tensor, prompts: Tensor) -> Self:
+        """Pairs whose prompts' features (U, L, D) have one length, padding kept."""
+        return cls(chosen, rejected, text.flatten(0, 1), torch.full_like(lengths, text.shape[1]), lengths, prompts)
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -37,8 +43,17 @@ class EncodedPairs:
     def stacked(self, ids: Tensor, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """(latents, text, lengths) of the chosen and then the rejected images of the pairs `ids`."""
         rows = self.prompts[ids].repeat(2)
-        latents = torch.cat([self.chosen[ids], self.rejected[ids]])
-        return latents.to(device), self.text[rows].to(device), self.text_lengths[rows].to(device)
+        parts = torch.cat([self.chosen[ids], self.rejected[ids]]), self._features(rows), self.text_lengths[rows]
+        latents, text, lengths = (part.to(device, non_blocking=True) for part in parts)
+        return latents, text, lengths
+
+    def _features(self, rows: Tensor) -> Tensor:
+        """(B, L, D) features of the prompts `rows`, zeros after their end; L, the longest prompt's of all, is the same
+        in every batch."""
+        spans, starts = self.text_spans[rows], (self.text_spans.cumsum(0) - self.text_spans)[rows]
+        positions = torch.arange(int(self.text_spans.max()))
+        inside = positions < spans[:, None]
+        return self.text[starts[:, None] + positions * inside] * inside[..., None]
 
 
 def encode_pairs(
@@ -54,9 +69,9 @@ def encode_pairs(
             latents.append(tokenizer.latents(tokenizer.moments(images), None).cpu())
     unique = list(dict.fromkeys(pair.prompt for pair in pairs))
     numbers = {prompt: number for number, prompt in enumerate(unique)}
-    features, lengths = _encode_prompts(unique, text, config.attend_to_padding, batch_size)
+    prompts = _encode_prompts(unique, text, config.attend_to_padding, batch_size)
     rows = torch.tensor([numbers[pair.prompt] for pair in pairs])
-    return EncodedPairs(torch.cat(chosen), torch.cat(rejected), features, lengths, rows)
+    return EncodedPairs(torch.cat(chosen), torch.cat(rejected), *prompts, rows)
 
 
 def _refuse_size(size: tuple[int, int], config: MARConfig) -> None:
@@ -67,12 +82,20 @@ def _refuse_size(size: tuple[int, int], config: MARConfig) -> None:
         )
 
 
-def _encode_prompts(prompts: Sequence[str], text: TextEncoder, pad: bool, batch_size: int) -> tuple[Tensor, Tensor]:
-    """(features (U, L, D), lengths (U,)) with one L for all."""
-    chunks = [text(list(prompts[first : first + batch_size]), pad=pad) for first in range(0, len(prompts), batch_size)]
-    longest = max(features.shape[1] for features, _ in chunks)
-    padded = [torch.nn.functional.pad(f, (0, 0, 0, longest - f.shape[1])) for f, _ in chunks]
-    return torch.cat(padded).cpu(), torch.cat([lengths for _, lengths in chunks]).cpu()
+def _encode_prompts(
+    prompts: Sequence[str], text: TextEncoder, pad: bool, batch_size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(features (T, D) end to end, positions (U,), true lengths (U,)); with `pad` all have positions for padding."""
+    parts: list[Tensor] = []
+    spans: list[Tensor] = []
+    lengths: list[Tensor] = []
+    for first in range(0, len(prompts), batch_size):
+        features, true = (found.cpu() for found in text(list(prompts[first : first + batch_size]), pad=pad))
+        span = torch.full_like(true, features.shape[1]) if pad else true
+        parts.append(features[torch.arange(features.shape[1]) < span[:, None]])
+        spans.append(span)
+        lengths.append(true)
+    return torch.cat(parts), torch.cat(spans), torch.cat(lengths)
 
 
 def pair_draws(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor
 
 from lightgen.disk.atomic import atomic_file
@@ -42,24 +43,36 @@ class ReferenceErrors:
         guidance: float = 1.0,
         stop: Callable[[], bool] | None = None,
         save_every_seconds: float = 60.0,
+        keeps: bool = True,
     ) -> bool:
-        """Compute what is missing of the (visit, pair) entries and save; False where `stop` ended it early."""
+        """Compute what is missing of the (visit, pair) entries, and save it where this process `keeps` the file; False
+        where `stop` ended it early."""
         todo = self.missing(wanted)
         saved = time.monotonic()
         for first in range(0, len(todo), batch_size):
             if stop is not None and stop():
-                self._save()
+                if keeps:
+                    self._save()
                 return False
             visits, ids = torch.tensor(todo[first : first + batch_size]).T
             with torch.no_grad():
                 found = pair_errors(model, pairs, ids, draws_of(ids, visits), device, guidance)
             self.values[:, visits, ids] = torch.stack([found.chosen, found.rejected]).float().cpu()
-            if time.monotonic() - saved > save_every_seconds:
+            if keeps and time.monotonic() - saved > save_every_seconds:
                 self._save()
                 saved = time.monotonic()
-        if todo:
+        if todo and keeps:
             self._save()
         return True
+
+    def share(self, accelerator: Accelerator, *, keeps: bool) -> None:
+        """Give every process what any of them computed, each entry by one; all must ask together."""
+        values = self.values.to(accelerator.device)
+        known = values.isfinite().float()
+        totals, counts = (accelerator.reduce(part, "sum") for part in (values.nan_to_num(), known))
+        self.values = torch.where(counts > 0, totals / counts, torch.nan).cpu()
+        if keeps:
+            self._save()
 
     def at(self, ids: Tensor, visits: Tensor) -> tuple[Tensor, Tensor]:
         """(chosen (B,), rejected (B,)) errors."""

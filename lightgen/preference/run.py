@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,30 +134,30 @@ class PreferenceRun(Run):
         stop: Stop | None,
     ) -> bool:
         """Compute those errors of the model, or of the policy as it is; False where `stop` ended it."""
-        finished = True
-        if self.accelerator.is_main_process:
-            with self.accelerator.autocast():
-                finished = errors.fill(
-                    model or self.model,
-                    self.pairs,
-                    wanted,
-                    self._draws,
-                    batch_size=self.config.batch_size,
-                    device=self.device,
-                    guidance=guidance,
-                    stop=stop,
-                    save_every_seconds=self.pace.save_every_seconds,
-                )
-        self.accelerator.wait_for_everyone()
-        if not self.accelerator.is_main_process and errors.path.is_file():
-            errors.load()
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        missing = errors.missing(wanted)
+        with self.accelerator.autocast():
+            finished = errors.fill(
+                model or self.model,
+                self.pairs,
+                missing[rank::world],
+                self._draws,
+                batch_size=self.config.batch_size,
+                device=self.device,
+                guidance=guidance,
+                stop=stop,
+                save_every_seconds=self.pace.save_every_seconds,
+                keeps=rank == 0,
+            )
+        if world > 1 and missing:
+            errors.share(self.accelerator, keeps=rank == 0)
         return not any_process(self.accelerator, not finished)
 
     def _reference(self, ids: Tensor, visits: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
         """The reference's errors (B,) of chosen and rejected images."""
         if self.config.reference == "precomputed":
             winner, loser = self.errors.at(ids, visits)
-            return winner.to(self.device), loser.to(self.device)
+            return winner.to(self.device, non_blocking=True), loser.to(self.device, non_blocking=True)
         off = contextlib.nullcontext() if self.held is not None else adapters_off(self.model)
         with torch.no_grad(), self.accelerator.autocast(), off:
             return self._errors(self.held or self.model, ids, draws)[:2]
@@ -167,10 +167,19 @@ class PreferenceRun(Run):
 
     # --- a step ---------------------------------------------------------------------------------------------------
 
-    def loss(self) -> tuple[Tensor, list[Tensor]]:
+    def losses(self, parts: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
         config, accelerator = self.config, self.accelerator
         ids, visits = self._schedule(self.step * config.batch_size, config.batch_size)
         ids, visits = (part[accelerator.process_index :: accelerator.num_processes] for part in (ids, visits))
+        if parts == 1:
+            yield self._loss(ids, visits)
+            return
+        for some, at in zip(ids.tensor_split(parts), visits.tensor_split(parts)):
+            loss, measured = self._loss(some, at)
+            yield loss * (len(some) / len(ids)), [value * (len(some) / len(ids)) for value in measured]
+
+    def _loss(self, ids: Tensor, visits: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The loss of some pairs and what is logged with it."""
         draws = self._draws(ids, visits)
         reference = self._reference(ids, visits, draws)
         errors = self._errors(self.forward, ids, draws)
@@ -214,9 +223,10 @@ class PreferenceRun(Run):
 
     def _draws(self, ids: Tensor, visits: Tensor) -> Draws:
         config = self.config
-        return pair_draws(
+        draws = pair_draws(
             self.model.mar_config, ids, visits, self.grid, seed=config.seed, noise_draws=config.noise_draws
         )
+        return draws.bucketed(self.model.mar_config) if self.pace.compile else draws
 
     def _pair_loss(self, errors: PairErrors, reference_winner: Tensor, reference_loser: Tensor) -> Tensor:
         config, winner, loser = self.config, errors.chosen, errors.rejected

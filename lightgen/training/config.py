@@ -42,14 +42,20 @@ class LoopConfig:
     """How a run is carried out: nothing here changes what is learned, so it may differ when a run goes on."""
 
     log_every: int = 50  # steps whose mean is a row of metrics.jsonl
-    save_every_seconds: float = 60.0  # between saved states; 0: after every step
+    save_every_seconds: float = 60.0  # least time between saved states, which take 2 % at most; 0: after every step
+    grace_seconds: float = 0.0  # between a signal to stop and the end; a save that takes longer is told (0: unknown)
+    accumulate: int = 1  # parts in which a process takes its batch, one after another; dropout is drawn anew in each
+    checkpoint: bool = False  # compute activations again in the backward pass: less memory, a third more work
     compile: bool = False  # torch.compile the forward pass; sums may round differently
 
     def __post_init__(self) -> None:
         if self.log_every < 1:
             raise ValueError(f"log_every is {self.log_every}, must be at least 1")
-        if not self.save_every_seconds >= 0:
-            raise ValueError(f"save_every_seconds is {self.save_every_seconds}, must not be negative")
+        if self.accumulate < 1:
+            raise ValueError(f"accumulate is {self.accumulate}, must be at least 1")
+        for name in ("save_every_seconds", "grace_seconds"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}, must not be negative")
 
 
 class StepConfig(Protocol):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from torch import Tensor
 
 from lightgen.model.mar import MAR
 from lightgen.training.config import LoopConfig, StepConfig
+from lightgen.training.forward import carried_out
 from lightgen.training.journal import Journal
 from lightgen.training.optimization import learning_rate_at, make_optimizer, set_learning_rate
-from lightgen.training.processes import any_process, is_step_finite
-from lightgen.training.state import load_state, pack_optimizer, prefixed, save_state, unpack_optimizer, without_prefix
+from lightgen.training.processes import agreed, any_process, is_step_finite, refuse_uneven
+from lightgen.training.saving import Saver
+from lightgen.training.state import load_state, pack_optimizer, prefixed, unpack_optimizer, without_prefix
 
 Stop = Callable[[], bool]
 OnStep = Callable[[dict[str, Any]], None]
@@ -53,6 +56,7 @@ class Run(ABC):
     names: tuple[str, ...]  # of the values whose means are logged: the loss, what `loss` gives with it, gradient norms
 
     def __init__(self, config: StepConfig, model: MAR, out: Path, accelerator: Accelerator, loop: LoopConfig):
+        refuse_uneven(config.batch_size, loop.accumulate, accelerator)
         self.config, self.out, self.accelerator, self.pace = config, out, accelerator, loop
         self.device = accelerator.device
         self.model = model
@@ -66,12 +70,16 @@ class Run(ABC):
         self.step, self.seconds, self.status = 0, 0.0, "complete"
         self.healthy = True  # whether loss and gradient were finite in every step that was looked at
         self.sums = {"row": Sums(len(self.names), self.device)}
+        # A device runs behind the host: bad steps are seen late, and a state is written while the next ones are taken.
+        self.is_ahead = self.device.type != "cpu"
+        self.saver = Saver(out / "resume", loop, beside=self.is_ahead)
 
     # --- what a kind of training says -----------------------------------------------------------------------------
 
     @abstractmethod
-    def loss(self) -> tuple[Tensor, Sequence[Tensor]]:
-        """What the next step minimizes, on this process's part of the batch, and other scalars to log."""
+    def losses(self, parts: int) -> Iterator[tuple[Tensor, Sequence[Tensor]]]:
+        """What the next step minimizes, on this process's share of the batch, and other scalars to log: the terms of
+        as many `parts`, whose sums are the batch's."""
 
     @abstractmethod
     def trained(self) -> list[list[Tensor]]:
@@ -110,48 +118,87 @@ class Run(ABC):
         """Run to the end, a stop, a loss that is not finite, or another status; returns the result."""
         if not self.prepare(stop):
             return self.result("stopped")
-        forward = self.accelerator.prepare_model(self.model)
-        self.forward = torch.compile(forward) if self.pace.compile else forward
+        if self.is_ahead and self.step == 0:
+            self.save()  # the weights to go back to: bad steps may be taken before they are seen
         journal = Journal(self.out / "metrics.jsonl", self.step) if self.accelerator.is_main_process else None
-        stopped, saved = False, time.monotonic()
         try:
-            while self.step < self.config.steps and self.status == "complete":
-                stopped = any_process(self.accelerator, stop is not None and stop()) or not self.ready(stop)
-                if stopped:
-                    break
-                self.one_step()
-                self._log(journal, on_step)
-                if not self.healthy:
-                    self.status = "diverged"
-                elif any_process(self.accelerator, time.monotonic() - saved > self.pace.save_every_seconds):
-                    self.save()
-                    saved = time.monotonic()
+            with carried_out(self.model, self.accelerator.prepare_model(self.model), self.pace) as self.forward:
+                stopped = self._steps(stop, on_step, journal)
+        except torch.OutOfMemoryError:
+            raise ValueError(self._kept_out_of_memory()) from None
         finally:
+            self.forward = self.model
             if journal is not None:
                 journal.close()
+            self.saver.wait()
         if self.healthy:
             self.save()
-        elif self.device.type != "cpu":
-            self.load(load_state(self.out / "resume"))  # bad steps may have been taken before they were seen
+            self.saver.wait()
+        elif self.is_ahead:
+            self.accelerator.wait_for_everyone()  # the main process has written what all go back to
+            self.load(load_state(self.out / "resume"))
             self.status = "diverged"
         return self.result("stopped" if stopped else self.status)
+
+    def _steps(self, stop: Stop | None, on_step: OnStep | None, journal: Journal | None) -> bool:
+        """Steps to the end or another status; true where `stop` ended them."""
+        stopped = any_process(self.accelerator, stop is not None and stop())
+        while self.step < self.config.steps and self.status == "complete":
+            if stopped or not self.ready(stop):
+                return True
+            self.one_step()
+            self._log(journal, on_step)
+            if not self.healthy:
+                self.status = "diverged"
+            elif self.step < self.config.steps and self.status == "complete":
+                asked = stop is not None and stop()
+                stopped, is_due = agreed(self.accelerator, asked, self.saver.is_due())
+                if is_due:
+                    self.save()
+        return False
+
+    def _kept_out_of_memory(self) -> str:
+        """Keep the state after the last whole step; what to do. A step that fails for memory has changed no weight."""
+        self.optimizer.zero_grad(set_to_none=True)
+        self.save()
+        share, parts = self.config.batch_size // self.accelerator.num_processes, self.pace.accumulate
+        fewer = f"--accumulate {2 * parts}" if share >= 2 * parts else "a smaller model"
+        again = "" if self.pace.checkpoint else " or --checkpoint"
+        return (
+            f"out of memory in step {self.step + 1} with {-(-share // parts)} samples at once; the {self.step} steps"
+            f" before are kept in {self.out}: the same command with {fewer}{again} goes on from there"
+        )
 
     def one_step(self) -> None:
         """One optimizer step, which is not taken where a look that costs nothing shows that it is not finite."""
         began = time.monotonic()
-        loss, values = self.loss()
-        self.accelerator.backward(loss)
+        loss, *values = self._gradients()
         norms = self._clip()
         self.healthy = is_step_finite(norms[0], loss, self.accelerator)
         if self.healthy:
             set_learning_rate(self.optimizer, self._rate())
             self.optimizer.step()
             self.optimizer.zero_grad(set_to_none=True)
-            measured = torch.stack([loss.detach(), *values, *norms])
+            measured = torch.stack([loss, *values, *norms])
             self.sums["row"].add(measured)
             self.step += 1
             self.after_step(measured)
         self.seconds += time.monotonic() - began
+
+    def _gradients(self) -> list[Tensor]:
+        """Add up the gradients of the batch's parts; the loss and what is logged with it."""
+        parts, sums = self.losses(self.pace.accumulate), []
+        for left in reversed(range(self.pace.accumulate)):
+            with self._without_reduction(left > 0):
+                loss, values = next(parts)
+                self.accelerator.backward(loss)
+            sums.append(torch.stack([loss.detach(), *values]))
+        return list(sums[0] if len(sums) == 1 else torch.stack(sums).sum(0))
+
+    def _without_reduction(self, wanted: bool) -> AbstractContextManager:
+        """Gradients of several processes are averaged once, with the last part's."""
+        is_shared = wanted and self.accelerator.num_processes > 1
+        return self.accelerator.no_sync(self.forward) if is_shared else nullcontext()  # type: ignore[arg-type]
 
     def _rate(self) -> float:
         config = self.config
@@ -198,13 +245,14 @@ class Run(ABC):
             on_step(row)
 
     def result(self, status: str) -> dict[str, Any]:
-        """Steps, seconds, samples, flops (0 of a run that was stopped) and the status."""
+        """Steps, seconds, samples, flops (0 of a run that was stopped), processes and the status."""
         samples, flops = self.step * self.config.batch_size, 0
         if status != "stopped" and self.accelerator.is_main_process:
             flops = self.sample_flops() * samples
             self.optimizer.zero_grad(set_to_none=True)
         seconds = round(self.seconds, 3)
-        return {"steps": self.step, "seconds": seconds, "samples": samples, "flops": flops, "status": status}
+        counts = {"steps": self.step, "seconds": seconds, "samples": samples, "flops": flops}
+        return {**counts, "processes": self.accelerator.num_processes, "status": status}
 
     def save(self) -> None:
         """Keep the state after the last step, unless it is not finite, which the device may not have told yet."""
@@ -220,7 +268,8 @@ class Run(ABC):
         }
         counts = {name: sums.count for name, sums in self.sums.items()}
         record = {"seconds": self.seconds, "status": self.status, "counts": counts, **self.record()}
-        save_state(self.out / "resume", self.step, tensors, record)
+        record["processes"] = self.accelerator.num_processes
+        self.saver.save(self.step, tensors, record)
 
     def load(self, state: tuple[int, dict[str, Tensor], dict[str, Any]] | None) -> None:
         """Take up a state from `load_state`; None changes nothing."""

@@ -4,9 +4,10 @@ The pointer moves only after the file is whole on disk, and the older file goes 
 at any moment leaves a state that loads.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
@@ -14,20 +15,38 @@ from torch import Tensor
 from lightgen.disk.atomic import atomic_file
 from lightgen.disk.json_files import read_json, write_json
 
+_NAMES = {
+    torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
+    torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL",
+}  # fmt: skip
+
 
 def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> None:
     """Keep the tensors and a JSON record as the state after `step` steps."""
-    from safetensors.torch import save
-
     path = Path(folder) / f"state_{step:09d}.safetensors"
-    # Clones: safetensors refuses tensors that share memory, and views of one buffer do.
-    data = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()})
     with atomic_file(path) as file:
-        file.write(data)
-    write_json(path.parent / "latest.json", {"file": path.name, "bytes": len(data), "step": step, **record})
+        size = write_tensors(file, tensors)
+    write_json(path.parent / "latest.json", {"file": path.name, "bytes": size, "step": step, **record})
     for old in path.parent.glob("state_*.safetensors"):
         if old != path:
             old.unlink()
+
+
+def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor]) -> int:
+    """Write a safetensors file and return its bytes. One tensor at a time, without Python's lock and without a second
+    copy of them all, which `safetensors.save` makes: a state of several GB is written while training goes on."""
+    ordered = dict(sorted(tensors.items(), key=lambda item: -item[1].element_size()))  # keeps every tensor aligned
+    header: dict[str, Any] = {}
+    end = 0
+    for name, tensor in ordered.items():
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": _NAMES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
+    for tensor in ordered.values():
+        file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return 8 + len(text) + end
 
 
 def load_state(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | None:

@@ -7,6 +7,7 @@ and dropout from (seed, step). So a resumed run gives the same weights, bit for 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,10 +107,20 @@ class TrainingRun(Run):
         self.data = data
         self.average = Average(self.model.parameters(), config.ema_decay, config.ema_warmup)
 
-    def loss(self) -> tuple[Tensor, list[Tensor]]:
+    def losses(self, parts: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
+        """Each part weighs as many masked tokens as it has; all parts share the batch's draws."""
         batch, draws = self._inputs()
-        found: MARLoss = self.forward(batch.latents, batch.text, batch.text_lengths, draws)
-        return found.loss, [found.mse.detach()]
+        if self.pace.compile:
+            draws = draws.bucketed(self.model.mar_config)
+        if parts == 1:
+            found: MARLoss = self.forward(batch.latents, batch.text, batch.text_lengths, draws)
+            yield found.loss, [found.mse.detach()]
+            return
+        for ids in torch.arange(len(batch.latents), device=self.device).tensor_split(parts):
+            part = draws.select(ids)
+            found = self.forward(batch.latents[ids], batch.text[ids], batch.text_lengths[ids], part)
+            share = part.mask.sum() / draws.mask.sum()
+            yield found.loss * share, [found.mse.detach() * share]
 
     def trained(self) -> list[list[Tensor]]:
         return [list(self.model.parameters())]

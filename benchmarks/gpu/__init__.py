@@ -1,0 +1,1 @@
+"""One command that measures everything that a GPU is for here."""
