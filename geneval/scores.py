@@ -14,7 +14,8 @@ from geneval.json_files import parse_json, read_object
 from geneval.layout import PromptFolder, read_layout
 from geneval.options import DEFAULTS, DETECTING, Options
 from geneval.prompts import Prompt, prompts_sha256
-from geneval.rules import MissingColor, check, grade
+from geneval.rules import MissingColor
+from geneval.verdicts import judge_line
 
 FIELDS = ("filename", "tag", "prompt", "correct", "reason", "metadata", "details")  # in the original's order
 
@@ -65,7 +66,7 @@ def grade_folder(
     options = Options.parse(options)
     folders, _ = read_layout(Path(images))
     scored = _scored(folders, read_detections(Path(images)))
-    return {line.filename: grade(folder.metadata, line.detections, line.colors, options) for folder, line in scored}
+    return {line.filename: judge_line(folder.metadata, line, options).grade for folder, line in scored}
 
 
 def write_grades(images: Path, out: Path, *, options: Mapping[str, object] | Options = DEFAULTS) -> None:
@@ -120,18 +121,17 @@ def _scored(
 
 def _row(images: Path, folder: PromptFolder, line: ImageDetections, options: Options) -> dict[str, Any]:
     try:
-        verdict = check(folder.metadata, line.detections, line.colors, options)
+        judged = judge_line(folder.metadata, line, options)
     except MissingColor as error:
         raise MissingColor(f"{images / line.filename}: {error}") from None
-    details = {name: [line.detections[name][i] for i in kept] for name, kept in verdict.kept.items()}
     return {
         "filename": os.path.join(images, line.filename),
         "tag": folder.metadata["tag"],
         "prompt": folder.metadata["prompt"],
-        "correct": verdict.correct,
-        "reason": verdict.reason,
+        "correct": judged.correct,
+        "reason": judged.reason,
         "metadata": json.dumps(folder.metadata),
-        "details": json.dumps(details),
+        "details": json.dumps(judged.kept),
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 PUBLIC = {
     "geneval": {
         *("Prompt", "official_prompts", "prompt_suite", "Detection", "check", "grade", "score_folder"),
-        *("summarize", "compare"),
+        *("summarize", "compare", "Judge", "Judged", "judge_line"),
     },
     "lightgen": {
         *("MAR", "MARConfig", "MARLoss", "Draws", "draw", "ImageTokenizer", "TextEncoder", "LightGenPipeline"),
