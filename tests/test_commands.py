@@ -13,7 +13,7 @@ import pytest
 
 # command and verb -> its options besides --help; a verb with verbs of its own has these. Compared exactly.
 OPTIONS = {
-    "geneval": "prompts generate detect score summary compare convert validate doctor",
+    "geneval": "prompts generate detect score summary compare serve convert validate doctor",
     "geneval prompts": "--out --seed --num-prompts --objects --colors",
     "geneval generate": "--out --prompts --copies --seed --guidance --steps --size --batch-size --seeding --device "
     "--dtype --shard --call",
@@ -21,6 +21,8 @@ OPTIONS = {
     "geneval score": "--out --prompts --copies --options --allow-partial --grades --json",
     "geneval summary": "--json",
     "geneval compare": "--json",
+    "geneval serve": "--detector --clip --host --port --token-file --batch-size --max-waiting --max-images "
+    "--max-megabytes --device --options",
     "geneval convert": "--out",
     "geneval validate": "--json",
     "geneval doctor": "--detector --clip",
