@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from geneval.console import Pairs, Shard, json_pairs, pairs, parse_shard, print_json, progress_lines, run
-from geneval.judge_verbs import convert, doctor, note_comparability, serve, validate
+from geneval.judge_verbs import agreement, convert, doctor, note_comparability, serve, validate
 
 
 def prompts(out: Path, seed: int = 43, num_prompts: int = 100, objects: Path | None = None, colors: str = "") -> None:
@@ -190,6 +190,7 @@ def compare(a: Positional[Path], b: Positional[Path], json: bool = False) -> Non
         b: another, of the same prompts
         json: print JSON instead of the table
     """
+    from geneval import protocol
     from geneval.scores import read_provenance, read_results
     from geneval.statistics import compare as compared
     from geneval.summary import comparison_text
@@ -198,21 +199,25 @@ def compare(a: Positional[Path], b: Positional[Path], json: bool = False) -> Non
     made = read_provenance(a), read_provenance(b)
     differing = [name for name in ("options", "detector") if all(made) and made[0].get(name) != made[1].get(name)]
     result = compared(*rows)
+    generated = protocol.differing(*made)
     if json:
-        return print_json({"status": [_status(side) for side in rows], "scored_differently": differing, **result})
+        marks = {"scored_differently": differing, "generated_differently": generated}
+        return print_json({"status": [_status(side) for side in rows], **marks, **result})
     print(comparison_text(result), end="")
     for path, side in zip((a, b), rows):
         if _status(side) == "partial":
             print(f"PARTIAL: {path} was scored with --allow-partial on an incomplete folder")
     if differing:
         print(f"note: A and B were scored with different {' and '.join(differing)}; see {a}.json and {b}.json")
+    if generated:
+        print(f"note: A and B were generated with different {', '.join(generated)}; the difference holds both")
     if known := next((record for record in made if "detector" in record), None):
         note_comparability(known["detector"])
 
 
 VERBS = {
     verb.__name__: verb
-    for verb in (prompts, generate, detect, score, summary, compare, serve, convert, validate, doctor)
+    for verb in (prompts, generate, detect, score, summary, compare, agreement, serve, convert, validate, doctor)
 }
 
 

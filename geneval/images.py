@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 _MAX_PIXELS = 64_000_000
+_MAX_BYTES = 256_000_000
 _TOLERANCE = 1e-3  # of float pixels beyond [0, 1], as rounding makes them
 
 
@@ -22,7 +23,11 @@ class ImageError(ValueError):
 
 
 def read_image(path: Path) -> tuple[Image.Image, str]:
-    """The picture in RGB and the sha256 of its file."""
+    """The picture in RGB and the sha256 of its file; only a regular file is opened."""
+    if not path.is_file():
+        raise ImageError(f"{path}: no regular file")
+    if path.stat().st_size > _MAX_BYTES:
+        raise ImageError(f"{path}: larger than {_MAX_BYTES:,} bytes")
     try:
         data = path.read_bytes()
     except OSError as error:

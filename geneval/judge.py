@@ -17,6 +17,7 @@ from geneval.verdicts import Judged, judge_line
 if TYPE_CHECKING:
     from PIL import Image
 
+    from geneval.box_detector import BoxDetector
     from geneval.color import ColorClassifier
     from geneval.detector import Detections, Detector
 
@@ -36,7 +37,7 @@ class Judge:
 
     def __init__(
         self,
-        detector: "Detector",
+        detector: "Detector | BoxDetector",
         classifier: "ColorClassifier | None",
         identity: Mapping[str, Any],
         options: Options = DEFAULTS,
@@ -61,12 +62,12 @@ class Judge:
     ) -> "Judge":
         """The judge of a detector folder and a CLIP as `geneval.clip` names it; None judges no colors."""
         from geneval.color import ColorClassifier
-        from geneval.detector import Detector
+        from geneval.detectors import load_detector
 
         options = Options.parse(options)
         identity = judge_identity(detector, clip, options)
         classifier = None if clip is None else ColorClassifier.from_pretrained(clip, device)
-        return cls(Detector.from_pretrained(detector, device), classifier, identity, options, batch_size, color_floor)
+        return cls(load_detector(detector, device), classifier, identity, options, batch_size, color_floor)
 
     def __call__(self, images: Images, prompts: Sequence[Any], *, strict: bool = False) -> list[Judged]:
         """One verdict an image. `strict`: the reward of flow_grpo's server instead, which wants exact counts."""
@@ -122,7 +123,10 @@ class Judge:
             for prompt, detections in zip(prompts, found)
         ]
         colors = self._colors(pictures, found, wanted)
-        return [ImageDetections("", d.size, d.rows, answers, self.identity) for d, answers in zip(found, colors)]
+        return [
+            ImageDetections("", d.size, d.rows, answers, self.identity, prompt=prompt.prompt)
+            for d, answers, prompt in zip(found, colors, prompts)
+        ]
 
     def _colors(
         self,
@@ -152,9 +156,9 @@ class Judge:
 
 def judge_identity(detector: Path | str, clip: Path | str | None, options: Options) -> dict[str, Any]:
     """What every detection says of its making, read without torch; refuses missing weights before any work."""
-    from geneval.detector import detector_folder, detector_identity
+    from geneval.detectors import identity_of
 
-    identity = detector_identity(detector_folder(detector))
+    identity = identity_of(detector)
     identity["clip"] = None if clip is None else find_clip(clip).identity
     identity["crop"] = {"bgcolor": options.bgcolor, "crop": options.crop}
     identity["comparable"] = is_comparable(identity)

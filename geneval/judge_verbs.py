@@ -7,6 +7,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
+from geneval.comparability import NOT_COMPARABLE
 from geneval.console import Pairs, pairs, print_json
 
 
@@ -80,6 +81,29 @@ def validate(annotations: Positional[Path], images: Positional[Path], json: bool
     print_json(result) if json else print(validation_text(result), end="")
 
 
+def agreement(a: Positional[Path], b: Positional[Path], json: bool = False) -> None:
+    """Where two judges of the same images differ: by task and reason, with Cohen's kappa and its 95 % interval.
+
+    Args:
+        a: a results.jsonl
+        b: another of the same images
+        json: print JSON instead of the table
+    """
+    from geneval.agreement import agreement as agree
+    from geneval.agreement import agreement_text
+    from geneval.comparability import comparability
+    from geneval.scores import read_provenance, read_results
+
+    result = agree(read_results(a), read_results(b))
+    made = [read_provenance(path).get("detector") for path in (a, b)]
+    if json:
+        return print_json({"judges": [None if one is None else comparability(one) for one in made], **result})
+    print(agreement_text(result), end="")
+    for path, one in zip((a, b), made):
+        if one is not None and not one.get("comparable"):
+            print(f"{path}: {NOT_COMPARABLE}", file=sys.stderr)
+
+
 def doctor(detector: str | None = None, clip: str = "ViT-L-14-quickgelu") -> int:
     """What is here and what is missing: weights with their hashes, library versions with known traps.
 
@@ -98,7 +122,5 @@ def doctor(detector: str | None = None, clip: str = "ViT-L-14-quickgelu") -> int
 
 def note_comparability(identity: Mapping[str, Any]) -> None:
     """One line on stderr where scores may not stand beside published ones."""
-    from geneval.comparability import NOT_COMPARABLE
-
     if not identity.get("comparable"):
         print(f"{NOT_COMPARABLE}: another detector, resize or color classifier than the original's", file=sys.stderr)

@@ -66,7 +66,7 @@ def test_prompts_that_only_one_side_has_are_left_out_there():
 
 
 def test_a_perfect_model_scores_zero_where_prompts_repeat():
-    """Images scatter around their prompt's place, which both sides share: 0 is right, and pairs of one prompt hide it."""
+    """Images scatter around their prompt's place, which both sides share: 0 is right; pairs of one prompt hide it."""
     found, plain = [], []
     for seed in range(60):
         places = np.repeat(features(8, seed=seed), 4, axis=0)

@@ -1,4 +1,4 @@
-"""The reward service, as a client meets it: real uvicorn on loopback, floods, clients that leave, bombs, large bodies."""
+"""The reward service, as a client meets it: uvicorn on loopback, floods, clients that leave, bombs, large bodies."""
 
 import base64
 import contextlib
