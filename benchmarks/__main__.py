@@ -208,6 +208,7 @@ _SPEED = (
     ("memory", speed.MemoryPeak, "Take the memory that sampling holds above the weights."),
     ("preference", speed.PreferenceCost, "Time a DPO step beside a training step; count the released size's memory."),
     ("geneval", speed.GenevalSpeed, "Time `python -m geneval score` on 2,212 images, and the rules alone."),
+    ("judge", speed.JudgeSpeed, "Time judging in a process, over a folder, and through the reward service."),
     ("quality", speed.QualitySpeed, "Time FID against SciPy's matrix root, extraction against bare forward passes."),
 )
 VERBS = {

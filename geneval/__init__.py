@@ -8,16 +8,22 @@ from typing import Any
 
 _MODULES = {
     "Detection": "rules",
+    "Judge": "judge",
+    "Judged": "verdicts",
     "Prompt": "prompts",
     "check": "rules",
     "compare": "statistics",
     "grade": "rules",
+    "judge_line": "verdicts",
     "official_prompts": "prompts",
     "prompt_suite": "prompts",
     "score_folder": "scores",
     "summarize": "statistics",
 }
 __all__ = [  # noqa: RUF022 - resolved by __getattr__
+    "Judge",
+    "Judged",
+    "judge_line",
     "Prompt",
     "official_prompts",
     "prompt_suite",

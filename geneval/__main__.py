@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tyro.conf import Positional
 
 from geneval.console import Pairs, Shard, json_pairs, pairs, parse_shard, print_json, progress_lines, run
+from geneval.judge_verbs import agreement, convert, doctor, note_comparability, serve, validate
 
 
 def prompts(out: Path, seed: int = 43, num_prompts: int = 100, objects: Path | None = None, colors: str = "") -> None:
@@ -125,7 +126,7 @@ def detect(
         left_out=lambda problem: print(f"left out: {problem}", file=sys.stderr),
     )
     print(out)
-    _note_comparability(next(read_lines(out)).detector)
+    note_comparability(next(read_lines(out)).detector)
 
 
 def score(
@@ -178,7 +179,7 @@ def summary(results: Positional[Path], json: bool = False) -> None:
         return print_json({"status": _status(rows), **said, **summarize(rows)})
     print(summary_text(rows), end="")
     if "detector" in made:
-        _note_comparability(made["detector"])
+        note_comparability(made["detector"])
 
 
 def compare(a: Positional[Path], b: Positional[Path], json: bool = False) -> None:
@@ -189,6 +190,7 @@ def compare(a: Positional[Path], b: Positional[Path], json: bool = False) -> Non
         b: another, of the same prompts
         json: print JSON instead of the table
     """
+    from geneval import protocol
     from geneval.scores import read_provenance, read_results
     from geneval.statistics import compare as compared
     from geneval.summary import comparison_text
@@ -197,63 +199,25 @@ def compare(a: Positional[Path], b: Positional[Path], json: bool = False) -> Non
     made = read_provenance(a), read_provenance(b)
     differing = [name for name in ("options", "detector") if all(made) and made[0].get(name) != made[1].get(name)]
     result = compared(*rows)
+    generated = protocol.differing(*made)
     if json:
-        return print_json({"status": [_status(side) for side in rows], "scored_differently": differing, **result})
+        marks = {"scored_differently": differing, "generated_differently": generated}
+        return print_json({"status": [_status(side) for side in rows], **marks, **result})
     print(comparison_text(result), end="")
     for path, side in zip((a, b), rows):
         if _status(side) == "partial":
             print(f"PARTIAL: {path} was scored with --allow-partial on an incomplete folder")
     if differing:
         print(f"note: A and B were scored with different {' and '.join(differing)}; see {a}.json and {b}.json")
+    if generated:
+        print(f"note: A and B were generated with different {', '.join(generated)}; the difference holds both")
     if known := next((record for record in made if "detector" in record), None):
-        _note_comparability(known["detector"])
-
-
-def convert(checkpoint: Positional[Path], out: Path) -> None:
-    """GenEval's mmdet checkpoint (.pth of mmdet 2 or 3) to a transformers folder; every tensor is used or it fails.
-
-    Args:
-        checkpoint: mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco_20220504_001756-743b7d99.pth or the mmdet 3 file
-        out: folder to write
-    """
-    from geneval.convert import convert_checkpoint
-
-    convert_checkpoint(checkpoint, out)
-    print(f"{out}: use it as --detector {out}")
-
-
-def validate(annotations: Positional[Path], images: Positional[Path], json: bool = False) -> None:
-    """Agreement of the scores with GenEval's human annotators.
-
-    Args:
-        annotations: folder with annotations_clip.csv, annotations_sdv2.csv, annotations_if-xl.csv
-        images: folder with clip/, sdv2/ and if-xl/, each with its detections.jsonl
-        json: print JSON instead of the table
-    """
-    from geneval.validate import validate_folder, validation_text
-
-    result = validate_folder(annotations, images)
-    print_json(result) if json else print(validation_text(result), end="")
-
-
-def doctor(detector: str | None = None, clip: str = "ViT-L-14-quickgelu") -> int:
-    """What is here and what is missing: weights with their hashes, library versions with known traps.
-
-    The exit code is 0 where all is here, 1 where something is missing.
-
-    Args:
-        detector: detector folder to look at
-        clip: color classifier to look at
-    """
-    from geneval.doctor import PACKAGES, geneval_findings, report
-
-    text, is_ready = report(PACKAGES, geneval_findings(detector, clip), "a GenEval score")
-    print(text, end="")
-    return 0 if is_ready else 1
+        note_comparability(known["detector"])
 
 
 VERBS = {
-    verb.__name__: verb for verb in (prompts, generate, detect, score, summary, compare, convert, validate, doctor)
+    verb.__name__: verb
+    for verb in (prompts, generate, detect, score, summary, compare, agreement, serve, convert, validate, doctor)
 }
 
 
@@ -265,13 +229,6 @@ def main() -> int:
 
 def _status(rows: Sequence[Mapping[str, Any]]) -> str:
     return "partial" if any(row.get("partial") for row in rows) else "complete"
-
-
-def _note_comparability(identity: Mapping[str, Any]) -> None:
-    from geneval.comparability import NOT_COMPARABLE
-
-    if not identity.get("comparable"):
-        print(f"{NOT_COMPARABLE}: another detector, resize or color classifier than the original's", file=sys.stderr)
 
 
 if __name__ == "__main__":

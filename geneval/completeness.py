@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from geneval.detections import ImageDetections
+from geneval.hashes import file_sha256
 from geneval.layout import PromptFolder
 from geneval.prompts import Prompt, official_prompts, read_prompts
 
@@ -52,6 +53,23 @@ def find_problems(
         *(f"{name}: in detections.jsonl, but no such sample" for name in sorted(lines.keys() - samples)),
         *_mixed_detectors(lines),
     ]
+
+
+def stale(images: Path, folders: Sequence[PromptFolder], lines: Mapping[str, ImageDetections]) -> dict[str, str]:
+    """sample -> what is wrong, of images that are not those, or not of that prompt, that were detected."""
+    found: dict[str, str] = {}
+    for folder in folders:
+        for sample in folder.samples:
+            line = lines.get(sample)
+            if line is not None and line.prompt and line.prompt != folder.metadata["prompt"]:
+                found[sample] = f"{sample}: was detected for {line.prompt!r}, not for {folder.metadata['prompt']!r}"
+            elif line is not None and line.sha256 and not _is_same(images / sample, line.sha256):
+                found[sample] = f"{sample}: another picture than the one that was detected; run `detect` again"
+    return found
+
+
+def _is_same(path: Path, sha256: str) -> bool:
+    return path.is_file() and file_sha256(path) == sha256
 
 
 def _prompt_problems(folders: Sequence[PromptFolder], expected: Sequence[Prompt]) -> list[str]:

@@ -1,26 +1,22 @@
 """A folder of images to its detections.jsonl: batched, sharded, resumable after a kill."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geneval.atomic import write_text
-from geneval.clip import find_clip
-from geneval.comparability import is_comparable
 from geneval.completeness import IncompleteFolder
 from geneval.detections import FILE_NAME, DetectionsError, ImageDetections, parse_line
 from geneval.hashes import file_sha256
 from geneval.images import ImageError, read_image
-from geneval.json_files import as_json
+from geneval.judge import COLOR_FLOOR, Judge, judge_identity
 from geneval.layout import PromptFolder, read_layout
 from geneval.options import DEFAULTS, Options
+from geneval.prompts import Prompt
 
 if TYPE_CHECKING:
     from PIL import Image
-
-    from geneval.color import ColorClassifier
-    from geneval.detector import Detections, Detector
 
 Progress = Callable[[int, int], None]  # images done, images in all
 _Picture = tuple[str, str, "Image.Image"]  # filename, sha256, RGB
@@ -35,7 +31,7 @@ def detect_images(
     device: str = "auto",
     shard: tuple[int, int] = (0, 1),
     options: Mapping[str, object] | Options = DEFAULTS,
-    color_floor: float = 0.1,
+    color_floor: float = COLOR_FLOOR,
     allow_partial: bool = False,
     progress: Progress | None = None,
     left_out: Callable[[str], None] | None = None,
@@ -55,7 +51,7 @@ def detect_images(
     folder_of = _samples_of(images, folders[shard[0] :: shard[1]], problems)
     if clip is None and _asks_color(folders):
         clip = options.clip_model
-    identity = _identity(detector, clip, options)
+    identity = judge_identity(detector, clip, options)
     work = _Work(images, folder_of, detector, clip, identity, options, color_floor, batch_size, device)
     out = images / (FILE_NAME if shard[1] == 1 else f"detections-{shard[0]}-of-{shard[1]}.jsonl")
     partial = out.with_name(f"{out.name}.partial")
@@ -118,17 +114,6 @@ def _asks_color(folders: Sequence[PromptFolder]) -> bool:
     return any("color" in clause for folder in folders for clause in folder.metadata.get("include", ()))
 
 
-def _identity(detector: Path | str, clip: Path | str | None, options: Options) -> dict[str, Any]:
-    """What every line says of its making; refuses missing weights before any work."""
-    from geneval.detector import detector_folder, detector_identity
-
-    identity = detector_identity(detector_folder(detector))
-    identity["clip"] = None if clip is None else find_clip(clip).identity
-    identity["crop"] = {"bgcolor": options.bgcolor, "crop": options.crop}
-    identity["comparable"] = is_comparable(identity)
-    return as_json(identity)
-
-
 def _resume(out: Path, partial: Path, work: _Work) -> dict[str, str]:
     """filename -> line of the images that are done: same detector, same picture. A torn last line is dropped."""
     done: dict[str, str] = {}
@@ -165,30 +150,22 @@ def _is_same_picture(path: Path, sha256: str) -> bool:
 
 def _detected(work: _Work, todo: Sequence[str], problems: list[str]) -> Iterator[list[ImageDetections]]:
     """Batches of finished lines; pictures that cannot be read are added to `problems`."""
-    from geneval.color import ColorClassifier, color_candidates
-    from geneval.detector import Detector
-
-    model = Detector.from_pretrained(work.detector, work.device)
-    _check_vocabulary(model, work.folder_of.values())
-    classifier = None if work.clip is None else ColorClassifier.from_pretrained(work.clip, work.device)
+    judge = Judge.from_pretrained(
+        work.detector,
+        work.clip,
+        work.device,
+        options=work.options,
+        batch_size=work.batch_size,
+        color_floor=work.color_floor,
+    )
+    prompt_of = {folder.name: Prompt.from_metadata(folder.metadata) for folder in work.folder_of.values()}
+    judge.prompts(list(prompt_of.values()))
     for batch in _same_size_batches(work.images, todo, work.batch_size, problems):
-        found = model.detect([image for _, _, image in batch])
-        wanted = [
-            color_candidates(work.folder_of[name].metadata, detections.rows, work.options, work.color_floor)
-            for (name, _, _), detections in zip(batch, found)
-        ]
-        colors = _colors(batch, found, wanted, classifier, work.options)
+        found = judge.detect([image for _, _, image in batch], [prompt_of[work.folder_of[n].name] for n, _, _ in batch])
         yield [
-            ImageDetections(name, detections.size, detections.rows, answers, work.identity, sha256)
-            for (name, sha256, _), detections, answers in zip(batch, found, colors)
+            replace(line, filename=name, sha256=sha256, detector=work.identity)
+            for (name, sha256, _), line in zip(batch, found)
         ]
-
-
-def _check_vocabulary(model: "Detector", folders: Any) -> None:
-    """A class that the detector does not know would score 0 without a word."""
-    asked = {c["class"] for f in folders for key in ("include", "exclude") for c in f.metadata.get(key, ())}
-    if unknown := sorted(asked - set(model.names)):
-        raise ValueError(f"the prompts ask for classes that this detector does not know: {', '.join(unknown)}")
 
 
 def _same_size_batches(
@@ -206,30 +183,3 @@ def _same_size_batches(
         if len(batch) == batch_size:
             yield waiting.pop(image.size)
     yield from waiting.values()
-
-
-def _colors(
-    batch: Sequence[_Picture],
-    found: "Sequence[Detections]",
-    wanted: Sequence[Sequence[tuple[str, int]]],
-    classifier: "ColorClassifier | None",
-    options: Options,
-) -> list[dict[str, list[str | None]]]:
-    """class -> colors parallel to its detections, for the classes that were asked about; one call for the batch."""
-    from geneval.color import object_crop
-
-    if classifier is None:
-        return [{} for _ in batch]
-    crops = [
-        object_crop(image, detections.mask(name, i), detections.rows[name][i], options)
-        for (_, _, image), detections, objects in zip(batch, found, wanted)
-        for name, i in objects
-    ]
-    answers = iter(classifier.classify(crops, [name for objects in wanted for name, _ in objects]))
-    colors: list[dict[str, list[str | None]]] = []
-    for detections, objects in zip(found, wanted):
-        by_class: dict[str, list[str | None]] = {}
-        for name, i in objects:
-            by_class.setdefault(name, [None] * len(detections.rows[name]))[i] = next(answers)
-        colors.append(by_class)
-    return colors

@@ -31,6 +31,7 @@ class ImageDetections:
     colors: Mapping[str, list[str | None]]
     detector: Mapping[str, Any]
     sha256: str = ""  # of the image file
+    prompt: str = ""  # that the image was detected for; colors were asked by it
 
     def line(self) -> str:
         """The line of detections.jsonl, without its newline."""
@@ -41,6 +42,7 @@ class ImageDetections:
             "colors": self.colors,
             "detector": self.detector,
             "sha256": self.sha256,
+            "prompt": self.prompt,
         }
         return json.dumps(record, separators=(",", ":"), allow_nan=False)
 
@@ -92,10 +94,10 @@ def parse_line(text: str, where: str) -> ImageDetections:
     for name, answers in colors.items():
         _check_colors(answers, detections.get(name), f"{where}: colors[{name!r}]")
     detector = record.get("detector", {})
-    size, sha256 = _checked_size(record.get("size"), where), record.get("sha256", "")
-    if not isinstance(detector, dict) or not isinstance(sha256, str):
-        raise DetectionsError(f"{where}: 'detector' must be an object and 'sha256' a string")
-    return ImageDetections(filename, size, detections, colors, detector, sha256)
+    size, sha256, prompt = _checked_size(record.get("size"), where), record.get("sha256", ""), record.get("prompt", "")
+    if not isinstance(detector, dict) or not isinstance(sha256, str) or not isinstance(prompt, str):
+        raise DetectionsError(f"{where}: 'detector' must be an object, 'sha256' and 'prompt' strings")
+    return ImageDetections(filename, size, detections, colors, detector, sha256, prompt)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The object detector: any transformers Mask2Former, its input made and its output read as the original does."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,11 +30,11 @@ class Detections:
     size: tuple[int, int]  # width, height
     rows: dict[str, list[list[float]]]
     queries: dict[str, list[int]]
-    masks: "torch.Tensor"  # (queries, height, width) bool
+    masks: "torch.Tensor | None"  # (queries, height, width) bool; None of a detector of boxes
 
-    def mask(self, name: str, index: int) -> np.ndarray:
+    def mask(self, name: str, index: int) -> np.ndarray | None:
         """The mask (height, width) of a row."""
-        return self.masks[self.queries[name][index]].cpu().numpy()
+        return None if self.masks is None else self.masks[self.queries[name][index]].cpu().numpy()
 
 
 class Detector:
@@ -59,14 +59,7 @@ class Detector:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"{folder}: not a Mask2Former folder ({type(error).__name__}: {reason})") from None
         model, info = loaded
-        missing = set(info["missing_keys"]) - {"criterion.empty_weight"}
-        # Index tables that older files carry are computed, not learned.
-        foreign = [name for name in info["unexpected_keys"] if not name.endswith("relative_position_index")]
-        if missing or foreign or info["mismatched_keys"]:
-            raise ValueError(
-                f"{folder}: not the weights of this detector: {len(missing)} missing, "
-                f"{len(foreign)} foreign, {len(info['mismatched_keys'])} of another shape"
-            )
+        check_loaded(folder, info)
         names = class_names(model.config.id2label, folder)
         model = model.float().eval().to(choose_device(device))
         return cls(model, Preprocessing.from_folder(folder), names, identity)
@@ -106,6 +99,19 @@ class Detector:
                 )
                 found += read_output(output.class_queries_logits[rows], masks, self.names)
         return found
+
+
+def check_loaded(folder: Path, info: Mapping[str, Any]) -> None:
+    """Refuse missing, foreign and misshapen tensors of what transformers loaded."""
+    missing = set(info["missing_keys"]) - {"criterion.empty_weight"}
+    # Index tables and counters that older files carry are computed, not learned.
+    computed = ("relative_position_index", "num_batches_tracked")
+    foreign = [name for name in info["unexpected_keys"] if not name.endswith(computed)]
+    if missing or foreign or info["mismatched_keys"]:
+        raise ValueError(
+            f"{folder}: not the weights of this detector: {len(missing)} missing, "
+            f"{len(foreign)} foreign, {len(info['mismatched_keys'])} of another shape"
+        )
 
 
 def masks_at_picture_size(

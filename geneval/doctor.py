@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geneval.clip import find_clip
 from geneval.comparability import NOT_COMPARABLE, is_original_clip
-from geneval.detector import detector_folder, detector_identity
+from geneval.detectors import identity_of
 
 _CHECKPOINT = (
     "https://download.openmmlab.com/mmdetection/v2.0/mask2former/mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco/"
@@ -70,7 +70,7 @@ def _detector(name: str | Path | None) -> Finding:
         convert = "run `python -m geneval convert FILE --out DIR`, then give --detector DIR"
         return Finding("detector", False, f"download {_CHECKPOINT} (about 275 MB), {convert}")
     try:
-        identity = detector_identity(detector_folder(name))
+        identity = identity_of(name)
     except (ValueError, OSError) as error:
         return Finding("detector", False, str(error))
     resize, kind = identity["preprocessing"]["resize"], NOT_COMPARABLE

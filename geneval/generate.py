@@ -14,6 +14,7 @@ from geneval.atomic import partial_path, write_text
 from geneval.json_files import as_json, read_object
 from geneval.layout import sample_path, write_prompt_folder
 from geneval.prompts import Prompt
+from geneval.protocol import FILE_NAME, given_text, protocol_of
 
 Progress = Callable[[int, int], None]  # images done, images in all
 _PNG_END = b"IEND\xaeB`\x82"
@@ -39,7 +40,8 @@ def generate_images(
     seeding="original": the global seed is set before each prompt and its images are drawn one after another,
     `batch_size` of them a call. seeding="image": each image has its own generator from (seed, prompt text, copy), so it
     does not depend on the batch, and a batch spans prompts. `call`: further arguments of the pipeline's call.
-    `shard` = (i, n) takes every n-th prompt from the i-th. `source`: where the pipeline comes from, for the record.
+    `shard` = (i, n) takes every n-th prompt from the i-th. A prompt with `"rewritten"` in its metadata is given to the
+    pipeline so; seeds and judging keep to the prompt. `source`: where the pipeline comes from, for the record.
     """
     if seeding not in ("original", "image"):
         raise ValueError(f"seeding must be 'original' or 'image', not {seeding!r}")
@@ -48,7 +50,8 @@ def generate_images(
             f"copies and batch_size must be at least 1 and shard (i, n) with i < n; got {copies}, {batch_size}, {shard}"
         )
     work = [(i, prompt) for i, prompt in enumerate(prompts) if i % shard[1] == shard[0]]
-    _same_run(out, _settings(pipeline, source, seed, seeding, batch_size, call))
+    more = {"protocol": protocol_of(pipeline, call, seeding, prompts), "processes": shard[1]}
+    _same_run(out, _settings(pipeline, source, seed, seeding, batch_size, call), more)
     for index, prompt in work:
         write_prompt_folder(out, index, prompt)
     todo = [
@@ -89,9 +92,9 @@ def _is_json(value: Any) -> bool:
     return isinstance(value, str | int | float | bool | list | dict | None)
 
 
-def _same_run(out: Path, settings: Mapping[str, Any]) -> None:
-    """Record how a folder's images are made, or refuse to mix them with images made otherwise."""
-    path = out / "generation.json"
+def _same_run(out: Path, settings: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    """Record how a folder's images are made, or refuse to mix them with images made otherwise; `more` may differ."""
+    path = out / FILE_NAME
     if path.is_file():
         begun = read_object(path, advice="delete it if the images are to be completed")
         if differing := [name for name in settings if begun.get(name) != settings[name]]:
@@ -102,7 +105,7 @@ def _same_run(out: Path, settings: Mapping[str, Any]) -> None:
             )
         return
     out.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(settings, indent=1) + "\n")
+    write_text(path, json.dumps(as_json({**settings, **more}), indent=1) + "\n")
 
 
 def _one_generator_each(
@@ -118,7 +121,7 @@ def _one_generator_each(
     for part in _batched(todo, batch_size):
         seeds = [image_seed(seed, prompt.prompt, copy) for _, prompt, copy in part]
         generators = [torch.Generator().manual_seed(s) for s in seeds]
-        images = _images(pipeline, len(part), prompt=[p.prompt for _, p, _ in part], generator=generators, **call)
+        images = _images(pipeline, len(part), prompt=[given_text(p) for _, p, _ in part], generator=generators, **call)
         for (index, _, copy), image in zip(part, images):
             yield index, copy, image
 
@@ -140,7 +143,7 @@ def _one_seed_a_prompt(
         with _seeded(seed):
             while len(drawn) <= max(missing):
                 count = min(batch_size, copies - len(drawn))
-                drawn += _images(pipeline, count, prompt=prompt.prompt, num_images_per_prompt=count, **call)
+                drawn += _images(pipeline, count, prompt=given_text(prompt), num_images_per_prompt=count, **call)
         for copy in sorted(missing):
             yield index, copy, drawn[copy]
 

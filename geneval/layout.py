@@ -59,7 +59,9 @@ def read_layout(root: Path) -> tuple[list[PromptFolder], list[str]]:
 
 
 def read_metadata(path: Path) -> dict[str, Any]:
-    """The one JSON document of a metadata.jsonl."""
+    """The one JSON document of a metadata.jsonl, a regular file."""
+    if path.exists() and not path.is_file():
+        raise MetadataError(f"{path}: not a UTF-8 text file")
     try:
         return parse_json(path.read_text(encoding="utf-8"), str(path), MetadataError)
     except FileNotFoundError:

@@ -1,5 +1,6 @@
 """From a picture to the detector's input, as mmdet does it for GenEval: resize, pad with gray, normalize."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ class Preprocessing:
             raise FileNotFoundError(f"{path}: missing; the detector's image sizes and constants stand there")
         try:
             record = read_object(path)
-            given = {**record, **(record.get("size") or {})}
+            given = {**record, **_edges(record)}
             values = {name: _typed(given[name], default) for name, default in asdict(cls()).items() if name in given}
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not usable ({error})") from None
@@ -51,6 +52,14 @@ class Preprocessing:
         values = asdict(self)
         size = {name: values.pop(name) for name in ("shortest_edge", "longest_edge")}
         return {"size": size, **values}
+
+
+def _edges(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The bounds of the scaled picture; older folders of the Hub have a number as `size`, and `max_size`."""
+    size = record.get("size") or {}
+    if isinstance(size, int):
+        size = {"shortest_edge": size, "longest_edge": record.get("max_size", Preprocessing.longest_edge)}
+    return {name: size[name] for name in ("shortest_edge", "longest_edge") if name in size}
 
 
 def _typed(value: Any, default: Any) -> Any:

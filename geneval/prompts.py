@@ -160,22 +160,22 @@ def _draw_suite(
 ) -> Iterator[Prompt]:
     """The prompts in the original's order of draws; changing the order changes every later prompt."""
     for i in stream.choice(len(objects), min(num_prompts, len(objects))):
-        yield _single_object(objects[i])
+        yield single_object_prompt(objects[i])
     for _ in range(num_prompts):
         a, b = stream.choice(len(objects), 2)
-        yield _two_object(objects[a], objects[b])
+        yield two_object_prompt(objects[a], objects[b])
     for _ in range(num_prompts):
-        yield _counting(objects[stream.below(len(objects))], 2 + stream.below(3))
+        yield counting_prompt(objects[stream.below(len(objects))], 2 + stream.below(3))
     colorable = _colorable(objects)
     for _ in range(num_prompts):
-        yield _colors(colorable[stream.below(len(colorable))], colors[stream.below(len(colors))])
+        yield colors_prompt(colorable[stream.below(len(colorable))], colors[stream.below(len(colors))])
     for _ in range(num_prompts):
         a, b = stream.choice(len(objects), 2)
-        yield _position(objects[a], objects[b], RELATIONS[stream.below(4)])
+        yield position_prompt(objects[a], objects[b], RELATIONS[stream.below(4)])
     for _ in range(num_prompts):
         a, b = stream.choice(len(colorable), 2)
         c, d = stream.choice(len(colors), 2)
-        yield _color_attr(colorable[a], colors[c], colorable[b], colors[d])
+        yield color_attr_prompt(colorable[a], colors[c], colorable[b], colors[d])
 
 
 def _colorable(objects: tuple[str, ...]) -> tuple[str, ...]:
@@ -186,30 +186,36 @@ def _colorable(objects: tuple[str, ...]) -> tuple[str, ...]:
     return objects[start:] + objects[: start - 1]
 
 
-def _single_object(name: str) -> Prompt:
+def single_object_prompt(name: str) -> Prompt:
+    """One object."""
     return Prompt("single_object", f"a photo of {_with_article(name)}", (Clause(name, 1),))
 
 
-def _two_object(a: str, b: str) -> Prompt:
+def two_object_prompt(a: str, b: str) -> Prompt:
+    """Two objects."""
     text = f"a photo of {_with_article(a)} and {_with_article(b)}"
     return Prompt("two_object", text, (Clause(a, 1), Clause(b, 1)))
 
 
-def _counting(name: str, count: int) -> Prompt:
+def counting_prompt(name: str, count: int) -> Prompt:
+    """Exactly `count` objects, 2 to 4."""
     text = f"a photo of {_NUMBERS[count]} {name}{'es' if name.endswith('s') else 's'}"
     return Prompt("counting", text, (Clause(name, count),), (Clause(name, count + 1),))
 
 
-def _colors(name: str, color: str) -> Prompt:
+def colors_prompt(name: str, color: str) -> Prompt:
+    """One object of a color."""
     return Prompt("colors", f"a photo of {_with_article(color)} {name}", (Clause(name, 1, color),))
 
 
-def _position(a: str, b: str, relation: str) -> Prompt:
+def position_prompt(a: str, b: str, relation: str) -> Prompt:
+    """`a` in a relation to `b`."""
     text = f"a photo of {_with_article(a)} {relation} {_with_article(b)}"
     return Prompt("position", text, (Clause(b, 1), Clause(a, 1, position=(relation, 0))))
 
 
-def _color_attr(a: str, color_a: str, b: str, color_b: str) -> Prompt:
+def color_attr_prompt(a: str, color_a: str, b: str, color_b: str) -> Prompt:
+    """Two objects, each of its color."""
     text = f"a photo of {_with_article(color_a)} {a} and {_with_article(color_b)} {b}"
     return Prompt("color_attr", text, (Clause(a, 1, color_a), Clause(b, 1, color_b)))
 

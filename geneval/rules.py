@@ -61,14 +61,14 @@ def check(
     for clause in metadata.get("include", ()):
         name, count = clause["class"], clause["count"]
         found = kept.get(name, [])[:count]
-        boxes: list[Box] = [_float32_row(detections[name][i]) for i in found]
+        boxes: list[Box] = [float32_row(detections[name][i]) for i in found]
         reason = _presence(name, count, len(found))
         if not reason and "color" in clause:
             queries.append((name, found))
-            reason = _color(clause, _answers(name, found, colors))
+            reason = color_reason(clause, answers_of(name, found, colors))
         if not reason and "position" in clause:
             relation, index = clause["position"]
-            reason = _position(name, relation, boxes, matched[index], options.position_threshold)
+            reason = position_reason(name, relation, boxes, matched[index], options.position_threshold)
         matched.append(None if reason else boxes)
         if reason:
             reasons.append(reason)
@@ -98,11 +98,11 @@ def grade(
     for clause in metadata.get("include", ()):
         name, count = clause["class"], clause["count"]
         found = verdict.kept.get(name, [])[:count]
-        boxes: list[Box] = [_float32_row(detections[name][i]) for i in found]
+        boxes: list[Box] = [float32_row(detections[name][i]) for i in found]
         steps = [len(found) / count if count else 1.0]
         if "color" in clause:
             is_complete = len(found) >= count
-            answers = _answers(name, found, colors) if is_complete else []
+            answers = answers_of(name, found, colors) if is_complete else []
             steps.append(sum(a == clause["color"] for a in answers) / count if answers else float(not count))
         if "position" in clause:
             relation, index = clause["position"]
@@ -131,7 +131,7 @@ def keep(detections: Mapping[str, Rows], options: Options, tag: str) -> dict[str
             scores = array("f", scores).tolist()
             order = [i for i in confidence_order(scores) if scores[i] > threshold][: options.max_objects]
             if options.max_overlap != 1:
-                order = _without_overlaps(order, [_float32_row(row) for row in rows], options.max_overlap)
+                order = _without_overlaps(order, [float32_row(row) for row in rows], options.max_overlap)
             if order:
                 kept[name] = order
     return kept
@@ -174,11 +174,13 @@ def _without_overlaps(order: list[int], rows: Rows, max_overlap: float) -> list[
     return survivors
 
 
-def _float32_row(row: Sequence[float]) -> list[float]:
+def float32_row(row: Sequence[float]) -> list[float]:
+    """The row in the original's precision."""
     return array("f", row).tolist()
 
 
-def _answers(name: str, found: list[int], colors: Mapping[str, Sequence[ColorAnswer]] | None) -> list[str]:
+def answers_of(name: str, found: list[int], colors: Mapping[str, Sequence[ColorAnswer]] | None) -> list[str]:
+    """The colors of these detections; `MissingColor` where one was not classified."""
     answers = [colors[name][i] if colors and name in colors else None for i in found]
     if None in answers:
         raise MissingColor(f"the color of {name!r} was not classified; run `python -m geneval detect` with --clip")
@@ -189,7 +191,8 @@ def _presence(name: str, count: int, num_found: int) -> str:
     return "" if num_found >= count else f"expected {name}>={count}, found {num_found}"
 
 
-def _color(clause: Mapping[str, Any], answers: list[str]) -> str:
+def color_reason(clause: Mapping[str, Any], answers: list[str]) -> str:
+    """Why the colors do not fit the clause; "" where they do."""
     wanted, name, count = clause["color"], clause["class"], clause["count"]
     num_wanted = answers.count(wanted)
     if num_wanted >= count:
@@ -198,7 +201,8 @@ def _color(clause: Mapping[str, Any], answers: list[str]) -> str:
     return f"expected {wanted} {name}>={count}, found {num_wanted} {wanted}; and {seen}"
 
 
-def _position(name: str, relation: str, boxes: list[Box], targets: list[Box] | None, threshold: float) -> str:
+def position_reason(name: str, relation: str, boxes: list[Box], targets: list[Box] | None, threshold: float) -> str:
+    """Why an object is not in the relation to all targets; "" where every one is."""
     if targets is None:
         return f"no target for {name} to be {relation}"
     for box in boxes:

@@ -1,20 +1,24 @@
 """Verdicts for a folder of images from its detections.jsonl alone; results.jsonl with the original's bytes."""
 
+import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from geneval.atomic import write_text
 from geneval.comparability import comparability
-from geneval.completeness import IncompleteFolder, expected_prompts, find_problems
+from geneval.completeness import IncompleteFolder, expected_prompts, find_problems, stale
 from geneval.detections import ImageDetections, read_detections
 from geneval.json_files import parse_json, read_object
 from geneval.layout import PromptFolder, read_layout
 from geneval.options import DEFAULTS, DETECTING, Options
 from geneval.prompts import Prompt, prompts_sha256
-from geneval.rules import MissingColor, check, grade
+from geneval.protocol import read_generation
+from geneval.rules import MissingColor
+from geneval.verdicts import judge_line
 
 FIELDS = ("filename", "tag", "prompt", "correct", "reason", "metadata", "details")  # in the original's order
 
@@ -44,6 +48,9 @@ def score_folder(
     folders, problems = read_layout(images)
     expected = expected_prompts(prompts)
     problems += find_problems(folders, lines, expected, copies or (4 if prompts is None else None))
+    changed = stale(images, folders, lines)
+    problems += changed.values()
+    lines = {name: line for name, line in lines.items() if name not in changed}
     if problems and not allow_partial:
         raise IncompleteFolder(images, problems)
     rows = [_row(images, folder, line, options) for folder, line in _scored(folders, lines)]
@@ -52,7 +59,7 @@ def score_folder(
     if problems:
         rows = [{**row, "partial": True} for row in rows]
     if out is not None:
-        _write(Path(out), rows, _provenance(expected, options, lines, problems))
+        _write(Path(out), rows, _provenance(images, expected, options, lines, problems))
     return rows
 
 
@@ -65,7 +72,7 @@ def grade_folder(
     options = Options.parse(options)
     folders, _ = read_layout(Path(images))
     scored = _scored(folders, read_detections(Path(images)))
-    return {line.filename: grade(folder.metadata, line.detections, line.colors, options) for folder, line in scored}
+    return {line.filename: judge_line(folder.metadata, line, options).grade for folder, line in scored}
 
 
 def write_grades(images: Path, out: Path, *, options: Mapping[str, object] | Options = DEFAULTS) -> None:
@@ -88,16 +95,24 @@ def format_results(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
-    """The rows of a results.jsonl, ours or the original's; `ResultsError` names a line that is torn or wrong."""
+    """The rows of a results.jsonl, ours or the original's; `ResultsError` names a line that is torn or wrong.
+
+    A file that lost or changed rows since `score` wrote it, by what stands beside it, is refused; so is a double image.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such results file")
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        text = path.read_bytes().decode("utf-8")
+        lines = text.split("\n")
     except UnicodeDecodeError as error:
         raise ResultsError(f"{path}: not UTF-8 text ({error.reason})") from None
     rows = [_row_of(line, f"{path}:{i}") for i, line in enumerate(lines, 1) if line.strip()]
     if not rows:
         raise ResultsError(f"{path}: holds no rows")
+    names = Counter(str(row["filename"]) for row in rows if "filename" in row)
+    if names and (most := names.most_common(1)[0])[1] > 1:
+        raise ResultsError(f"{path}: {most[0]} occurs {most[1]} times")
+    _check_provenance(path, text, len(rows))
     return rows
 
 
@@ -107,6 +122,15 @@ def read_provenance(results: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     return read_object(path, ResultsError, "score the folder again")
+
+
+def _check_provenance(path: Path, text: str, num_rows: int) -> None:
+    said = read_provenance(path)
+    if "sha256" in said and said["sha256"] != hashlib.sha256(text.encode()).hexdigest():
+        raise ResultsError(
+            f"{path}: {num_rows} rows that are not the {said.get('rows')} that {path.name}.json was written with; "
+            "score the folder again"
+        )
 
 
 def _scored(
@@ -120,18 +144,17 @@ def _scored(
 
 def _row(images: Path, folder: PromptFolder, line: ImageDetections, options: Options) -> dict[str, Any]:
     try:
-        verdict = check(folder.metadata, line.detections, line.colors, options)
+        judged = judge_line(folder.metadata, line, options)
     except MissingColor as error:
         raise MissingColor(f"{images / line.filename}: {error}") from None
-    details = {name: [line.detections[name][i] for i in kept] for name, kept in verdict.kept.items()}
     return {
         "filename": os.path.join(images, line.filename),
         "tag": folder.metadata["tag"],
         "prompt": folder.metadata["prompt"],
-        "correct": verdict.correct,
-        "reason": verdict.reason,
+        "correct": judged.correct,
+        "reason": judged.reason,
         "metadata": json.dumps(folder.metadata),
-        "details": json.dumps(details),
+        "details": json.dumps(judged.kept),
     }
 
 
@@ -147,7 +170,11 @@ def _check_options(options: Options, lines: Mapping[str, ImageDetections]) -> No
 
 
 def _provenance(
-    expected: Sequence[Prompt], options: Options, lines: Mapping[str, ImageDetections], problems: Sequence[str]
+    images: Path,
+    expected: Sequence[Prompt],
+    options: Options,
+    lines: Mapping[str, ImageDetections],
+    problems: Sequence[str],
 ) -> dict[str, Any]:
     """What a score depends on, for OUT.json: a score of one provenance is never compared with another's."""
     detector = dict(next(iter(lines.values())).detector)
@@ -157,15 +184,19 @@ def _provenance(
         "options": {n: getattr(options, n) for n in Options.__dataclass_fields__ if n not in DETECTING},
         "detector": detector,
         **comparability(detector),
+        "generation": read_generation(images),
+        "sizes": sorted({line.size for line in lines.values()}),
         "status": "partial" if problems else "complete",
         "problems": list(problems),
     }
 
 
 def _write(out: Path, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]) -> None:
+    text = format_results(rows)
+    said = {**provenance, "rows": len(rows), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out.with_name(out.name + ".json"), json.dumps(provenance, indent=1) + "\n")
-    write_text(out, format_results(rows))
+    write_text(out.with_name(out.name + ".json"), json.dumps(said, indent=1) + "\n")
+    write_text(out, text)
 
 
 def _row_of(text: str, where: str) -> dict[str, Any]:

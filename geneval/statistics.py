@@ -213,8 +213,9 @@ def _estimate(draws: Sequence[_Draws], size: dict[str, int]) -> dict[str, Any]:
     estimate = _combined(draws, (1.0,), (len(draws[0].means),))
     low, high = estimate.interval()
     if estimate.standard_error == 0.0 and estimate.value in (0.0, 1.0):
-        # Every prompt alike leaves nothing to resample: the exact binomial bound, prompts as trials.
-        bound = 1 - ((1 - _LEVEL) / 2) ** (1 / size["clusters"])
+        # Every prompt alike leaves nothing to resample: the exact binomial bound, prompts as trials. Each task has its
+        # own, and the mean over tasks is no surer than they are: few prompts in one are not made up for by another's.
+        bound = float(np.mean([1 - ((1 - _LEVEL) / 2) ** (1 / d.num_prompts) for d in draws]))
         low, high = (0.0, bound) if estimate.value == 0.0 else (1 - bound, 1.0)
     return {"value": estimate.value, "ci": [max(low, 0.0), min(high, 1.0)], **size}
 

@@ -7,7 +7,7 @@ import pytest
 PUBLIC = {
     "geneval": {
         *("Prompt", "official_prompts", "prompt_suite", "Detection", "check", "grade", "score_folder"),
-        *("summarize", "compare"),
+        *("summarize", "compare", "Judge", "Judged", "judge_line"),
     },
     "lightgen": {
         *("MAR", "MARConfig", "MARLoss", "Draws", "draw", "ImageTokenizer", "TextEncoder", "LightGenPipeline"),
@@ -18,6 +18,7 @@ PUBLIC = {
         *("ExtractionConfig", "MeasureConfig", "Features", "Statistics", "extract", "extract_statistics"),
         *("load_features", "load_statistics", "save_statistics", "measure", "compare_detail", "clip_scores"),
         *("fid", "fid_infinity", "kid", "cmmd", "precision_recall", "density_coverage", "vendi", "prompt_vendi"),
+        *("CLIPScore", "FrechetDistance", "KernelDistance", "PrecisionRecall", "Vendi"),
     },
     "ablations": {
         *("Study", "Variant", "Contrast", "Split", "Setting", "Cell", "Step", "Work", "Folder", "Facts", "Store"),

@@ -25,6 +25,9 @@ WITHOUT_TORCH = (
     "geneval/layout.py",
     "geneval/rules.py",
     "geneval/scores.py",
+    "geneval/verdicts.py",
+    "geneval/flow_grpo.py",
+    "geneval/templates.py",
     "geneval/statistics.py",
     "reports/",
 )

@@ -12,7 +12,7 @@ import pytest
 
 # command and verb -> its options besides --help; a verb with verbs of its own has these. Compared exactly.
 OPTIONS = {
-    "geneval": "prompts generate detect score summary compare convert validate doctor",
+    "geneval": "prompts generate detect score summary compare agreement serve convert validate doctor",
     "geneval prompts": "--out --seed --num-prompts --objects --colors",
     "geneval generate": "--out --prompts --copies --seed --guidance --steps --size --batch-size --seeding --device "
     "--dtype --shard --call",
@@ -20,6 +20,9 @@ OPTIONS = {
     "geneval score": "--out --prompts --copies --options --allow-partial --grades --json",
     "geneval summary": "--json",
     "geneval compare": "--json",
+    "geneval agreement": "--json",
+    "geneval serve": "--detector --clip --host --port --token-file --batch-size --max-waiting --max-images "
+    "--max-megabytes --device --options",
     "geneval convert": "--out",
     "geneval validate": "--json",
     "geneval doctor": "--detector --clip",
@@ -33,7 +36,7 @@ OPTIONS = {
     "benchmarks quality clip-score": "--clip --captions --out --clip-s --device --skip-corrupt --json",
     "benchmarks quality detail": "--limit --plot --skip-corrupt --json",
     "benchmarks quality doctor": "--extractors --verify",
-    "benchmarks speed": "sampling training memory preference geneval quality",
+    "benchmarks speed": "sampling training memory preference geneval judge quality",
     "benchmarks speed sampling": "--out --json --sizes --repetitions --threads --device --precision --batch-size "
     "--fast-only",
     "benchmarks speed training": "--out --json --sizes --repetitions --threads --device --precision --batch-size "
@@ -41,6 +44,7 @@ OPTIONS = {
     "benchmarks speed memory": "--out --json --sizes --threads --device --precision",
     "benchmarks speed preference": "--out --json --model --pairs --steps --repetitions --threads --parts",
     "benchmarks speed geneval": "--out --json --repetitions --detections --images",
+    "benchmarks speed judge": "--out --json --detector --clip --images --batch-size --repetitions --threads",
     "benchmarks speed quality": "--out --json --dimensions --samples --extractors --random --images --pixels "
     "--batch-size --repetitions --threads --device --parts",
     "benchmarks regression": "--record --out --json",

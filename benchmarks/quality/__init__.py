@@ -15,6 +15,7 @@ _MODULES = {
     "kernels": ("cmmd", "kid"),
     "manifold": ("density_coverage", "precision_recall", "prompt_vendi", "vendi"),
     "measurement": ("measure",),
+    "metrics": ("CLIPScore", "FrechetDistance", "KernelDistance", "PrecisionRecall", "Vendi"),
     "moments": ("Statistics", "load_statistics", "save_statistics"),
     "spectrum": ("compare_detail",),
 }

@@ -1,7 +1,7 @@
 """Kernel distances between feature sets: KID (Binkowski et al. 2018) and CMMD (Jayasumana et al. 2024), in float64."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,36 +32,86 @@ class _Sums(NamedTuple):
 def kid(
     a: np.ndarray, b: np.ndarray, *, clusters_a: Sequence | None = None, clusters_b: Sequence | None = None
 ) -> KernelDistance:
-    """Unbiased squared MMD of all samples under the cubic kernel (x.y/D + 1)^3, with its jackknife standard error.
+    """Unbiased squared MMD under the cubic kernel (x.y/D + 1)^3, with its jackknife standard error.
 
     It may be negative: two samples of one distribution give 0 on average. Images that share a prompt are not
-    independent: `clusters_a` and `clusters_b` name each image's prompt, and whole prompts are left out then, from both
-    sides at once where these hold the same prompts. A bootstrap would compare an image drawn twice with itself.
+    independent: `clusters_a` and `clusters_b` name each image's prompt. Pairs with the same prompt are then left out of
+    all three means, within a side and across: left in one of them alone, a perfect model would be off by the share of
+    such pairs. The jackknife leaves out whole prompts, from both sides at once where they have prompts in common. A
+    bootstrap would compare an image drawn twice with itself.
     """
     a, b = _checked(a, b)
-    sums = _kernel_sums(a, b, _polynomial(a.shape[1]))
-    m, n = len(a), len(b)
-    total_a, total_b, total_across = sums.within_a.sum(), sums.within_b.sum(), sums.across_a.sum()
-    value = _unbiased(total_a, total_b, total_across, m, n)
-    if clusters_a is None and clusters_b is None:
-        if min(m, n) < 3:
-            return KernelDistance(float(value), float("nan"))
-        # Each leave-one-out value follows from the row sums alone.
-        without_a = _unbiased(total_a - 2 * sums.within_a, total_b, total_across - sums.across_a, m - 1, n)
-        without_b = _unbiased(total_a, total_b - 2 * sums.within_b, total_across - sums.across_b, m, n - 1)
-        variance = (m - 1) * np.var(without_a) + (n - 1) * np.var(without_b)
-        return KernelDistance(float(value), float(np.sqrt(variance)))
-    groups_a, groups_b = _groups(clusters_a, m), _groups(clusters_b, n)
-    if clusters_a is not None and clusters_b is not None and groups_a.keys() == groups_b.keys():
-        left_out = [[(groups_a[name], groups_b[name]) for name in groups_a]]
-    else:
-        left_out = [[(rows, _NONE) for rows in groups_a.values()], [(_NONE, rows) for rows in groups_b.values()]]
-    return KernelDistance(float(value), _jackknife(a, b, sums, left_out))
+    groups_a, groups_b = _groups(clusters_a, len(a), "a"), _groups(clusters_b, len(b), "b")
+    sums = _cluster_sums(a, b, groups_a, groups_b)
+    whole = sums.whole()
+    value = _mean_of_pairs(whole)
+    if not np.isfinite(value):
+        raise ValueError("KID compares images of different prompts: give images of 2 prompts or more on each side")
+    is_shared = not groups_a.keys().isdisjoint(groups_b)
+    parts = [np.ones(len(sums.names), bool)]
+    if not is_shared:
+        parts = [sums.counts_a > 0, sums.counts_b > 0]
+    left_out = _mean_of_pairs(sums.without_each(whole))
+    variances = [(part.sum() - 1) * np.var(left_out[part]) for part in parts]
+    return KernelDistance(float(value), float(np.sqrt(sum(variances))))
 
 
-def _groups(clusters: Sequence | None, count: int) -> dict[object, np.ndarray]:
+class _Pairs(NamedTuple):
+    """Kernel sums over pairs of images of different prompts, and the numbers of such pairs: a with a, b, a with b."""
+
+    within_a: Any
+    within_b: Any
+    across: Any
+    num_a: Any
+    num_b: Any
+    num_across: Any
+
+
+class _ClusterSums(NamedTuple):
+    """Of each cluster (C,): its images on both sides, and the kernel sums over pairs of one image in it, one outside.
+
+    Pairs across are counted from both sides: `across_a` has a's images in the cluster, `across_b` b's.
+    """
+
+    names: list
+    counts_a: np.ndarray
+    counts_b: np.ndarray
+    within_a: np.ndarray
+    within_b: np.ndarray
+    across_a: np.ndarray
+    across_b: np.ndarray
+
+    def whole(self) -> _Pairs:
+        m, n = self.counts_a.sum(), self.counts_b.sum()
+        return _Pairs(
+            self.within_a.sum(), self.within_b.sum(), self.across_a.sum(),
+            m**2 - (self.counts_a**2).sum(), n**2 - (self.counts_b**2).sum(),
+            m * n - (self.counts_a * self.counts_b).sum(),
+        )  # fmt: skip
+
+    def without_each(self, whole: _Pairs) -> _Pairs:
+        """The same without each cluster in turn (C,)."""
+        m, n = self.counts_a.sum() - self.counts_a, self.counts_b.sum() - self.counts_b
+        squares = [(counts**2).sum() - counts**2 for counts in (self.counts_a, self.counts_b)]
+        both = (self.counts_a * self.counts_b).sum() - self.counts_a * self.counts_b
+        return _Pairs(
+            whole.within_a - 2 * self.within_a, whole.within_b - 2 * self.within_b,
+            whole.across - self.across_a - self.across_b,
+            m**2 - squares[0], n**2 - squares[1], m * n - both,
+        )  # fmt: skip
+
+
+def _mean_of_pairs(pairs: _Pairs) -> Any:
+    """KID of these sums; NaN where there are no pairs."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        within = pairs.within_a / np.float64(pairs.num_a) + pairs.within_b / np.float64(pairs.num_b)
+        value = within - 2 * pairs.across / np.float64(pairs.num_across)
+    return np.where((pairs.num_a > 0) & (pairs.num_b > 0) & (pairs.num_across > 0), value, np.nan)
+
+
+def _groups(clusters: Sequence | None, count: int, side: str) -> dict[object, np.ndarray]:
     """Rows of each cluster; every row is its own where none are given."""
-    names = list(range(count)) if clusters is None else list(clusters)
+    names = [(side, row) for row in range(count)] if clusters is None else list(clusters)
     if len(names) != count:
         raise ValueError(f"{len(names)} prompts were given for {count} images; give one an image")
     rows: dict[object, list[int]] = {}
@@ -70,28 +120,24 @@ def _groups(clusters: Sequence | None, count: int) -> dict[object, np.ndarray]:
     return {name: np.array(found) for name, found in rows.items()}
 
 
-def _jackknife(a: np.ndarray, b: np.ndarray, sums: _Sums, left_out: list[list[tuple[np.ndarray, np.ndarray]]]) -> float:
-    """Standard error of KID from leaving out clusters; the lists' variances add up. NaN where too few are left."""
+def _cluster_sums(a: np.ndarray, b: np.ndarray, groups_a: dict, groups_b: dict) -> _ClusterSums:
     kernel = _polynomial(a.shape[1])
-    m, n = len(a), len(b)
-    total_a, total_b, total_across = sums.within_a.sum(), sums.within_b.sum(), sums.across_a.sum()
-    variance = 0.0
-    for clusters in left_out:
-        values = []
-        for i, j in clusters:
-            if m - len(i) < 2 or n - len(j) < 2:
-                return float("nan")
-            # Sums over pairs of which at least one is left out: pairs with both in the cluster are counted twice.
-            within_a = 2 * sums.within_a[i].sum() - _off_diagonal(a[i], kernel)
-            within_b = 2 * sums.within_b[j].sum() - _off_diagonal(b[j], kernel)
-            across = sums.across_a[i].sum() + sums.across_b[j].sum() - kernel(a[i], b[j]).sum()
-            totals = total_a - within_a, total_b - within_b, total_across - across
-            values.append(_unbiased(*totals, m - len(i), n - len(j)))
-        variance += (len(values) - 1) * float(np.var(values))
-    return float(np.sqrt(variance))
+    sums = _kernel_sums(a, b, kernel)
+    names = list(dict.fromkeys([*groups_a, *groups_b]))
+    rows = []
+    for name in names:
+        i, j = groups_a.get(name, _NONE), groups_b.get(name, _NONE)
+        shared = kernel(a[i], b[j]).sum()
+        within_a = sums.within_a[i].sum() - _off_diagonal(a[i], kernel)
+        within_b = sums.within_b[j].sum() - _off_diagonal(b[j], kernel)
+        across = sums.across_a[i].sum() - shared, sums.across_b[j].sum() - shared
+        rows.append((len(i), len(j), within_a, within_b, *across))
+    return _ClusterSums(names, *(np.array(column) for column in zip(*rows)))
 
 
 def _off_diagonal(values: np.ndarray, kernel) -> float:
+    if len(values) < 2:
+        return 0.0
     block = kernel(values, values)
     return float(block.sum() - np.trace(block))
 

@@ -29,19 +29,24 @@ def measure(generated: Path, reference: Path, config: MeasureConfig) -> dict[str
     shards, or captions); the diversity of a prompt's samples two or more of each. Detail is compared where both sides'
     images are there: a features file's lie in images/ beside it.
     """
-    prompts = _prompts(Path(generated), config.captions, required=config.clip is not None)
+    generated, reference = Path(generated), Path(reference)
+    prompts = _prompts(generated, config.captions, required=config.clip is not None)
     network, model = _networks(config)
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RankDeficientWarning)
         folder = Path(config.out or scratch)
         ours = _features(generated, network, folder / "features.safetensors", config.extraction)
         theirs = _features(reference, network, folder / "reference.safetensors", config.extraction)
-        result = compare(ours, theirs, reference_name=config.reference_name, prompts=prompts)
+        images = [_measured_images(source, found) for source, found in ((generated, ours), (reference, theirs))]
+        texts = prompts or _texts(images[0]), _texts(images[1])
+        result = compare(
+            ours, theirs, reference_name=config.reference_name, prompts=texts[0], reference_prompts=texts[1]
+        )
         if model:
             same = network.implementation == "open_clip" and model.weights == network.weights
-            images = ours if same else _clip_features(generated, model, folder, config.extraction)
-            result["metrics"] |= _clip_metric(result, images, [prompts[image] for image in images.ids], model)
-    _add_detail(result, (generated, ours), (reference, theirs))
+            seen = ours if same else _clip_features(generated, model, folder, config.extraction)
+            result["metrics"] |= _clip_metric(result, seen, [prompts[image] for image in seen.ids], model)
+    _add_detail(result, (images[0], ours), (images[1], theirs))
     result["warnings"] += list(dict.fromkeys(str(item.message) for item in caught))
     if config.out:
         write_text(Path(config.out) / "quality.json", json.dumps(result, indent=1) + "\n")
@@ -97,10 +102,14 @@ def _clip_metric(result: dict[str, Any], images: Features, prompts: list[str], m
     return score_entry(scores, prompts, images.meta["skipped"])
 
 
-def _add_detail(result: dict[str, Any], *sides: tuple[Path, Features]) -> None:
+def _texts(images: Sequence[ImageEntry] | None) -> dict[str, str]:
+    """{id: prompt} of the images whose folder or shard has one."""
+    return {entry.id: entry.prompt for entry in images or () if entry.prompt is not None}
+
+
+def _add_detail(result: dict[str, Any], *sides: tuple[list[ImageEntry] | None, Features]) -> None:
     """The detail metrics and spectra, where both sides' images are there and of one size; else a warning."""
-    found = [(_measured_images(Path(source), features), features.meta["skipped"]) for source, features in sides]
-    readable = [(entries, skipped) for entries, skipped in found if entries]
+    readable = [(entries, features.meta["skipped"]) for entries, features in sides if entries]
     if len(readable) < len(sides):
         result["warnings"].append("detail was not measured: it needs the images themselves on both sides")
         return

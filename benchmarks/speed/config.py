@@ -58,6 +58,18 @@ class GenevalSpeed(SpeedConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
+class JudgeSpeed(SpeedConfig):
+    """GenEval in a process, over a folder, and as a service."""
+
+    detector: Path | None = None  # detector folder (default: the icon world's)
+    clip: str | None = None  # color classifier (default: the icon world's)
+    images: int = 96  # pictures of one size
+    batch_size: int = 8  # pictures in a forward pass and in a request
+    repetitions: int = 3  # of each way, in turn, after one unmeasured
+    threads: int = 1  # of PyTorch
+
+
+@dataclass(frozen=True, kw_only=True)
 class QualitySpeed(SpeedConfig):
     """FID and the extraction of features."""
 

@@ -22,7 +22,7 @@ def fid_by_size(study: Study) -> Figure | None:
     limits = [(cell, cell.quality["fid_infinity"]) for cell in cells if cell.quality.get("fid_infinity")]
     alt = f"{names} against N. For infinite N: "
     alt += "; ".join(f"{cell.name} {limit['value']:.4g}" for cell, limit in limits)
-    label = f"{names} over the number of images N, spaced as 1/N; ∞: where the line ends, with 95 % interval of the fit"
+    label = f"{names} over the number of images N, spaced as 1/N; ∞: where the line ends"
     return _by_variant(study, cells, _draw_sizes, data, name="fid_by_n", title="FID against N", alt=alt, label=label)
 
 
@@ -48,7 +48,8 @@ def _draw_sizes(ax: Any, cell: Cell, look: Look) -> None:
         # A least-squares line passes through the means.
         slope = (sum(ys) / len(ys) - limit["value"]) / (sum(xs) / len(xs))
         ax.plot([0, max(xs)], [limit["value"], limit["value"] + slope * max(xs)], color=look.color, linewidth=1.2)
-        ax.errorbar([0], [limit["value"]], yerr=[NORMAL_95 * limit["stderr"]], **look.errorbar())
+        error = None if limit["stderr"] is None else [NORMAL_95 * limit["stderr"]]
+        ax.errorbar([0], [limit["value"]], yerr=error, **look.errorbar())
     sizes = [n for n, _ in cell.quality["fid_by_n"]]
     shown = [max(sizes), min(sizes)]
     ax.set_xticks([0, *(1 / n for n in shown)], ["∞", *map(str, shown)])

@@ -152,7 +152,7 @@ def _quality(path: Path) -> dict:
         if not (are_numbers(pair) and len(pair) == 2 and pair[0] > 0):
             raise ValueError(f"{path}: fid_by_n[{place}]: expected [images, FID], found {pair}")
     if limit := data.get("fid_infinity"):
-        checked(limit, {"value": NUMBER, "stderr": NUMBER}, f"{path}: fid_infinity")
+        checked(limit, {"value": NUMBER, "stderr": (*NUMBER, type(None))}, f"{path}: fid_infinity")
     if spectrum := data.get("spectrum"):
         checked(spectrum, dict.fromkeys(SPECTRUM, list), f"{path}: spectrum")
         lists = [spectrum[name] for name in SPECTRUM]

@@ -30,18 +30,53 @@ def test_value_and_error_equal_the_direct_sums():
     assert stderr == pytest.approx(np.sqrt(29 * np.var(without_a) + 19 * np.var(without_b)), rel=1e-10)
 
 
-def test_whole_prompts_are_left_out_where_images_share_them():
+def kid_between(a, b, ours, theirs):
+    """KID by its definition over pairs of different prompts."""
+
+    def mean(x, y, p, q):
+        kernel, differ = (x @ y.T / x.shape[1] + 1) ** 3, np.asarray(p)[:, None] != np.asarray(q)[None]
+        return kernel[differ].sum() / differ.sum()
+
+    return mean(a, a, ours, ours) + mean(b, b, theirs, theirs) - 2 * mean(a, b, ours, theirs)
+
+
+def test_pairs_of_one_prompt_are_left_out_of_all_three_means():
     a, b = features(30), features(20, seed=1, shift=0.3)
-    clusters_a, clusters_b = [i // 3 for i in range(30)], [i // 2 for i in range(20)]
-    whole, other = np.array(clusters_a), np.array(clusters_b)
-    together = [direct_kid(a[whole != c], b[other != c]) for c in range(10)]
-    same = kid(a, b, clusters_a=clusters_a, clusters_b=clusters_b)
-    assert same.value == kid(a, b).value
+    ours, theirs = np.arange(30) // 3, np.arange(20) // 2
+    same = kid(a, b, clusters_a=ours.tolist(), clusters_b=theirs.tolist())
+    assert same.value == pytest.approx(kid_between(a, b, ours, theirs), rel=1e-10)
+    keep = [(ours != c, theirs != c) for c in range(10)]
+    together = [kid_between(a[i], b[j], ours[i], theirs[j]) for i, j in keep]
     assert same.stderr == pytest.approx(np.sqrt(9 * np.var(together)), rel=1e-10)
-    apart = kid(a, b, clusters_a=clusters_a)
-    expected = 9 * np.var([direct_kid(a[whole != c], b) for c in range(10)])
-    expected += 19 * np.var([direct_kid(a, np.delete(b, j, 0)) for j in range(20)])
+
+
+def test_prompts_that_only_one_side_has_are_left_out_there():
+    a, b = features(30), features(20, seed=1, shift=0.3)
+    ours, alone = np.arange(30) // 3, np.arange(20) + 100
+    apart = kid(a, b, clusters_a=ours.tolist())
+    assert apart.value == pytest.approx(kid_between(a, b, ours, alone), rel=1e-10)
+    expected = 9 * np.var([kid_between(a[ours != c], b, ours[ours != c], alone) for c in range(10)])
+    expected += 19 * np.var([kid_between(a, np.delete(b, j, 0), ours, np.delete(alone, j)) for j in range(20)])
     assert apart.stderr == pytest.approx(np.sqrt(expected), rel=1e-10)
+    half = np.arange(20) // 2 + 5  # five prompts in common, five of each side alone
+    some = kid(a, b, clusters_a=ours.tolist(), clusters_b=half.tolist())
+    assert some.value == pytest.approx(kid_between(a, b, ours, half), rel=1e-10)
+    with pytest.raises(ValueError, match="2 prompts or more"):
+        kid(a, b, clusters_a=["x"] * 30)
+
+
+def test_a_perfect_model_scores_zero_where_prompts_repeat():
+    """Images scatter around their prompt's place, which both sides share: 0 is right; pairs of one prompt hide it."""
+    found, plain = [], []
+    for seed in range(60):
+        places = np.repeat(features(8, seed=seed), 4, axis=0)
+        a, b = (places + 0.5 * features(32, seed=seed + shift) for shift in (1000, 2000))
+        prompts = np.repeat(range(8), 4).tolist()
+        found.append(kid(a, b, clusters_a=prompts, clusters_b=prompts).value)
+        plain.append(kid(a, b).value)
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found)) < 3 * error
+    assert np.mean(plain) < -5 * np.std(plain) / np.sqrt(len(plain))
 
 
 def test_clusters_of_one_image_change_nothing():

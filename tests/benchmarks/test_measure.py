@@ -43,8 +43,26 @@ def test_images_of_one_prompt_are_left_out_together(geneval_folder, pictures, cl
 
     by_prompt = kid(geneval_folder, pictures)
     assert by_prompt["clusters"] == 12 and "jackknife over prompts" in by_prompt["version"]
+    assert "pairs of one prompt left out" in by_prompt["version"]
     by_image = kid(pictures, geneval_folder / "00000" / "samples")
     assert "clusters" not in by_image and "jackknife over images" in by_image["version"]
+
+
+def test_prompts_are_paired_by_their_text(geneval_folder, clip_folder, tmp_path):
+    """The same prompts in folders of other numbers give the same KID; a fit's interval is not passed off as one."""
+    names = sorted(path.name for path in geneval_folder.iterdir() if path.name.isdigit())
+    for name, other in zip(names, reversed(names)):
+        shutil.copytree(geneval_folder / name, tmp_path / "turned" / other)
+    results = [
+        measure(geneval_folder, folder, extractor=clip_folder) for folder in (geneval_folder, tmp_path / "turned")
+    ]
+    entries = [{name.split("[")[0]: entry for name, entry in result["metrics"].items()} for result in results]
+    assert entries[0]["kid"]["value"] == pytest.approx(entries[1]["kid"]["value"], rel=1e-9)
+    assert entries[0]["kid"]["ci"] == pytest.approx(entries[1]["kid"]["ci"], rel=1e-6)
+    for name in ("vendi", "prompt_vendi"):
+        assert entries[0][name]["higher_is_better"] is None
+        assert entries[0][name]["target"] == pytest.approx(entries[0][name]["value"], rel=1e-6)
+    assert entries[0]["fid_infinity"]["ci"] is None and results[0]["fid_infinity"]["stderr"] is None
 
 
 def diversity(generated, reference, **options):
@@ -67,7 +85,7 @@ def copy_samples(source, root, counts):
 
 def test_diversity_of_one_prompts_samples(geneval_folder, pictures, clip_folder, tmp_path):
     entry, _ = diversity(geneval_folder, pictures, extractor=clip_folder)
-    assert entry["clusters"] == 12 and entry["n"] == 24 and entry["higher_is_better"]
+    assert entry["clusters"] == 12 and entry["n"] == 24 and entry["higher_is_better"] is None
     assert 1 < entry["ci"][0] <= entry["value"] <= entry["ci"][1] <= 2
     assert "mean over prompts, 2 images each; cosine kernel around the reference's mean" in entry["version"]
     for index in range(12):

@@ -96,11 +96,16 @@ def test_a_finished_folder_is_not_touched(detected, detector_folder, clip_folder
     assert (detected / "detections.jsonl").stat().st_mtime_ns == before
 
 
-def test_shards_make_the_whole(detected, images, detector_folder, clip_folder):
-    for i in range(2):
-        detect_images(images, detector_folder, clip_folder, device="cpu", shard=(i, 2))
+@pytest.mark.parametrize("processes", [2, 3])
+def test_the_judged_list_does_not_depend_on_the_number_of_processes(
+    processes, detected, images, detector_folder, clip_folder
+):
+    for i in range(processes):
+        detect_images(images, detector_folder, clip_folder, device="cpu", shard=(i, processes))
     assert read_detections(images).keys() == read_detections(detected).keys()
-    assert len(score_folder(images, prompts=PROMPTS)) == 2 * len(PROMPTS)
+    ours, whole = score_folder(images, prompts=PROMPTS), score_folder(detected, prompts=PROMPTS)
+    names = [[row["filename"].split("/images/")[1] for row in rows] for rows in (ours, whole)]
+    assert names[0] == names[1] and len(ours) == 2 * len(PROMPTS)
 
 
 def test_another_detectors_file_is_not_continued(detected, images, detector_folder, clip_folder, tmp_path):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from geneval.generate import generate_images, image_seed
 from geneval.layout import read_layout, sample_path
-from geneval.prompts import prompt_suite
+from geneval.prompts import Prompt, prompt_suite
 
 PROMPTS = prompt_suite(["cat", "dog"], num_prompts=1)  # six prompts
 
@@ -88,6 +88,40 @@ def test_shards_make_the_whole(tmp_path):
     folders, problems = read_layout(tmp_path)
     assert [folder.metadata for folder in folders] == [prompt.metadata() for prompt in PROMPTS] and not problems
     assert seen == [(1, 3), (2, 3), (3, 3)] * 2
+
+
+def test_images_do_not_depend_on_the_number_of_processes(tmp_path):
+    for n in (1, 2, 3):
+        for i in range(n):
+            generate_images(NoisePipeline(), PROMPTS, tmp_path / str(n), copies=2, seeding="image", shard=(i, n))
+    assert _pixels(tmp_path / "1") == _pixels(tmp_path / "2") == _pixels(tmp_path / "3")
+    assert json.loads((tmp_path / "3" / "generation.json").read_text())["processes"] == 3
+
+
+def test_the_protocol_is_recorded(tmp_path):
+    class Steps(NoisePipeline):
+        dtype = torch.bfloat16
+
+        def __init__(self):
+            super().__init__()
+            self.config = {"sampling": {"solver": "euler", "guidance_scale": 3.0, "num_steps": 16}}
+
+        def __call__(self, prompt, generator=None, num_images_per_prompt=1, width=512, num_inference_steps=50):
+            self.seen = prompt
+            return super().__call__(prompt, generator, num_images_per_prompt)
+
+    first = PROMPTS[0]
+    rewritten = Prompt.from_metadata({**first.metadata(), "rewritten": "a sharp photograph"})
+    pipeline = Steps()
+    generate_images(pipeline, [rewritten], tmp_path, copies=1, seeding="image")
+    assert pipeline.seen == ["a sharp photograph"]
+    found = json.loads((tmp_path / "generation.json").read_text())["protocol"]
+    assert found == {
+        "steps": 16, "guidance": 3.0, "solver": "euler", "size": [512, None], "dtype": "bfloat16", "seeding": "image",
+        "prompts_rewritten": 1,
+    }  # fmt: skip
+    folder = read_layout(tmp_path)[0][0]
+    assert folder.metadata["prompt"] == first.prompt and folder.metadata["include"] == first.metadata()["include"]
 
 
 def test_a_folder_of_other_prompts_and_wrong_arguments_are_refused(tmp_path):

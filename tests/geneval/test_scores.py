@@ -1,5 +1,6 @@
 """A folder's verdicts: the original's bytes, and nothing dropped in silence."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ from geneval.completeness import IncompleteFolder
 from geneval.detections import ImageDetections
 from geneval.layout import sample_path, write_prompt_folder
 from geneval.prompts import OBJECTS, Prompt, prompt_suite
-from geneval.scores import ResultsError, format_results, grade_folder, read_results, score_folder
+from geneval.protocol import differing
+from geneval.scores import ResultsError, format_results, grade_folder, read_provenance, read_results, score_folder
 from geneval.summary import summary_text
 
 
@@ -140,6 +142,24 @@ def _mix_detectors(images):
     (images / "detections.jsonl").write_text(lines)
 
 
+def _swap_metadata(images):
+    """Detections know their prompt: the folder now says another."""
+    lines = [json.loads(line) for line in (images / "detections.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["prompt"] = PROMPTS[int(line["filename"][:5])].prompt
+    (images / "detections.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for index, other in ((0, 1), (1, 0)):
+        (images / f"{index:05}" / "metadata.jsonl").write_text(PROMPTS[other].line())
+
+
+def _replace_pictures(images):
+    lines = [json.loads(line) for line in (images / "detections.jsonl").read_text().splitlines()]
+    for line in lines:
+        line["sha256"] = hashlib.sha256(b"png").hexdigest()
+    (images / "detections.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    sample_path(images, 1, 1).write_bytes(b"another")
+
+
 def _remove_line(images):
     lines = (images / "detections.jsonl").read_text().splitlines(keepends=True)
     (images / "detections.jsonl").write_text("".join(lines[1:]))
@@ -159,6 +179,8 @@ def _remove_line(images):
         (_remove_samples_folder, "samples: missing"),
         (_mix_detectors, "2 different detectors"),
         (_remove_line, "not in detections.jsonl"),
+        (_swap_metadata, "was detected for"),
+        (_replace_pictures, "00001/samples/00001.png: another picture"),
     ],
 )
 def test_an_incomplete_folder_is_refused_and_scored_as_partial_on_demand(images, damage, said):
@@ -192,3 +214,38 @@ def test_wrong_results_are_refused(tmp_path, text, said):
     with pytest.raises(ValueError, match=said):
         read_results(path)
     assert issubclass(ResultsError, ValueError)
+
+
+def test_stale_pictures_are_in_no_partial_score(images):
+    _replace_pictures(images)
+    rows = score_folder(images, prompts=PROMPTS, allow_partial=True)
+    assert len(rows) == 2 * len(PROMPTS) - 1 and not any(
+        row["filename"].endswith("00001/samples/00001.png") for row in rows
+    )
+
+
+def test_results_that_lost_rows_or_hold_them_twice_are_refused(images, tmp_path):
+    out = tmp_path / "r.jsonl"
+    rows = score_folder(images, out, prompts=PROMPTS)
+    assert read_results(out) == rows
+    lines = out.read_text().splitlines(keepends=True)
+    out.write_text("".join(line for line in lines if '"correct":true' in line))
+    with pytest.raises(ResultsError, match=f"not the {len(lines)} that r.jsonl.json"):
+        read_results(out)
+    out.write_text("".join([*lines, lines[0]]))
+    with pytest.raises(ResultsError, match="occurs 2 times"):
+        read_results(out)
+
+
+def test_the_protocol_stands_beside_every_score(images, tmp_path):
+    def scored(name, **protocol):
+        made = {"pipeline": "/somewhere/model", "call": {}, "protocol": {"steps": 50, "dtype": "bfloat16", **protocol}}
+        (images / "generation.json").write_text(json.dumps(made))
+        score_folder(images, tmp_path / name, prompts=PROMPTS)
+        return read_provenance(tmp_path / name)
+
+    a, b = scored("a.jsonl"), scored("b.jsonl", steps=20)
+    assert a["generation"]["protocol"]["steps"] == 50 and a["sizes"] == [[32, 32]]
+    assert "somewhere" not in (tmp_path / "a.jsonl.json").read_text()
+    assert differing(a, a) == [] and differing(a, b) == ["steps"]
+    assert differing(a, {**a, "sizes": [[64, 64]]}) == ["image sizes"] and differing(a, {}) == []

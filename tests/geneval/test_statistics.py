@@ -148,3 +148,17 @@ def test_detectable_effect_is_what_a_test_of_80_percent_power_finds():
 def test_wrong_calls_are_refused(call, said):
     with pytest.raises(ValueError, match=said):
         call(_rows(np.ones((3, 4))))
+
+
+def test_the_bound_of_a_share_of_one_is_each_tasks_own():
+    """A task of 2 prompts is not made sure by another of 50: the mean of both exact bounds."""
+    rows = [
+        {"tag": tag, "metadata": f"{tag} {i}", "correct": True} for tag, n in (("a", 2), ("b", 50)) for i in range(n)
+    ]
+    found = summarize(rows)
+    bounds = {tag: 1 - 0.025 ** (1 / n) for tag, n in (("a", 2), ("b", 50))}
+    for tag, bound in bounds.items():
+        assert found["tasks"][tag]["ci"] == pytest.approx([1 - bound, 1])
+    assert found["overall"]["ci"] == pytest.approx([1 - sum(bounds.values()) / 2, 1])
+    wrong = summarize([{**row, "correct": False} for row in rows])
+    assert wrong["overall"]["ci"] == pytest.approx([0, sum(bounds.values()) / 2])
