@@ -1,4 +1,4 @@
-"""`python -m lightgen VERB`: teach, encode, train, prefer, generate; each verb one stage that can be run again."""
+"""`python -m lightgen VERB`: teach or import, encode, train, prefer, generate; each verb can be run again."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,86 +8,12 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg
 
-from lightgen import pair_verbs
+from lightgen import data_verbs, pair_verbs
 from lightgen.console import Device, Json, KeyValues, finish, progress_lines, report, row_lines, stop_on_signals
 from lightgen.console import json_pairs as parsed
-from lightgen.data.config import DistillConfig, EncodeConfig
 from lightgen.training.config import LoopConfig
 
 _Set = Annotated[tuple[str, ...], arg(name="set", metavar="NAME=VALUE ...")]
-
-
-def distill(
-    captions: Positional[Path],
-    out: Path,
-    teacher: Path,
-    config: DistillConfig = DistillConfig(),  # noqa: B008
-    device: Device = "auto",
-    call: KeyValues = (),
-    json: Json = False,
-) -> None:
-    """A data set of a teacher's images of the captions; run again to resume.
-
-    Args:
-        captions: .txt (one a line), .jsonl ({"prompt": ...}) or .json
-        out: folder of the data set
-        teacher: model folder, diffusers pipeline folder, or a folder of shards whose images are taken over
-        call: the teacher's keyword arguments in JSON, as guidance_scale=3.5 height=512
-    """
-    from lightgen.data.captions import read_captions
-    from lightgen.data.distill import distill as run
-    from lightgen.data.painters import load_painter
-    from lightgen.device import choose_device
-
-    texts = read_captions(captions)
-    painter = load_painter(teacher, device=choose_device(device), call=parsed(call))
-    manifest = run(painter, texts, out, config, progress=progress_lines("images"))
-    count = manifest["num_samples"]
-    report(f"{count} images in {out}", {"images": count, "out": str(out)}, json)
-
-
-def prepare(
-    dataset: Positional[Path],
-    out: Path,
-    vae: Path,
-    text_encoder: Path,
-    preset: str | None = None,
-    max_length: int = 0,
-    config: EncodeConfig = EncodeConfig(),  # noqa: B008
-    device: Device = "auto",
-    json: Json = False,
-) -> None:
-    """Latents and text features of a data set; run again to resume.
-
-    Args:
-        dataset: folder of shards
-        out: folder of the cache
-        vae: diffusers AutoencoderKL folder
-        text_encoder: transformers T5 encoder folder with its tokenizer
-        preset: give max-length, flips and keep-padding the values that training by this preset needs
-        max_length: text positions; longer captions are cut and counted (default: the preset's, or 128)
-    """
-    from dataclasses import replace
-
-    from lightgen.data.latents import encode_dataset
-    from lightgen.device import choose_device
-    from lightgen.model.encoders import ImageTokenizer, TextEncoder
-
-    if preset is not None:
-        from lightgen.presets import preset as named
-
-        row = named(preset)
-        keep_padding = config.keep_padding or row.model.attend_to_padding
-        config = replace(config, flips=config.flips or row.flips, keep_padding=keep_padding)
-        max_length = max_length or row.model.max_text_length
-    place = choose_device(device)
-    tokenizer = ImageTokenizer.from_pretrained(vae).to(place)
-    text = TextEncoder.from_pretrained(text_encoder, max_length or 128).to(place)
-    shown = progress_lines("shards")
-    index = encode_dataset(dataset, out, config, tokenizer=tokenizer, text=text, progress=shown)
-    facts = {name: index[name] for name in ("num_samples", "num_captions", "truncated", "rejected")}
-    line = ", ".join(f"{value} {name}" for name, value in facts.items())
-    report(f"{line} in {out}", {**facts, "out": str(out)}, json)
 
 
 def train(
@@ -265,8 +191,9 @@ def convert(
 
 
 VERBS: dict[str, Callable[..., None]] = {
-    "distill": distill,
-    "prepare": prepare,
+    "distill": data_verbs.distill,
+    "import": data_verbs.import_images,
+    "prepare": data_verbs.prepare,
     "train": train,
     "pairs": pair_verbs.pairs,
     "dpo": dpo,

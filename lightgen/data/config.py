@@ -23,3 +23,22 @@ class EncodeConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"  # of stored moments and features
     skip_bad: bool = False  # leave unreadable samples out and count them
     batch_size: int = 64  # images a pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """How captioned pictures of any size become a data set of squares."""
+
+    size: int = 256  # pixels a side
+    filter: Literal["lanczos", "bicubic"] = "lanczos"  # of resizing, with antialiasing
+    smallest: int = 0  # shortest side taken; 0: the size, so that nothing is enlarged
+    caption: tuple[str, ...] = ()  # fields with captions (default: prompt, caption, captions or text)
+    max_rejected: float = 0.01  # largest share of originals that may be left out
+    shard_size: int = 1000  # originals a shard
+
+    def __post_init__(self) -> None:
+        for name in ("size", "shard_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if not 0 <= self.max_rejected < 1:
+            raise ValueError(f"max_rejected is {self.max_rejected}, must lie in [0, 1)")
