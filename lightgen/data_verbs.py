@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -78,6 +78,7 @@ def prepare(
     max_length: int = 0,
     config: EncodeConfig = EncodeConfig(),  # noqa: B008
     device: Device = "auto",
+    shard: Shard = "0/1",
     json: Json = False,
 ) -> None:
     """Latents and text features of a data set; run again to resume.
@@ -85,14 +86,15 @@ def prepare(
     Args:
         dataset: folder of shards
         out: folder of the cache
-        vae: diffusers AutoencoderKL folder
-        text_encoder: transformers T5 encoder folder with its tokenizer
+        vae: folder of an AutoencoderKL, AutoencoderTiny or AutoencoderDC of diffusers
+        text_encoder: folder of a text model of transformers (T5, CLIP, ModernBERT, Qwen, ...) with its fast tokenizer
         preset: give max-length, flips and keep-padding the values that training by this preset needs
         max_length: text positions; longer captions are cut and counted (default: the preset's, or 128)
+        shard: this process's part of the work; the one that finishes last writes the index
     """
     from dataclasses import replace
 
-    from lightgen.data.latents import encode_dataset
+    from lightgen.data.encoding import encode_dataset
     from lightgen.device import choose_device
     from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
@@ -107,7 +109,11 @@ def prepare(
     tokenizer = ImageTokenizer.from_pretrained(vae).to(place)
     text = TextEncoder.from_pretrained(text_encoder, max_length or 128).to(place)
     shown = progress_lines("shards")
-    index = encode_dataset(dataset, out, config, tokenizer=tokenizer, text=text, progress=shown)
+    options: dict[str, Any] = {"shard": parse_shard(shard), "progress": shown}
+    index = encode_dataset(dataset, out, config, tokenizer=tokenizer, text=text, **options)
+    if index is None:
+        report(f"part {shard} is done; the others' are not yet", {"complete": False, "out": str(out)}, json)
+        return
     facts = {name: index[name] for name in ("num_samples", "num_captions", "truncated", "rejected")}
     line = ", ".join(f"{value} {name}" for name, value in facts.items())
     report(f"{line} in {out}", {**facts, "out": str(out)}, json)

@@ -49,7 +49,7 @@ OPTIONS = {
     "lightgen distill": "--out --teacher --device --call --json --copies --seed --batch-size --shard-size",
     "lightgen import": "--out --shard --json --size --filter --smallest --caption --max-rejected --shard-size",
     "lightgen prepare": "--out --vae --text-encoder --preset --max-length --device --json --flips --keep-padding "
-    "--dtype --skip-bad --batch-size",
+    "--dtype --once --skip-bad --batch-size --shard",
     "lightgen train": "--out --vae --text-encoder --preset --switches --set --weights --start --device --json "
     "--log-every --save-every-seconds --compile",
     "lightgen pairs": "teacher verifier detail layout random check",
