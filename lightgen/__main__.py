@@ -11,6 +11,7 @@ from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg
 from lightgen import data_verbs, pair_verbs
 from lightgen.console import Device, Json, KeyValues, finish, progress_lines, report, row_lines, stop_on_signals
 from lightgen.console import json_pairs as parsed
+from lightgen.model.config import MARConfig
 from lightgen.training.config import LoopConfig
 
 _Set = Annotated[tuple[str, ...], arg(name="set", metavar="NAME=VALUE ...")]
@@ -26,6 +27,7 @@ def train(
     values: _Set = (),
     weights: Literal["ema", "raw"] | None = None,
     start: Path | None = None,
+    subset: Path | None = None,
     loop: LoopConfig = LoopConfig(),  # noqa: B008
     device: Device = "auto",
     json: Json = False,
@@ -42,7 +44,9 @@ def train(
         values: changes of the preset, as train.learning_rate=1e-4 model.width=128 sampling.guidance_scale=3
         weights: averaged or last weights in OUT/model (default: the preset's)
         start: model or pipeline folder to start from (default: fresh weights)
+        subset: file from `subset` with the samples to train on (default: all)
     """
+    from lightgen.data.subsets import read_subset
     from lightgen.disk.config import override
     from lightgen.presets import preset as named
     from lightgen.presets import switched
@@ -51,10 +55,12 @@ def train(
     row = named(preset) if switches is None else switched(named(preset), switches)
     chosen = override(row, parsed(values))
     _refuse_other_flips(latents, chosen.flips)
+    _refuse_other_size(latents, chosen.model)
     parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling, "start": start}
     pace: dict[str, Any] = {"loop": loop, "device": device, "stop": stop_on_signals()}
     pace["on_step"] = row_lines(chosen.train.steps)
     weights = weights or chosen.weights
+    parts["ids"] = None if subset is None else read_subset(subset, _index(latents).get("identity", ""))
     finish(run(chosen.training, chosen.model, latents, out, weights=weights, **parts, **pace), out, json)
 
 
@@ -194,6 +200,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "distill": data_verbs.distill,
     "import": data_verbs.import_images,
     "prepare": data_verbs.prepare,
+    "subset": data_verbs.subset,
     "train": train,
     "pairs": pair_verbs.pairs,
     "dpo": dpo,
@@ -217,15 +224,30 @@ def main() -> None:
 
 
 def _refuse_other_flips(latents: Path, wanted: bool) -> None:
-    from lightgen.disk.json_files import read_json
-
-    index = latents / "index.json"
-    if index.is_file() and (found := read_json(index).get("flips", wanted)) != wanted:
+    if (found := _index(latents).get("flips", wanted)) != wanted:
         ways = ("has none", "--set flips=false") if wanted else ("has them", "--set flips=true")
         raise ValueError(
             f"the preset trains {'with' if wanted else 'without'} flips, {latents} {ways[0]} (flips: {found});"
             f" prepare again, or give {ways[1]}"
         )
+
+
+def _refuse_other_size(latents: Path, model: MARConfig) -> None:
+    """Refuse latents of another size than the model generates by default."""
+    side = model.position_grid * model.patch_size
+    if (found := _index(latents).get("grid", [side, side])) != [side, side]:
+        stride, fits = model.vae_stride, found[0] == found[1] and found[0] % model.patch_size == 0
+        way = f", or give --set model.position_grid={found[0] // model.patch_size}" if fits else ""
+        raise ValueError(
+            f"{latents} is of images of {found[1] * stride}x{found[0] * stride} px, and the preset generates"
+            f" {side * stride}x{side * stride}: import the images at that size{way}"
+        )
+
+
+def _index(latents: Path) -> dict[str, Any]:
+    from lightgen.disk.json_files import read_json
+
+    return read_json(latents / "index.json") if (latents / "index.json").is_file() else {}
 
 
 if __name__ == "__main__":

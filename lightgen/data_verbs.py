@@ -1,4 +1,4 @@
-"""The verbs that make data: `distill` a teacher, `import` pictures, `prepare` latents."""
+"""The verbs that make data: `distill` a teacher, `import` pictures, `prepare` latents, draw a `subset`."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from lightgen.console import Device, Json, KeyValues, parse_shard, progress_lines, report
 from lightgen.console import json_pairs as parsed
-from lightgen.data.config import DistillConfig, EncodeConfig, ImportConfig
+from lightgen.data.config import DistillConfig, EncodeConfig, ImportConfig, SubsetConfig
 
 Shard = Annotated[str, arg(metavar="I/N")]
 
@@ -117,3 +117,25 @@ def prepare(
     facts = {name: index[name] for name in ("num_samples", "num_captions", "truncated", "rejected")}
     line = ", ".join(f"{value} {name}" for name, value in facts.items())
     report(f"{line} in {out}", {**facts, "out": str(out)}, json)
+
+
+def subset(
+    latents: Positional[Path],
+    out: Path,
+    config: SubsetConfig = SubsetConfig(),  # noqa: B008
+    objects: Path | None = None,
+    json: Json = False,
+) -> None:
+    """Ids of a narrow or diverse part of a cache, for `train --subset`; prints what differs from the whole.
+
+    Args:
+        latents: folder from `prepare`
+        out: .json file of the ids, the balance and the measures of diversity
+        objects: names of objects, a line each, whose mentions are counted and which compositions are of
+    """
+    from lightgen.data.captions import read_captions
+    from lightgen.data.subsets import draw_subset, lines
+
+    found = draw_subset(latents, out, config, objects=read_captions(objects) if objects else ())
+    facts = {name: value for name, value in found.items() if name != "ids"}
+    report("\n".join([*lines(found), f"ids in {out}"]), {**facts, "out": str(out)}, json)

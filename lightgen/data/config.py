@@ -43,3 +43,28 @@ class ImportConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
         if not 0 <= self.max_rejected < 1:
             raise ValueError(f"max_rejected is {self.max_rejected}, must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetConfig:
+    """Which samples of a cache a subset holds. Samples fall into groups; diversity is how many groups are taken."""
+
+    images: int = 1000  # N
+    diversity: str = "diverse"  # narrow, diverse (all groups), or a number of groups
+    by: Literal["clusters", "captions", "compositions"] = "clusters"  # what a group is: alike in one of these
+    features: Literal["captions", "images"] = "captions"  # what is clustered
+    clusters: int = 64  # in the whole cache
+    narrow: float = 0.1  # share of the groups that narrow takes
+    seed: int = 0  # of which groups, and which samples of each
+    match: tuple[str, ...] = ()  # numbers that subsets shall agree in, beside the caption's length
+    room: int = 0  # images that the groups must be able to hold, for subsets of several sizes from the same groups
+    held_out: float = 0.0  # share of samples, by a hash of their keys, that no subset holds
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.clusters < 1:
+            raise ValueError(f"images and clusters are at least 1, not {self.images} and {self.clusters}")
+        if self.diversity not in ("narrow", "diverse") and not (self.diversity.isdigit() and int(self.diversity)):
+            raise ValueError(f"diversity is {self.diversity!r}; valid: narrow, diverse, or a number of groups")
+        for name in ("narrow", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must lie in [0, 1)")

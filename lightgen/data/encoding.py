@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from PIL import ImageOps
+from PIL import ImageOps, ImageStat
 from torch import Tensor
 
 from lightgen.data.config import EncodeConfig
@@ -171,7 +171,7 @@ def _encode_shard(out: Path, number: int, path: Path, encoders: _Encoders, capti
     for batch in _batched(read_shard(path, rejected=rejected), config.batch_size):
         moments.append(encoders.images(batch, path))
         numbers += [captions.setdefault(sample.prompt, len(captions)) for sample in batch]
-        samples += [{"key": sample.key, "numbers": numbers_of(sample.record)} for sample in batch]
+        samples += [{"key": sample.key, "numbers": _numbers(sample)} for sample in batch]
     if not numbers:
         raise ValueError(f"{path}: no readable sample")
     fresh, before = list(captions)[known:], encoders.text.num_truncated
@@ -212,6 +212,12 @@ def _write_shard(
         "captions_sha256": file_sha256(out / names[1]),
         "samples_sha256": file_sha256(out / names[2]),
     }
+
+
+def _numbers(sample: Sample) -> dict[str, float]:
+    """The numbers of its record, and its picture's mean and deviation in grey levels."""
+    grey = ImageStat.Stat(sample.image.convert("L"))
+    return {**numbers_of(sample.record), "brightness": grey.mean[0], "contrast": grey.stddev[0]}
 
 
 def _columns(samples: list[dict[str, Any]]) -> dict[str, Any]:

@@ -74,13 +74,16 @@ def test_a_cache_s_identity_holds_contents_with_and_without_a_manifest(tiny, par
 
 
 def test_keys_and_the_numbers_that_all_samples_have_are_kept(parts, tmp_path):
-    image = Image.new("RGB", (16, 16))
+    image = Image.new("RGB", (16, 16), (50, 50, 50))
     numbers = [{"score": 1.5, "odd": 1}, {"score": 2.5}]
     samples = [Sample(f"k{n}", image, {"prompt": "a", "numbers": given}) for n, given in enumerate(numbers)]
     write_shards(samples, tmp_path / "set")
     index = encode_dataset(tmp_path / "set", tmp_path / "cache", **parts)
     found = json.loads((tmp_path / "cache" / index["shards"][0]["samples_file"]).read_text())
-    assert found == {"keys": ["k0", "k1"], "numbers": {"score": [1.5, 2.5]}}
+    assert found == {
+        "keys": ["k0", "k1"],
+        "numbers": {"brightness": [50.0, 50.0], "contrast": [0.0, 0.0], "score": [1.5, 2.5]},
+    }
 
 
 def test_several_sizes_are_refused_with_the_command_that_mends_it(parts, tmp_path):

@@ -95,7 +95,7 @@ def test_a_part_of_the_cache_is_learned_from_and_a_mapped_one_gives_the_same_wei
     first = run(tiny, tmp_path / "a", short, ids=[3, 8, 1, 30])
     assert first["steps"] == 10
     assert first == run(tiny, tmp_path / "a", short, ids=[3, 8, 1, 30])
-    with pytest.raises(ValueError, match="other settings|another"):
+    with pytest.raises(ValueError, match="other"):
         run(tiny, tmp_path / "a", short, ids=[3, 8, 1, 31])
     monkeypatch.setattr("lightgen.training.train.LatentDataset", functools.partial(LatentDataset, ram_limit=0))
     run(tiny, tmp_path / "b", short, ids=[3, 8, 1, 30])
