@@ -72,6 +72,7 @@ class _Run:
             raise ValueError(f"no engine {command.engine!r}; there are {', '.join(ENGINES)}")
         changes = json_pairs(command.set)
         setting = override(study.setting(scale), changes)
+        study.note(scale, setting)  # data that cannot be studied are told before anything is planned
         cells = plan_cells(study, scale, setting, command.seeds, command.only)
         return cls(
             command=command, study=study, scale=scale, changes=changes, setting=setting, cells=cells, devices=devices,
@@ -121,6 +122,8 @@ def _interrupt(number: int, frame: Any) -> None:
 
 def _print_plan(asked: _Run) -> int:
     store = Store(asked.out / "store", create=False)
+    if note := asked.study.note(asked.scale, asked.setting):
+        print(note)
     images = sum(cell.num_judged for cell in asked.cells if not is_recorded(asked.out, cell))
     print("\n".join(plan_lines(asked.cells, store, Costs.of(store, asked.scale), asked.workers, images)))
     if left_out := optional_variants(asked.study, asked.scale, asked.setting, asked.cells):
@@ -134,8 +137,8 @@ def _carry_out(asked: _Run) -> int:
     variants = study.variants_of(scale, asked.setting, 0)
     write_study(out, study, variants, scale, asked.setting, cells, asked.changes)
     print(f"{study.name} at scale {scale}: {len(cells)} cells in {out}, {asked.workers} at a time", flush=True)
-    if study.notes.get(scale):
-        print(study.notes[scale], flush=True)
+    if note := study.note(scale, asked.setting):
+        print(note, flush=True)
     if asked.is_done and any(name.startswith("runtime.") for name in asked.changes):
         print("all cells are recorded; runtime settings change no result, so nothing is made again", flush=True)
     states = [State(cell, "done") for cell in cells] if asked.is_done else _make_cells(asked)

@@ -52,7 +52,11 @@ class Encode(Step):
             text=text,
             progress=work.tick,
         )
-        return {"identity": index["identity"], "vendi_text": _vendi(read_json(made / "captions.json"), text)}
+        assert index is not None  # one process has no others to wait for
+        found = {"identity": index["identity"]}
+        if (made / "captions.json").is_file():  # of a set that is trained on as a whole
+            found["vendi_text"] = _vendi(read_json(made / "captions.json"), text)
+        return found
 
 
 def _vendi(captions: Sequence[str], text: Any) -> float:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ablations.prompts import IconPrompts, OfficialPrompts
 from ablations.runner.step import Facts, Folder, Step, Work
+from ablations.steps.asked import Asked, most_prompts, prompts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +26,19 @@ class Judge(Step):
 
     resumable: ClassVar[bool] = True
     images: Step
-    prompts: IconPrompts | OfficialPrompts
+    prompts: Asked
     copies: int
     judges: Judges
 
     @property
     def num_judged(self) -> int:  # type: ignore[override]
-        return len(self.prompts.prompts()) * self.copies
+        return most_prompts(self.prompts) * self.copies
 
     def run(self, work: Work) -> Facts:
         from geneval.prompts import prompts_sha256
         from geneval.scores import score_folder
 
-        prompts, images = self.prompts.prompts(), work.out / "images"
+        prompts, images = prompts_of(self.prompts, work.made), work.out / "images"
         _link_folder(work.made(self.images) / "images", images)
         detect(work, images, self.judges)
         rows = score_folder(images, work.out / "results.jsonl", prompts=prompts, copies=self.copies)
