@@ -1,4 +1,4 @@
-"""What a study trains on and compares with: the icon world's teacher, or pictures of one's own.
+"""What a study trains on and compares with: the icon world's teacher, or a data set of one's own.
 
 Everything that a study asks of its data is in `Data`; what it asks of neither says which of the two it is.
 """
@@ -7,14 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ablations.icons.render import DatasetConfig
 from ablations.icons.world import world
-from ablations.prompts import AllCaptions, GeneratedCaptions, IconPrompts, OfficialPrompts, TrainingCaptions
+from ablations.prompts import AllCaptions, IconPrompts, OfficialPrompts, TrainingCaptions
 from ablations.runner.step import Folder, Step
 from ablations.runner.study import Split
-from ablations.steps.data import DrawBenchmark, DrawIcons, TakeImages, TakeShards
+from ablations.steps.asked import Asked
+from ablations.steps.data import DrawBenchmark, DrawIcons
+from ablations.steps.encode import Encode
+from ablations.steps.subsets import AskNamed, HoldOut, Subset, TakeDataset, known_classes
+from lightgen.data.config import SubsetConfig
+from lightgen.disk.json_files import read_json
+from lightgen.model.config import MARConfig
 
 VOLUMES = ("small", "large")
 
@@ -33,7 +39,10 @@ class Benchmark:
 
 
 class Data(Protocol):
-    """Pictures with captions, by volume and diversity; what else there is to draw, to ask and to compare with."""
+    """Pictures with captions, by volume and diversity; what else there is to draw, to ask and to compare with.
+
+    `latents` are all of the pictures encoded, where a training set is a part of them, and `detector` is the judge's.
+    """
 
     @property
     def cannot_draw(self) -> str:
@@ -43,16 +52,37 @@ class Data(Protocol):
     @property
     def splits(self) -> tuple[Split, ...]: ...
 
-    def dataset(self, volume: str, diversity: str, seed: int) -> Step:
-        """The step that gives a training set."""
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """How its pictures and captions are stored encoded, as fields of `Encode`."""
         ...
 
-    def prompts(self, benchmark: Benchmark) -> IconPrompts | OfficialPrompts: ...
+    def check(self, model: MARConfig) -> None:
+        """ValueError or FileNotFoundError, before anything is made, for what a study could not be made of."""
+        ...
+
+    def note(self, detector: Folder) -> str:
+        """What a reader must know of these data and their judge; empty where there is nothing."""
+        ...
+
+    def dataset(self, volume: str, diversity: str, seed: int) -> Step:
+        """The step that gives the pictures of a training set, or all of them where it is a subset."""
+        ...
+
+    def subset(self, latents: Encode, volume: str, diversity: str, seed: int) -> Subset | None:
+        """Which of the encoded pictures the training set holds; None for all."""
+        ...
+
+    def prompts(self, benchmark: Benchmark, latents: Encode, detector: Folder) -> Asked: ...
 
     def captions(
-        self, dataset: Step, kind: Literal["training", "all"], *, count: int, seed: int
-    ) -> TrainingCaptions | AllCaptions | GeneratedCaptions:
+        self, latents: Encode, detector: Folder, kind: Literal["training", "all"], *, count: int, seed: int
+    ) -> TrainingCaptions | AllCaptions | AskNamed:
         """Where captions to learn preferences from are taken: the training set's own, or all that there are."""
+        ...
+
+    def own_captions(self) -> HoldOut | None:
+        """Captions and pictures that no training set holds, as a benchmark of their own."""
         ...
 
     def drawn(self, benchmark: Benchmark, seed: int) -> Step:
@@ -87,22 +117,38 @@ class IconData:
             Split(name="unseen", label="compositions in no training set"),
         )
 
+    @property
+    def encoding(self) -> dict[str, Any]:
+        return {}
+
+    def check(self, model: MARConfig) -> None:
+        """Any world can be drawn."""
+
+    def note(self, detector: Folder) -> str:
+        return ""
+
     def dataset(self, volume: str, diversity: str, seed: int) -> DrawIcons:
         images = _of_volume(volume, self.small, self.large)
         return DrawIcons(config=DatasetConfig(world=self.world, images=images, diversity=diversity, seed=seed))
 
-    def prompts(self, benchmark: Benchmark) -> IconPrompts | OfficialPrompts:
+    def subset(self, latents: Encode, volume: str, diversity: str, seed: int) -> None:
+        return None
+
+    def prompts(self, benchmark: Benchmark, latents: Encode, detector: Folder) -> IconPrompts | OfficialPrompts:
         if benchmark.prompts == "official":
             return OfficialPrompts()
         return IconPrompts(world=self.world, num_prompts=benchmark.num_prompts, seed=benchmark.prompt_seed)
 
     def captions(
-        self, dataset: Step, kind: Literal["training", "all"], *, count: int, seed: int
+        self, latents: Encode, detector: Folder, kind: Literal["training", "all"], *, count: int, seed: int
     ) -> TrainingCaptions | AllCaptions:
         if kind == "all":
             return AllCaptions(world=self.world)
-        assert isinstance(dataset, DrawIcons)
-        return TrainingCaptions(dataset=dataset.config)
+        assert isinstance(latents.dataset, DrawIcons)
+        return TrainingCaptions(dataset=latents.dataset.config)
+
+    def own_captions(self) -> None:
+        return None
 
     def drawn(self, benchmark: Benchmark, seed: int) -> DrawBenchmark:
         own = IconPrompts(world=self.world, num_prompts=benchmark.num_prompts, seed=benchmark.prompt_seed)
@@ -114,11 +160,21 @@ class IconData:
 
 @dataclass(frozen=True, kw_only=True)
 class OwnData:
-    """A folder of one's own: narrow/ and diverse/ hold shards, reference/ the pictures to compare with."""
+    """A data set of one's own, as `python -m lightgen import` writes it; encoded once, training sets are parts of it.
+
+    A narrow set is drawn from few clusters of captions (or as `by` says), a diverse one from all; both volumes of one
+    seed come from the same clusters, and another seed draws others. A share of the pictures is held out of all.
+    """
 
     folder: str
     small: int = 1000  # images
     large: int = 8000
+    by: Literal["clusters", "captions", "compositions"] = "clusters"
+    clusters: int = 32
+    narrow: float = 0.25  # share of the clusters that a narrow set is drawn from
+    match: tuple[str, ...] = ()  # numbers that the sets agree in, beside the caption's length
+    held_out: float = 0.1  # share, by a hash of the samples' keys
+    captions_asked: int = 200  # held-out captions that models draw, and pictures that theirs are compared with
 
     @property
     def cannot_draw(self) -> str:
@@ -126,25 +182,89 @@ class OwnData:
 
     @property
     def splits(self) -> tuple[Split, ...]:
-        return ()
+        return (
+            Split(name="shared", label="objects that captions of every training set name together"),
+            Split(name="diverse", label="objects that captions of some training sets name together"),
+            Split(name="unseen", label="objects that no training set's caption names together"),
+        )
 
-    def dataset(self, volume: str, diversity: str, seed: int) -> TakeShards:
-        return TakeShards(shards=self._part(diversity), images=_of_volume(volume, self.small, self.large))
+    @property
+    def encoding(self) -> dict[str, Any]:
+        return {"dtype": "bfloat16", "once": False}
 
-    def prompts(self, benchmark: Benchmark) -> OfficialPrompts:
-        return OfficialPrompts()
+    def check(self, model: MARConfig) -> None:
+        manifest = self._manifest()
+        if self.small > self.large:
+            raise ValueError(f"data.small is {self.small} and data.large {self.large}; small is the smaller one")
+        left = int(manifest["num_samples"] * (1 - self.held_out))
+        if self.large > left:
+            raise ValueError(
+                f"{self.folder} holds {manifest['num_samples']} images, about {left} beside the held-out share: give"
+                f" data.large={left} or fewer (and data.small below it)"
+            )
+        size = manifest.get("imported", {}).get("size")
+        own = model.position_grid * model.token_pixels
+        if size is not None and size != own:
+            ways = f"import them again with --size {own}"
+            fits = size % model.token_pixels == 0
+            grid = f", or give model.position_grid={size // model.token_pixels}" if fits else ""
+            raise ValueError(f"{self.folder} holds images of {size} px, the model generates {own} px: {ways}{grid}")
 
-    def captions(self, dataset: Step, kind: Literal["training", "all"], *, count: int, seed: int) -> GeneratedCaptions:
-        return GeneratedCaptions(num_prompts=count, seed=1000 + seed)
+    def note(self, detector: Folder) -> str:
+        known = known_classes(detector)
+        few = (
+            f" It knows {len(known)} classes only ({', '.join(known)}): GenEval asks for no others."
+            if len(known) < 80
+            else ""
+        )
+        return (
+            f"Data: {Path(self.folder).name}, {self._manifest()['num_samples']} images, {self.held_out:.0%} held out."
+            f" Each seed draws its narrow sets anew. Judge: {detector.location.name} {detector.identity[:12]}.{few}"
+        )
+
+    def dataset(self, volume: str, diversity: str, seed: int) -> TakeDataset:
+        return TakeDataset(data=Folder(str(self._place())))
+
+    def subset(self, latents: Encode, volume: str, diversity: str, seed: int) -> Subset:
+        config = SubsetConfig(
+            images=_of_volume(volume, self.small, self.large), diversity=diversity, by=self.by, clusters=self.clusters,
+            narrow=self.narrow, seed=seed, match=self.match, room=self.large, held_out=self.held_out,
+        )  # fmt: skip
+        return Subset(latents=latents, config=config)
+
+    def prompts(self, benchmark: Benchmark, latents: Encode, detector: Folder) -> AskNamed:
+        return self._asked(latents, detector, benchmark.prompts, benchmark.num_prompts, benchmark.prompt_seed)
+
+    def captions(
+        self, latents: Encode, detector: Folder, kind: Literal["training", "all"], *, count: int, seed: int
+    ) -> AskNamed:
+        return self._asked(latents, detector, "own", count, 1000 + seed)
+
+    def own_captions(self) -> HoldOut:
+        return HoldOut(dataset=self.dataset("large", "diverse", 0), share=self.held_out, count=self.captions_asked)
 
     def drawn(self, benchmark: Benchmark, seed: int) -> Step:
         raise ValueError(self.cannot_draw)
 
-    def reference(self, benchmark: Benchmark) -> TakeImages:
-        return TakeImages(images=self._part("reference"))
+    def reference(self, benchmark: Benchmark) -> HoldOut:
+        return self.own_captions()
 
-    def _part(self, name: str) -> Folder:
-        return Folder(str((Path(self.folder) / name).resolve()))
+    def _asked(self, latents: Encode, detector: Folder, kind: str, count: int, seed: int) -> AskNamed:
+        return AskNamed(
+            latents=latents, detector=detector, kind=kind, num_prompts=count, seed=seed, share=self.held_out
+        )
+
+    def _place(self) -> Path:
+        return Path(self.folder).resolve()
+
+    def _manifest(self) -> dict[str, Any]:
+        path = self._place() / "manifest.json"
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"{self.folder} is no finished data set (no manifest.json): python -m lightgen import PICTURES --out"
+                f" {self.folder} --size N"
+            )
+        return read_json(path)
 
 
 def _of_volume(volume: str, small: int, large: int) -> int:

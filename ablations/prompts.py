@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from ablations.icons.compositions import compositions, split_of
 from ablations.icons.render import DatasetConfig, sample_scenes
 from ablations.icons.world import world
-from geneval.prompts import OBJECTS, Prompt, official_prompts, prompt_suite
+from geneval.prompts import Prompt, official_prompts, prompt_suite
 
 Splits = Mapping[str, Mapping[str, str]]  # {metadata as results.jsonl has it: {"split": ...}}
 
@@ -79,23 +79,12 @@ class AllCaptions:
             yield from (Prompt.from_metadata(_plain(dict(request))) for request in requests)
 
 
-@dataclass(frozen=True, kw_only=True)
-class GeneratedCaptions:
-    """GenEval's generator over all its classes, for pictures whose own captions no rule can judge."""
-
-    num_prompts: int
-    seed: int
-
-    def candidates(self) -> list[Prompt]:
-        return prompt_suite(OBJECTS, num_prompts=self.num_prompts, seed=self.seed)
-
-
-def learning_prompts(captions: Captions, benchmark: PromptSet, count: int, seed: int) -> list[Prompt]:
-    """Captions that no benchmark prompt has, of each task the same share of `count`, or as many as there are; tasks in
-    turn. ValueError where none is left."""
-    asked = {prompt.prompt for prompt in benchmark.prompts()}
+def learning_prompts(candidates: Iterable[Prompt], benchmark: Sequence[Prompt], count: int, seed: int) -> list[Prompt]:
+    """Candidates that no benchmark prompt has, of each task the same share of `count`, or as many as there are; tasks
+    in turn. ValueError where none is left."""
+    asked = {prompt.prompt for prompt in benchmark}
     found: dict[str, dict[str, Prompt]] = {}
-    for prompt in captions.candidates():
+    for prompt in candidates:
         if prompt.prompt not in asked:
             found.setdefault(prompt.tag, {}).setdefault(prompt.prompt, prompt)
     if not found:

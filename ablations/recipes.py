@@ -17,6 +17,7 @@ from ablations.runner.study import Study
 from ablations.settings import NOTES, SETTINGS, Setting
 from ablations.steps import (
     STEPS,
+    Copies,
     DescribeReference,
     DetailPairs,
     Encode,
@@ -31,10 +32,15 @@ from ablations.steps import (
     RankedPairs,
     Sample,
     ShuffledPairs,
+    SplitPrompts,
+    Subset,
+    TakeDataset,
+    TakeSubset,
     TeacherPairs,
     Train,
     TuneGuidance,
 )
+from ablations.steps.asked import Asked
 from ablations.steps.data import DrawIcons
 from lightgen.disk.config import override
 from lightgen.model.config import SamplingConfig
@@ -46,7 +52,14 @@ ON_POLICY = ("verifier", "random")  # sources of own samples alone, which a mode
 def study(**fields: Any) -> Study:
     """A study of this package's steps at its scales, unless told otherwise."""
     shared: dict[str, Any] = {"settings": SETTINGS, "notes": NOTES, "steps": STEPS, "record": write_record}
-    return Study(splits=lambda setting: setting.data.splits, **{**shared, **fields})
+    asked = {"splits": lambda setting: setting.data.splits, "told": _told}
+    return Study(**{**asked, **shared, **fields})
+
+
+def _told(setting: Setting) -> str:
+    """What a reader must know of the data; ValueError for data of which no study can be made."""
+    setting.data.check(setting.model)
+    return setting.data.note(setting.components.weights("detector"))
 
 
 def trained(
@@ -59,16 +72,31 @@ def trained(
     changes: Mapping[str, Any] | None = None,
 ) -> Train:
     """A model trained on a data set of that volume and diversity; `changes` are of the setting, by dotted name."""
-    setting = override(setting, changes or {})
-    latents = Encode(
+    changed = override(setting, changes or {})
+    return Train(
+        latents=encoded(changed, volume, diversity, seed, flips=flips),
+        model=changed.model,
+        config=replace(changed.train, seed=seed),
+        subset=arm(setting, seed, volume, diversity),
+    )
+
+
+def encoded(setting: Setting, volume: str, diversity: str, seed: int, *, flips: bool = False) -> Encode:
+    """The pictures of a training set, or all of one's own, as latents and text features."""
+    return Encode(
         dataset=setting.data.dataset(volume, diversity, seed),
         vae=setting.components.weights("vae"),
         text=setting.components.weights("text"),
         max_text_length=setting.model.max_text_length,
         keep_padding=setting.model.attend_to_padding,
         flips=flips,
+        **setting.data.encoding,
     )
-    return Train(latents=latents, model=setting.model, config=replace(setting.train, seed=seed))
+
+
+def arm(setting: Setting, seed: int, volume: str = "large", diversity: str = "diverse") -> Subset | None:
+    """Which of one's own pictures a training set holds; None where it is a data set by itself."""
+    return setting.data.subset(encoded(setting, volume, diversity, seed), volume, diversity, seed)
 
 
 def untrained(setting: Setting, seed: int) -> Initialize:
@@ -78,30 +106,60 @@ def untrained(setting: Setting, seed: int) -> Initialize:
 
 
 def judged(
-    setting: Setting, model: Step, *, sampling: SamplingConfig | None = None, tuned: TuneGuidance | None = None
+    setting: Setting,
+    model: Step,
+    *,
+    sampling: SamplingConfig | None = None,
+    tuned: TuneGuidance | None = None,
+    arms: Sequence[Subset | None] = (),
 ) -> tuple[Step, ...]:
-    """What a cell ends with: verdicts and quality of the model's pictures of the benchmark's prompts."""
-    benchmark = setting.benchmark
-    images = Generate(
-        model=model,
-        prompts=setting.data.prompts(benchmark),
-        sampling=sampling or setting.sampling,
-        copies=benchmark.copies,
-        seed=benchmark.seed,
-        tuned=tuned,
-    )
-    return verdicts(setting, images)
+    """What a cell ends with: verdicts and quality of the model's pictures of the benchmark's prompts.
+
+    Of one's own data, quality is that of held-out captions' pictures instead, with copies of the trained; `arms` are
+    the training sets by which prompts are split (default: the model's own).
+    """
+    benchmark, held = setting.benchmark, setting.data.own_captions()
+
+    def images(prompts: Asked, copies: int) -> Generate:
+        call = sampling or setting.sampling
+        return Generate(model=model, prompts=prompts, sampling=call, copies=copies, seed=benchmark.seed, tuned=tuned)
+
+    found = images(prompts(setting), benchmark.copies)
+    if held is None:
+        return verdicts(setting, found)
+    judge, quality = verdicts(setting, found, images(held, 1))
+    own = _subset_of(model)
+    ends: list[Step] = [judge, quality]
+    if own is not None:
+        vae = setting.components.weights("vae")
+        ends.append(Copies(images=quality.images, subset=own, vae=vae, share=held.share))
+    if split_by := tuple(part for part in (arms or (own,)) if part is not None):
+        assert isinstance(judge.prompts, Step)  # own data's
+        ends.append(SplitPrompts(prompts=judge.prompts, arms=split_by))
+    return tuple(ends)
 
 
-def verdicts(setting: Setting, images: Step) -> tuple[Step, ...]:
-    """Verdicts and quality of pictures of the benchmark's prompts."""
+def verdicts(setting: Setting, images: Step, own: Step | None = None) -> tuple[Judge, Quality]:
+    """Verdicts on pictures of the benchmark's prompts, and quality: of these, or of pictures of `own` captions."""
     benchmark, clip = setting.benchmark, setting.components.weights("clip")
     reference = DescribeReference(images=setting.data.reference(benchmark), clip=clip, extractor=benchmark.extractor)
-    prompts, copies = setting.data.prompts(benchmark), benchmark.copies
     return (
-        Judge(images=images, prompts=prompts, copies=copies, judges=judges(setting)),
-        Quality(images=images, reference=reference, clip=clip, extractor=benchmark.extractor),
+        Judge(images=images, prompts=prompts(setting), copies=benchmark.copies, judges=judges(setting)),
+        Quality(images=own or images, reference=reference, clip=clip, extractor=benchmark.extractor),
     )
+
+
+def prompts(setting: Setting) -> Asked:
+    """What models are judged on."""
+    latents = encoded(setting, "large", "diverse", 0)
+    return setting.data.prompts(setting.benchmark, latents, setting.components.weights("detector"))
+
+
+def _subset_of(model: Step) -> Subset | None:
+    """What the model was trained on, of one's own data."""
+    while isinstance(model, Prefer):
+        model = model.model
+    return model.subset if isinstance(model, Train) else None
 
 
 def judges(setting: Setting) -> Judges:
@@ -111,9 +169,9 @@ def judges(setting: Setting) -> Judges:
 
 def learned(setting: Setting, base: Train, seed: int, count: int) -> Learned:
     """Captions outside the benchmark to learn from, of the base's training set or of all that there are."""
-    kind = setting.preference.captions
-    captions = setting.data.captions(base.latents.dataset, kind, count=count, seed=seed)
-    return Learned(captions=captions, benchmark=setting.data.prompts(setting.benchmark), count=count, seed=seed)
+    kind, detector = setting.preference.captions, setting.components.weights("detector")
+    captions = setting.data.captions(base.latents, detector, kind, count=count, seed=seed)
+    return Learned(captions=captions, benchmark=prompts(setting), count=count, seed=seed)
 
 
 def preferred(
@@ -149,6 +207,9 @@ def preferred(
 def pairs(setting: Setting, base: Train, model: Step, seed: int, source: str, number: int = 1) -> Step:
     """The pairs of a source, for round `number`."""
     preference, dataset = setting.preference, base.latents.dataset
+    if base.subset is not None:
+        assert isinstance(dataset, TakeDataset)
+        dataset = TakeSubset(dataset=dataset, subset=base.subset, images=preference.limit)
     if source == "teacher":
         return TeacherPairs(model=model, dataset=dataset, sampling=setting.sampling, limit=preference.limit, seed=seed)
     if source == "detail":

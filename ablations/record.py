@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ablations.prompts import shown_prompts
+from ablations.prompts import IconPrompts, OfficialPrompts, shown_prompts
 from ablations.runner.step import Step, numbered
 from ablations.runner.store import Store
 from ablations.runner.study import Cell
+from ablations.steps.asked import prompts_of
 from ablations.steps.judge import Judge
 from benchmarks.environment import environment
 from geneval.scores import format_results, read_results
@@ -41,6 +42,7 @@ def write_record(folder: Path, cell: Cell, store: Store) -> None:
     if "quality" in facts:
         items |= _quality(folder, store.folder(steps["quality"]))
         metrics |= facts["quality"]["metrics"]
+    metrics |= facts.get("copies", {}).get("metrics", {})
     status, reason = _status(cell, facts)
     result = {
         "schema": SCHEMA,
@@ -93,7 +95,7 @@ def _verdicts(
     assert isinstance(step, Judge)
     images = store.folder(step) / "images"
     rows = [{**row, "filename": _inside(row["filename"])} for row in read_results(images.parent / "results.jsonl")]
-    prompts, splits = step.prompts.prompts(), step.prompts.splits()
+    prompts, splits = prompts_of(step.prompts, store.folder), _splits(cell, step, store)
     (folder / "results.jsonl").write_text(format_results(rows), encoding="utf-8")
     write_json(folder / "prompts.json", splits)
     shown = shown_prompts(prompts, splits, cell.setting["benchmark"]["shown"])
@@ -103,6 +105,14 @@ def _verdicts(
     version = f"rules 1; prompts={facts['prompts_sha256'][:12]}; copies={step.copies}; {judge}"
     names = {"geneval": "results.jsonl", "prompts": "prompts.json", "samples": "samples.json"}
     return _geneval_metrics(rows, splits, version), names
+
+
+def _splits(cell: Cell, judge: Judge, store: Store) -> Splits:
+    """The split of each prompt: as a step found them in the training sets, or as the prompts themselves tell."""
+    found = _last(cell, "split_prompts")
+    if found is not None:
+        return read_json(store.folder(found) / "splits.json")
+    return judge.prompts.splits() if isinstance(judge.prompts, IconPrompts | OfficialPrompts) else {}
 
 
 def _quality(folder: Path, made: Path) -> dict[str, str]:
@@ -151,7 +161,11 @@ def _diversity_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
     if measured is None:
         return {}
     values = {name: measured[name] for name in ("distinct_captions", "composition_coverage") if name in measured}
-    values |= {"vendi_text": facts["encode"]["vendi_text"]} if "encode" in facts else {}
+    values |= {
+        name: measured[name] for name in ("effective_clusters", "vendi", "conditional_vendi") if name in measured
+    }
+    if "vendi_text" in facts.get("encode", {}):
+        values["vendi_text"] = facts["encode"]["vendi_text"]
     shared = {"ci": None, "n": measured["images"], "higher_is_better": True, "version": "1"}
     return {f"diversity/{name}": {"value": value, **shared} for name, value in values.items()}
 

@@ -83,6 +83,7 @@ class _Run:
             raise ValueError("--detach is for --engine slurm: the cells of other engines end with this command")
         changes = json_pairs(command.set)
         setting = override(study.setting(scale), changes)
+        study.note(scale, setting)  # data that cannot be studied are told before anything is planned
         cells = plan_cells(study, scale, setting, command.seeds, command.only)
         shape = Shape.of(command.resources, setting.runtime, command.engine)
         most = default_workers(setting.runtime, len(cells), devices) if is_local else len(cells)
@@ -160,6 +161,8 @@ def _interrupt(number: int, frame: Any) -> None:
 
 def _print_plan(asked: _Run) -> int:
     store = Store(asked.out / "store", create=False)
+    if note := asked.study.note(asked.scale, asked.setting):
+        print(note)
     images = sum(cell.num_judged for cell in asked.cells if not is_recorded(asked.out, cell))
     print("\n".join(plan_lines(asked.cells, store, Costs.of(store, asked.scale), asked.workers, images)))
     if left_out := optional_variants(asked.study, asked.scale, asked.setting, asked.cells):
@@ -178,8 +181,8 @@ def _carry_out(asked: _Run) -> int:
     variants = study.variants_of(scale, asked.setting, 0)
     write_study(out, study, variants, scale, asked.setting, cells, asked.changes)
     print(f"{study.name} at scale {scale}: {len(cells)} cells in {out}, {asked.workers} at a time", flush=True)
-    if study.notes.get(scale):
-        print(study.notes[scale], flush=True)
+    if note := study.note(scale, asked.setting):
+        print(note, flush=True)
     if asked.is_done and any(name.startswith("runtime.") for name in asked.changes):
         print("all cells are recorded; runtime settings change no result, so nothing is made again", flush=True)
     if asked.command.detach and not asked.is_done:

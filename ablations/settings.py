@@ -131,7 +131,7 @@ GPU = override(
         "runtime.cells_per_gpu": 4,
     },
 )  # fmt: skip
-# LightGen's own sizes. The user provides weights/ and data/{narrow,diverse,reference}, shards with captions.
+# LightGen's own sizes. The user provides weights/ and data/, a data set of `python -m lightgen import`.
 PAPER = replace(
     override(
         CPU,

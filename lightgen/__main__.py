@@ -1,4 +1,4 @@
-"""`python -m lightgen VERB`: teach, encode, train, prefer, generate; each verb one stage that can be run again."""
+"""`python -m lightgen VERB`: teach or import, encode, train, prefer, generate; each verb can be run again."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -8,86 +8,13 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg
 
-from lightgen import pair_verbs
+from lightgen import data_verbs, pair_verbs
 from lightgen.console import Device, Json, KeyValues, finish, progress_lines, report, row_lines, stop_on_signals
 from lightgen.console import json_pairs as parsed
-from lightgen.data.config import DistillConfig, EncodeConfig
+from lightgen.model.config import MARConfig
 from lightgen.training.config import LoopConfig
 
 _Set = Annotated[tuple[str, ...], arg(name="set", metavar="NAME=VALUE ...")]
-
-
-def distill(
-    captions: Positional[Path],
-    out: Path,
-    teacher: Path,
-    config: DistillConfig = DistillConfig(),  # noqa: B008
-    device: Device = "auto",
-    call: KeyValues = (),
-    json: Json = False,
-) -> None:
-    """A data set of a teacher's images of the captions; run again to resume.
-
-    Args:
-        captions: .txt (one a line), .jsonl ({"prompt": ...}) or .json
-        out: folder of the data set
-        teacher: model folder, diffusers pipeline folder, or a folder of shards whose images are taken over
-        call: the teacher's keyword arguments in JSON, as guidance_scale=3.5 height=512
-    """
-    from lightgen.data.captions import read_captions
-    from lightgen.data.distill import distill as run
-    from lightgen.data.painters import load_painter
-    from lightgen.device import choose_device
-
-    texts = read_captions(captions)
-    painter = load_painter(teacher, device=choose_device(device), call=parsed(call))
-    manifest = run(painter, texts, out, config, progress=progress_lines("images"))
-    count = manifest["num_samples"]
-    report(f"{count} images in {out}", {"images": count, "out": str(out)}, json)
-
-
-def prepare(
-    dataset: Positional[Path],
-    out: Path,
-    vae: Path,
-    text_encoder: Path,
-    preset: str | None = None,
-    max_length: int = 0,
-    config: EncodeConfig = EncodeConfig(),  # noqa: B008
-    device: Device = "auto",
-    json: Json = False,
-) -> None:
-    """Latents and text features of a data set; run again to resume.
-
-    Args:
-        dataset: folder of shards
-        out: folder of the cache
-        vae: diffusers AutoencoderKL folder
-        text_encoder: transformers T5 encoder folder with its tokenizer
-        preset: give max-length, flips and keep-padding the values that training by this preset needs
-        max_length: text positions; longer captions are cut and counted (default: the preset's, or 128)
-    """
-    from dataclasses import replace
-
-    from lightgen.data.latents import encode_dataset
-    from lightgen.device import choose_device
-    from lightgen.model.encoders import ImageTokenizer, TextEncoder
-
-    if preset is not None:
-        from lightgen.presets import preset as named
-
-        row = named(preset)
-        keep_padding = config.keep_padding or row.model.attend_to_padding
-        config = replace(config, flips=config.flips or row.flips, keep_padding=keep_padding)
-        max_length = max_length or row.model.max_text_length
-    place = choose_device(device)
-    tokenizer = ImageTokenizer.from_pretrained(vae).to(place)
-    text = TextEncoder.from_pretrained(text_encoder, max_length or 128).to(place)
-    shown = progress_lines("shards")
-    index = encode_dataset(dataset, out, config, tokenizer=tokenizer, text=text, progress=shown)
-    facts = {name: index[name] for name in ("num_samples", "num_captions", "truncated", "rejected")}
-    line = ", ".join(f"{value} {name}" for name, value in facts.items())
-    report(f"{line} in {out}", {**facts, "out": str(out)}, json)
 
 
 def train(
@@ -100,6 +27,7 @@ def train(
     values: _Set = (),
     weights: Literal["ema", "raw"] | None = None,
     start: Path | None = None,
+    subset: Path | None = None,
     loop: LoopConfig = LoopConfig(),  # noqa: B008
     device: Device = "auto",
     json: Json = False,
@@ -116,7 +44,9 @@ def train(
         values: changes of the preset, as train.learning_rate=1e-4 model.width=128 sampling.guidance_scale=3
         weights: averaged or last weights in OUT/model (default: the preset's)
         start: model or pipeline folder to start from (default: fresh weights)
+        subset: file from `subset` with the samples to train on (default: all)
     """
+    from lightgen.data.subsets import read_subset
     from lightgen.disk.config import override
     from lightgen.presets import preset as named
     from lightgen.presets import switched
@@ -125,10 +55,12 @@ def train(
     row = named(preset) if switches is None else switched(named(preset), switches)
     chosen = override(row, parsed(values))
     _refuse_other_flips(latents, chosen.flips)
+    _refuse_other_size(latents, chosen.model)
     parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling, "start": start}
     pace: dict[str, Any] = {"loop": loop, "device": device, "stop": stop_on_signals()}
     pace["on_step"] = row_lines(chosen.train.steps)
     weights = weights or chosen.weights
+    parts["ids"] = None if subset is None else read_subset(subset, _index(latents).get("identity", ""))
     finish(run(chosen.training, chosen.model, latents, out, weights=weights, **parts, **pace), out, json)
 
 
@@ -276,8 +208,10 @@ def convert(
 
 
 VERBS: dict[str, Callable[..., None]] = {
-    "distill": distill,
-    "prepare": prepare,
+    "distill": data_verbs.distill,
+    "import": data_verbs.import_images,
+    "prepare": data_verbs.prepare,
+    "subset": data_verbs.subset,
     "train": train,
     "pairs": pair_verbs.pairs,
     "dpo": dpo,
@@ -301,15 +235,30 @@ def main() -> None:
 
 
 def _refuse_other_flips(latents: Path, wanted: bool) -> None:
-    from lightgen.disk.json_files import read_json
-
-    index = latents / "index.json"
-    if index.is_file() and (found := read_json(index).get("flips", wanted)) != wanted:
+    if (found := _index(latents).get("flips", wanted)) != wanted:
         ways = ("has none", "--set flips=false") if wanted else ("has them", "--set flips=true")
         raise ValueError(
             f"the preset trains {'with' if wanted else 'without'} flips, {latents} {ways[0]} (flips: {found});"
             f" prepare again, or give {ways[1]}"
         )
+
+
+def _refuse_other_size(latents: Path, model: MARConfig) -> None:
+    """Refuse latents of another size than the model generates by default."""
+    side = model.position_grid * model.patch_size
+    if (found := _index(latents).get("grid", [side, side])) != [side, side]:
+        stride, fits = model.vae_stride, found[0] == found[1] and found[0] % model.patch_size == 0
+        way = f", or give --set model.position_grid={found[0] // model.patch_size}" if fits else ""
+        raise ValueError(
+            f"{latents} is of images of {found[1] * stride}x{found[0] * stride} px, and the preset generates"
+            f" {side * stride}x{side * stride}: import the images at that size{way}"
+        )
+
+
+def _index(latents: Path) -> dict[str, Any]:
+    from lightgen.disk.json_files import read_json
+
+    return read_json(latents / "index.json") if (latents / "index.json").is_file() else {}
 
 
 if __name__ == "__main__":

@@ -107,3 +107,11 @@ def _lines(unit: str) -> Callable[[int, int], None]:
         print(f"{done} of {total} {unit}{left if done < total else ''}", file=sys.stderr, flush=True)
 
     return show
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(I, N) of "I/N": every N-th piece of work from the I-th."""
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise ValueError(f"--shard {text!r} must be I/N with 0 <= I < N, as 0/4")
+    return int(index), int(count)

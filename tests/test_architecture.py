@@ -32,7 +32,19 @@ WITHOUT_TORCH = (
     "reports/",
 )
 # Inside lightgen a file may import those of its own room and of the rooms before it.
-ROOMS = ("disk", "device", "model", "data", "training", "preference", "presets", "console", "pair_verbs", "__main__")
+ROOMS = (
+    "disk",
+    "device",
+    "model",
+    "data",
+    "training",
+    "preference",
+    "presets",
+    "console",
+    "data_verbs",
+    "pair_verbs",
+    "__main__",
+)
 # Inside ablations likewise; the runner knows no step by name, and steps know no setting.
 ABLATION_ROOMS = (
     *("icons", "runner", "prompts", "steps", "data", "settings", "record", "recipes", "studies"),

@@ -48,11 +48,14 @@ OPTIONS = {
     "benchmarks speed quality": "--out --json --dimensions --samples --extractors --random --images --pixels "
     "--batch-size --repetitions --threads --device --parts",
     "benchmarks regression": "--record --out --json",
-    "lightgen": "distill prepare train pairs dpo generate export convert",
+    "lightgen": "distill import prepare subset train pairs dpo generate export convert",
     "lightgen distill": "--out --teacher --device --call --json --copies --seed --batch-size --shard-size",
+    "lightgen import": "--out --shard --json --size --filter --smallest --caption --max-rejected --shard-size",
     "lightgen prepare": "--out --vae --text-encoder --preset --max-length --device --json --flips --keep-padding "
-    "--dtype --skip-bad --batch-size",
-    "lightgen train": "--out --vae --text-encoder --preset --switches --set --weights --start --device --json "
+    "--dtype --once --skip-bad --batch-size --shard",
+    "lightgen subset": "--out --objects --json --images --diversity --by --features --clusters --narrow --seed --match "
+    "--room --held-out",
+    "lightgen train": "--out --vae --text-encoder --preset --switches --set --weights --start --subset --device --json "
     "--log-every --save-every-seconds --grace-seconds --accumulate --checkpoint --compile",
     "lightgen pairs": "teacher verifier detail layout random check",
     "lightgen pairs teacher": "--out --model --limit --batch-size --seed --device --call --json",

@@ -80,7 +80,7 @@ def write_study(
             **{name: getattr(study, name) for name in ("name", "title", "question", "claim", "source")},
             "scale": scale,
             "seeds": seeds,
-            "note": study.notes.get(scale, ""),
+            "note": study.note(scale, setting),
             "variants": [
                 {"name": v.name, "label": v.label, "factors": dict(v.factors), "once": v.is_control}
                 for v in variants

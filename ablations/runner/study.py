@@ -84,6 +84,9 @@ class Study:
     settings: Mapping[str, Any]  # by scale, each a frozen dataclass with a `runtime`
     notes: Mapping[str, str] = field(default_factory=dict)  # scale -> what a reader must know about it
     splits: Callable[[Any], Sequence[Split]] = lambda setting: ()  # of a setting's evaluation prompts
+    told: Callable[[Any], str] = lambda setting: (
+        ""
+    )  # what a reader must know of a setting; ValueError: it cannot be made
     steps: Mapping[str, type[Step]]  # the classes that a plan may name
     record: Callable[[Path, Cell, Any], None]  # of (cell's folder, cell, store): writes what a report reads
 
@@ -92,6 +95,10 @@ class Study:
         if scale not in self.settings:
             raise ValueError(f"no scale {scale!r} in {self.name}; there are {', '.join(self.settings)}")
         return self.settings[scale]
+
+    def note(self, scale: str, setting: Any) -> str:
+        """What a reader must know of the scale and the setting. ValueError for one of which nothing can be made."""
+        return " ".join(text for text in (self.notes.get(scale, ""), self.told(setting)) if text)
 
     def variants_of(self, scale: str, setting: Any, seed: int) -> list[Variant]:
         """The variants that belong to `scale`; names, and those that contrasts use, are checked."""

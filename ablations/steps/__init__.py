@@ -1,7 +1,7 @@
 """The steps of a text-to-image study, one frozen dataclass each, and the table of those that a plan may name."""
 
 from ablations.runner.step import Step
-from ablations.steps.data import DrawBenchmark, DrawIcons, TakeImages, TakeShards
+from ablations.steps.data import DrawBenchmark, DrawIcons
 from ablations.steps.encode import Encode
 from ablations.steps.generate import Generate
 from ablations.steps.judge import Judge, Judges
@@ -16,13 +16,15 @@ from ablations.steps.pairs import (
 )
 from ablations.steps.prefer import Prefer, TuneGuidance
 from ablations.steps.quality import DescribeReference, Quality
+from ablations.steps.subsets import AskNamed, Copies, HoldOut, SplitPrompts, Subset, TakeDataset, TakeSubset
 from ablations.steps.train import Initialize, Train
 
 STEPS: dict[str, type[Step]] = {
     step.__name__: step
     for step in (
-        DrawIcons, TakeShards, DrawBenchmark, TakeImages, Encode, Train, Initialize, Sample, RankedPairs, ShuffledPairs,
-        TeacherPairs, DetailPairs, LayoutPairs, Prefer, TuneGuidance, Generate, Judge, DescribeReference, Quality,
+        DrawIcons, DrawBenchmark, TakeDataset, TakeSubset, HoldOut, Encode, Subset, AskNamed, SplitPrompts, Copies,
+        Train, Initialize, Sample, RankedPairs, ShuffledPairs, TeacherPairs, DetailPairs, LayoutPairs, Prefer,
+        TuneGuidance, Generate, Judge, DescribeReference, Quality,
     )
 }  # fmt: skip
 

@@ -1,14 +1,13 @@
-"""Steps that give pictures with captions: drawn by the icon world's teacher, or taken from one's own shards."""
+"""Steps that give pictures with captions: drawn by the icon world's teacher."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import islice
 from typing import ClassVar
 
 from ablations.icons.render import DatasetConfig, diversity_statistics, render_dataset, sample_scenes
 from ablations.prompts import IconPrompts
-from ablations.runner.step import Facts, Folder, Step, Work
+from ablations.runner.step import Facts, Step, Work
 from lightgen.disk.json_files import write_json
 
 
@@ -24,27 +23,6 @@ class DrawIcons(Step):
         render_dataset(self.config, work.out / "dataset")
         write_json(work.out / "captions.json", [scene.request["prompt"] for scene in sample_scenes(self.config)])
         return {"diversity": diversity_statistics(self.config)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TakeShards(Step):
-    """dataset/ and captions.json: the first `images` of shards of one's own."""
-
-    resumable: ClassVar[bool] = True
-    is_slow: ClassVar[bool] = True
-    shards: Folder
-    images: int
-
-    def run(self, work: Work) -> Facts:
-        from lightgen.data.shards import read_shards, write_shards
-
-        folder = self.shards.location
-        write_shards(islice(read_shards(folder), self.images), work.out / "dataset", manifest={"part_of": folder.name})
-        captions = [sample.prompt for sample in read_shards(work.out / "dataset")]
-        if len(captions) < self.images:
-            raise ValueError(f"{folder} holds {len(captions)} images, {self.images} are asked for")
-        write_json(work.out / "captions.json", captions)
-        return {"diversity": {"images": self.images, "distinct_captions": len(set(captions))}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +46,3 @@ class DrawBenchmark(Step):
             for copy, image in enumerate(teacher([prompt.prompt] * len(seeds), seeds)):
                 image.save(sample_path(work.out / "images", index, copy))
         return {"prompts": len(prompts), "images": len(prompts) * self.copies}
-
-
-@dataclass(frozen=True, kw_only=True)
-class TakeImages(Step):
-    """images/: a link to pictures of one's own that others are compared with."""
-
-    images: Folder
-
-    def run(self, work: Work) -> Facts:
-        (work.out / "images").symlink_to(self.images.location.resolve(), target_is_directory=True)
-        return {}

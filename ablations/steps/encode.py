@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from ablations.runner.step import Facts, Folder, Step, Work
 from lightgen.disk.json_files import read_json
@@ -25,10 +25,12 @@ class Encode(Step):
     max_text_length: int
     keep_padding: bool = False
     flips: bool = False
+    dtype: Literal["float32", "bfloat16"] = "float32"  # of stored moments and features
+    once: bool = True  # each caption encoded once in the whole set, not once a shard
 
     def run(self, work: Work) -> Facts:
         from lightgen.data.config import EncodeConfig
-        from lightgen.data.latents import encode_dataset
+        from lightgen.data.encoding import encode_dataset
         from lightgen.device import choose_device
         from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
@@ -39,12 +41,22 @@ class Encode(Step):
         index = encode_dataset(
             made / "dataset",
             work.out / "latents",
-            EncodeConfig(keep_padding=self.keep_padding, flips=self.flips, batch_size=work.runtime.encode_batch),
+            EncodeConfig(
+                keep_padding=self.keep_padding,
+                flips=self.flips,
+                dtype=self.dtype,
+                once=self.once,
+                batch_size=work.runtime.encode_batch,
+            ),
             tokenizer=tokenizer,
             text=text,
             progress=work.tick,
         )
-        return {"identity": index["identity"], "vendi_text": _vendi(read_json(made / "captions.json"), text)}
+        assert index is not None  # one process has no others to wait for
+        found = {"identity": index["identity"]}
+        if (made / "captions.json").is_file():  # of a set that is trained on as a whole
+            found["vendi_text"] = _vendi(read_json(made / "captions.json"), text)
+        return found
 
 
 def _vendi(captions: Sequence[str], text: Any) -> float:

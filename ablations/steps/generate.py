@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ablations.prompts import IconPrompts, OfficialPrompts
 from ablations.runner.step import Facts, Step, Work
+from ablations.steps.asked import Asked, prompts_of
 from lightgen.disk.json_files import read_json
 from lightgen.model.config import SamplingConfig
 
@@ -23,14 +23,14 @@ class Generate(Step):
     resumable: ClassVar[bool] = True
     parts: ClassVar[tuple[str, ...]] = ("run",)
     model: Step
-    prompts: IconPrompts | OfficialPrompts
+    prompts: Asked
     sampling: SamplingConfig
     copies: int
     seed: int
     tuned: Step | None = None  # whose sampling.json replaces settings
 
     def run(self, work: Work) -> Facts:
-        prompts = self.prompts.prompts()
+        prompts = prompts_of(self.prompts, work.made)
         call = sampling_call(self.sampling)
         if self.tuned is not None:
             call |= read_json(work.made(self.tuned) / "sampling.json")

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from ablations.prompts import IconPrompts, OfficialPrompts
 from ablations.runner.step import Facts, Folder, Step, Work
+from ablations.steps.asked import Asked, most_prompts, prompts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,13 +27,13 @@ class Judge(Step):
     resumable: ClassVar[bool] = True
     parts: ClassVar[tuple[str, ...]] = ("detect",)
     images: Step
-    prompts: IconPrompts | OfficialPrompts
+    prompts: Asked
     copies: int
     judges: Judges
 
     @property
     def num_judged(self) -> int:  # type: ignore[override]
-        return len(self.prompts.prompts()) * self.copies
+        return most_prompts(self.prompts) * self.copies
 
     def detect(self, work: Work) -> Path:
         """The pictures, and what is seen in them, or in a shard of them."""
@@ -46,7 +46,7 @@ class Judge(Step):
         from geneval.prompts import prompts_sha256
         from geneval.scores import score_folder
 
-        prompts, images = self.prompts.prompts(), self.detect(work)
+        prompts, images = prompts_of(self.prompts, work.made), self.detect(work)
         rows = score_folder(images, work.out / "results.jsonl", prompts=prompts, copies=self.copies)
         return {
             "prompts_sha256": prompts_sha256(prompts),

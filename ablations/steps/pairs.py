@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablations.prompts import (
     AllCaptions,
-    GeneratedCaptions,
-    IconPrompts,
-    OfficialPrompts,
     TrainingCaptions,
     copies_by_task,
     learning_prompts,
 )
 from ablations.runner.step import Facts, Folder, Step, Work
+from ablations.steps.asked import Asked, prompts_of
 from ablations.steps.data import DrawIcons
 from ablations.steps.generate import generate, load_model, sampling_call
 from ablations.steps.judge import Judges, detect, link
+from ablations.steps.subsets import AskNamed
 from lightgen.disk.json_files import read_json, write_json
 from lightgen.model.config import SamplingConfig
 
@@ -35,13 +34,15 @@ NOISE_SEEDS = 1000  # a round's pictures have seeds of their own: the cell's see
 class Learned:
     """Which captions preferences are learned from: `count` that are not in the benchmark, as many of each task."""
 
-    captions: TrainingCaptions | AllCaptions | GeneratedCaptions
-    benchmark: IconPrompts | OfficialPrompts
+    captions: TrainingCaptions | AllCaptions | AskNamed
+    benchmark: Asked
     count: int
     seed: int
 
-    def prompts(self) -> list[Prompt]:
-        return learning_prompts(self.captions, self.benchmark, self.count, self.seed)
+    def prompts(self, made: Callable[[Step], Path]) -> list[Prompt]:
+        own = self.captions
+        candidates = prompts_of(own, made) if isinstance(own, AskNamed) else own.candidates()
+        return learning_prompts(candidates, prompts_of(self.benchmark, made), self.count, self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ class Sample(Step):
 
     def draw(self, work: Work) -> None:
         """The pictures, or those of a shard."""
-        prompts, call = self.learned.prompts(), sampling_call(self.sampling)
+        prompts, call = self.learned.prompts(work.made), sampling_call(self.sampling)
         seed = self.learned.seed + NOISE_SEEDS * self.round
         for task, copies in copies_by_task(prompts, self.copies, self.max_copies).items():
             asked = [prompt for prompt in prompts if prompt.tag == task]
@@ -77,7 +78,7 @@ class Sample(Step):
 
         self.draw(work)
         self.look(work)
-        prompts = self.learned.prompts()
+        prompts = self.learned.prompts(work.made)
         tasks = copies_by_task(prompts, self.copies, self.max_copies)
         grades = {task: grade_folder(work.out / "images" / task) for task in tasks}
         write_json(work.out / "grades.json", grades)

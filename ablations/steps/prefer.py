@@ -77,7 +77,7 @@ class TuneGuidance(Step):
     copies: int
 
     def run(self, work: Work) -> Facts:
-        prompts, seed = self.learned.prompts(), self.learned.seed + NOISE_SEEDS
+        prompts, seed = self.learned.prompts(work.made), self.learned.seed + NOISE_SEEDS
         found = {}
         for scale in self.scales:
             call = {**sampling_call(self.sampling), "guidance_scale": scale}

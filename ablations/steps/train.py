@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from ablations.runner.step import Facts, Folder, Step, Stopped, Work
 from ablations.steps.encode import Encode
+from ablations.steps.subsets import Subset, ids_of
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.training.config import LoopConfig, TrainConfig
 
@@ -23,6 +24,7 @@ class Train(Step):
     latents: Encode
     model: MARConfig
     config: TrainConfig  # its seed is the cell's
+    subset: Subset | None = None  # of the latents' samples; None = all
 
     def run(self, work: Work) -> Facts:
         from lightgen.training.train import train
@@ -36,6 +38,7 @@ class Train(Step):
             vae=self.latents.vae.location,
             text_encoder=self.latents.text.location,
             sampling=default_sampling(self.model),
+            ids=None if self.subset is None else ids_of(self.subset, work.made),
             loop=LoopConfig(
                 log_every=runtime.log_every, save_every_seconds=runtime.save_every_seconds, compile=runtime.compile
             ),

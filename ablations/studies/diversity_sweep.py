@@ -28,12 +28,13 @@ RELEASED = {
 def variants(setting: Setting, seed: int) -> list[Variant]:
     """Volume crossed with diversity, without and with DPO; two controls; the release's quirks by name."""
     bases = {place: trained(setting, seed, volume=place[0], diversity=place[1]) for place in BASES}
+    sets = [base.subset for base in bases.values()]
     arms = [
         Variant(
             name=f"{volume}-{diversity}",
             label=f"{volume}, {diversity}",
             factors={"volume": volume, "diversity": diversity, "preference": "none"},
-            ends=judged(setting, base),
+            ends=judged(setting, base, arms=sets),
         )
         for (volume, diversity), base in bases.items()
     ]
@@ -42,7 +43,7 @@ def variants(setting: Setting, seed: int) -> list[Variant]:
             name=f"{volume}-{diversity}-dpo",
             label=f"{volume}, {diversity}, DPO",
             factors={"volume": volume, "diversity": diversity, "preference": "dpo"},
-            ends=judged(setting, preferred(setting, base, seed)),
+            ends=judged(setting, preferred(setting, base, seed), arms=sets),
         )
         for (volume, diversity), base in bases.items()
     ]

@@ -15,7 +15,8 @@ import torch
 from benchmarks.quality.frechet import fid
 from benchmarks.regression import squares
 from benchmarks.regression.components import TEXT_CHANNELS, VAE_STRIDE, write_text_encoder, write_vae
-from lightgen.data.latents import encode_dataset
+from lightgen.data.config import EncodeConfig
+from lightgen.data.encoding import encode_dataset
 from lightgen.data.shards import Sample, write_shards
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.encoders import ImageTokenizer, TextEncoder
@@ -84,7 +85,8 @@ def _latents(folder: Path, vae: Path, text: Path) -> Path:
     )
     write_shards(samples, folder / "dataset")
     encoder = TextEncoder.from_pretrained(text, MODEL.max_text_length)
-    encode_dataset(folder / "dataset", folder / "latents", tokenizer=ImageTokenizer.from_pretrained(vae), text=encoder)
+    exact, tokenizer = EncodeConfig(dtype="float32", once=True), ImageTokenizer.from_pretrained(vae)
+    encode_dataset(folder / "dataset", folder / "latents", exact, tokenizer=tokenizer, text=encoder)
     return folder / "latents"
 
 

@@ -20,6 +20,51 @@ class EncodeConfig:
 
     flips: bool = False  # also store mirrored images, with unchanged captions as released; training picks one
     keep_padding: bool = False  # store padded text positions, for models that attend to them (the released ones)
-    dtype: Literal["float32", "bfloat16"] = "float32"  # of stored moments and features
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of stored moments and features
+    once: bool = False  # each caption once in the whole set instead of once a shard; needs one process
     skip_bad: bool = False  # leave unreadable samples out and count them
     batch_size: int = 64  # images a pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportConfig:
+    """How captioned pictures of any size become a data set of squares."""
+
+    size: int = 256  # pixels a side
+    filter: Literal["lanczos", "bicubic"] = "lanczos"  # of resizing, with antialiasing
+    smallest: int = 0  # shortest side taken; 0: the size, so that nothing is enlarged
+    caption: tuple[str, ...] = ()  # fields with captions (default: prompt, caption, captions or text)
+    max_rejected: float = 0.01  # largest share of originals that may be left out
+    shard_size: int = 1000  # originals a shard
+
+    def __post_init__(self) -> None:
+        for name in ("size", "shard_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        if not 0 <= self.max_rejected < 1:
+            raise ValueError(f"max_rejected is {self.max_rejected}, must lie in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubsetConfig:
+    """Which samples of a cache a subset holds. Samples fall into groups; diversity is how many groups are taken."""
+
+    images: int = 1000  # N
+    diversity: str = "diverse"  # narrow, diverse (all groups), or a number of groups
+    by: Literal["clusters", "captions", "compositions"] = "clusters"  # what a group is: alike in one of these
+    features: Literal["captions", "images"] = "captions"  # what is clustered
+    clusters: int = 64  # in the whole cache
+    narrow: float = 0.1  # share of the groups that narrow takes
+    seed: int = 0  # of which groups, and which samples of each
+    match: tuple[str, ...] = ()  # numbers that subsets shall agree in, beside the caption's length
+    room: int = 0  # images that the groups must be able to hold, for subsets of several sizes from the same groups
+    held_out: float = 0.0  # share of samples, by a hash of their keys, that no subset holds
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or self.clusters < 1:
+            raise ValueError(f"images and clusters are at least 1, not {self.images} and {self.clusters}")
+        if self.diversity not in ("narrow", "diverse") and not (self.diversity.isdigit() and int(self.diversity)):
+            raise ValueError(f"diversity is {self.diversity!r}; valid: narrow, diverse, or a number of groups")
+        for name in ("narrow", "held_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, must lie in [0, 1)")

@@ -44,10 +44,10 @@ def read_image(source: Path | bytes, where: str = "") -> Image.Image:
     return image.convert("RGB")
 
 
-def png_bytes(image: Image.Image) -> bytes:
-    """The image as an RGB PNG file."""
+def png_bytes(image: Image.Image, compression: int = 6) -> bytes:
+    """The image as an RGB PNG file, compressed from 1 (fast) to 9 (small)."""
     buffer = io.BytesIO()
-    image.convert("RGB").save(buffer, format="PNG")
+    image.convert("RGB").save(buffer, format="PNG", compress_level=compression)
     return buffer.getvalue()
 
 

@@ -24,7 +24,7 @@ from lightgen.disk.json_files import read_json, write_json
 
 SCHEMA = 1
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,120}")
-_IMAGE_TYPES = ("png", "jpg", "jpeg", "webp")
+IMAGE_TYPES = ("png", "jpg", "jpeg", "webp")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def write_shards(
     start = sum(shard["samples"] for shard in shards)
     stream = iter(samples(start)) if callable(samples) else itertools.islice(samples, start, None)
     while batch := list(itertools.islice(stream, shard_size)):
-        shards.append(_write_shard(out / f"data_{len(shards):06d}.tar", batch))
+        drawn = ((sample.key, "png", png_bytes(sample.image), sample.record) for sample in batch)
+        shards.append(write_shard(out / f"data_{len(shards):06d}.tar", drawn))
         write_json(out / "progress.json", {"fields": fields, "shards": shards})
     if not shards:
         raise ValueError(f"{out}: no samples to write")
@@ -94,7 +95,7 @@ def shard_paths(folder: Path) -> list[Path]:
         for shard in manifest["shards"]:
             _check_shard(folder / shard["file"], shard)
         return [folder / shard["file"] for shard in manifest["shards"]]
-    if (folder / "progress.json").is_file():
+    if (folder / "progress.json").is_file() or (folder / "progress").is_dir():
         raise ValueError(
             f"{folder} is an unfinished data set (no manifest.json); give the command that writes it again"
         )
@@ -135,24 +136,24 @@ def read_shard(path: Path, *, rejected: list[str] | None = None) -> Iterator[Sam
 def _groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
     """(key, {extension: bytes}) of neighboring members with one key."""
     try:
-        _check_end(path)
+        check_end(path)
         with tarfile.open(path, "r:") as archive:
-            members = ((*_split(member.name), member) for member in archive if member.isfile())
+            members = ((*split_name(member.name), member) for member in archive if member.isfile())
             for key, group in itertools.groupby(members, key=lambda item: item[0]):
                 yield key, {kind: archive.extractfile(member).read() for _, kind, member in group}  # type: ignore[union-attr]
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(f"{path}: torn or no tar archive ({error}); write or fetch this shard again") from None
 
 
-def _split(name: str) -> tuple[str, str]:
+def split_name(name: str) -> tuple[str, str]:
     """The WebDataset key and extension: the base name is cut at its first dot."""
     folder, _, base = name.rpartition("/")
     stem, _, kind = base.partition(".")
     return (f"{folder}/{stem}" if folder else stem), kind.lower()
 
 
-def _check_end(path: Path) -> None:
-    """Refuse an archive that was cut between two members, which tarfile would read as a shorter one."""
+def check_end(path: Path) -> None:
+    """Refuse an archive that was cut between two members, which tarfile would read as a shorter one (ReadError)."""
     with open(path, "rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(max(0, size - 512))
@@ -161,7 +162,7 @@ def _check_end(path: Path) -> None:
 
 
 def _decode(where: str, key: str, members: dict[str, bytes]) -> Sample:
-    kinds = [kind for kind in members if kind in _IMAGE_TYPES]
+    kinds = [kind for kind in members if kind in IMAGE_TYPES]
     if len(kinds) != 1:
         raise ValueError(f"{where}: needs one image and one .json, has {', '.join(sorted(members))}")
     return Sample(key, read_image(members[kinds[0]], where), _record(where, members))
@@ -179,18 +180,20 @@ def _record(where: str, members: dict[str, bytes]) -> dict[str, Any]:
     return record
 
 
-def _write_shard(path: Path, samples: list[Sample]) -> dict[str, Any]:
+def write_shard(path: Path, samples: Iterable[tuple[str, str, bytes, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Write (key, image type, image file, record) of each sample, and return the shard's entry in a manifest."""
     from webdataset.writer import TarWriter
 
-    keys = [sample.key for sample in samples]
-    if len(set(keys)) < len(keys) or not all(_KEY.fullmatch(key) for key in keys):
-        raise ValueError(f"{path}: sample keys must be unique and of letters, digits, - and _")
+    keys: set[str] = set()
     # Fixed owner and time: the same samples give the same bytes.
     with atomic_file(path) as file, TarWriter(file, user="", group="", mtime=0, encoder=False) as writer:
-        for sample in samples:
-            text = json.dumps(sample.record, ensure_ascii=False).encode()
-            writer.write({"__key__": sample.key, "png": png_bytes(sample.image), "json": text})
-    return {"file": path.name, "samples": len(samples), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+        for key, kind, image, record in samples:
+            if key in keys or not _KEY.fullmatch(key):
+                raise ValueError(f"{path}: sample keys must be unique and of letters, digits, - and _, not {key!r}")
+            keys.add(key)
+            text = json.dumps(record, ensure_ascii=False).encode()
+            writer.write({"__key__": key, kind: image, "json": text})
+    return {"file": path.name, "samples": len(keys), "bytes": path.stat().st_size, "sha256": file_sha256(path)}
 
 
 def _finished(out: Path, fields: dict[str, Any]) -> dict[str, Any]:

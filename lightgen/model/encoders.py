@@ -1,4 +1,4 @@
-"""The frozen parts around the model: the image tokenizer (a diffusers VAE) and the text encoder (a transformers T5)."""
+"""The frozen parts around the model: the image tokenizer (an autoencoder of diffusers) and the text encoder."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,30 +8,31 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, T5EncoderModel
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from lightgen.disk.folders import folder_sha256
 from lightgen.disk.json_files import read_json
+from lightgen.model.families import HEADS, autoencoder_class, family_of, text_class, text_options
 
 # T5's own state dict names one embedding twice; the encoder keeps both names or one of them.
 _TIED_NAMES = {"encoder.embed_tokens.weight", "shared.weight"}
 
 
 class ImageTokenizer:
-    """Images to latents and back, scaled and shifted by the numbers in the VAE's own config."""
+    """Images to latents and back, scaled and shifted by the numbers in the autoencoder's own config."""
 
-    def __init__(self, vae: AutoencoderKL, folder: Path | None = None):
+    def __init__(self, vae: Any, folder: Path | None = None):
         self.vae = vae
+        self.family = family_of(vae)
         self.folder = folder  # where it was loaded from
 
     @classmethod
     def from_pretrained(cls, folder: str | Path) -> Self:
-        """The tokenizer of a diffusers `AutoencoderKL` folder."""
-        return cls(load_complete(AutoencoderKL, folder), Path(folder))
+        """The tokenizer of a folder with an autoencoder of diffusers."""
+        return cls(load_autoencoder(folder), Path(folder))
 
     @cached_property
     def identity(self) -> str:
@@ -46,16 +47,17 @@ class ImageTokenizer:
     @property
     def stride(self) -> int:
         """Pixels per side of one latent position."""
-        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        return 2 ** (len(self.vae.config[self.family.levels]) - 1)
 
     def to(self, device: torch.device) -> Self:
         """Move the VAE."""
-        self.vae.to(device)  # type: ignore[arg-type]
+        self.vae.to(device)
         return self
 
     @torch.no_grad()
     def moments(self, images: Sequence[Image.Image]) -> Tensor:
-        """Mean and log variance (B, 2C, h, w), float32 and as the VAE gives them, of images of one size."""
+        """Mean and log variance (B, 2C, h, w), or the latent (B, C, h, w) of an autoencoder without variance; as it
+        gives them but float32, of images of one size."""
         if not images:
             raise ValueError("no images to encode; give at least one")
         sizes = {image.size for image in images}
@@ -66,16 +68,16 @@ class ImageTokenizer:
             raise ValueError(f"images of {width}x{height} pixels do not divide by the VAE's stride {self.stride}")
         pixels = np.stack([np.asarray(image.convert("RGB"), dtype=np.float32) for image in images])
         x = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 127.5 - 1
-        return self.vae.encode(x.to(self.vae.device, self.vae.dtype)).latent_dist.parameters.float()
+        return self.family.encode(self.vae, x.to(self.vae.device, self.vae.dtype)).float()
 
     def latents(self, moments: Tensor, noise: Tensor | None) -> Tensor:
         """Model latents (B, C, h, w) from moments: their mode, or a sample made with standard normal `noise`."""
-        return scaled_latents(moments, noise, shift=self.shift, scale=self.scale)
+        return scaled_latents(moments, noise, channels=self.channels, shift=self.shift, scale=self.scale)
 
     @property
     def shift(self) -> float:
         """Subtracted from a VAE latent before scaling."""
-        return self.vae.config["shift_factor"] or 0.0
+        return self.vae.config.get("shift_factor") or 0.0
 
     @property
     def scale(self) -> float:
@@ -93,10 +95,10 @@ class ImageTokenizer:
         return (self.vae.decode(latents, return_dict=False)[0].float() / 2 + 0.5).clamp(0, 1)
 
 
-def scaled_latents(moments: Tensor, noise: Tensor | None, *, shift: float, scale: float) -> Tensor:
-    """`ImageTokenizer.latents` from the two numbers alone, for cached moments."""
-    latents, log_variance = moments.float().chunk(2, dim=1)
-    if noise is not None:
+def scaled_latents(moments: Tensor, noise: Tensor | None, *, channels: int, shift: float, scale: float) -> Tensor:
+    """`ImageTokenizer.latents` from its numbers alone, for cached moments."""
+    latents, log_variance = moments.float().split_with_sizes([channels, moments.shape[1] - channels], dim=1)
+    if noise is not None and log_variance.shape[1]:
         # The same bounds as diffusers' DiagonalGaussianDistribution.
         latents = latents + torch.exp(0.5 * log_variance.clamp(-30, 20)) * noise
     return (latents - shift) * scale
@@ -109,11 +111,12 @@ def to_images(pixels: Tensor) -> list[Image.Image]:
 
 
 class TextEncoder:
-    """Captions to T5 features at their true length."""
+    """Captions to features at their true length: the last hidden state of a text model (see families.py)."""
 
-    def __init__(
-        self, model: T5EncoderModel, tokenizer: PreTrainedTokenizerBase, max_length: int, folder: Path | None = None
-    ):
+    def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int, folder: Path | None = None):
+        positions = model.config.to_dict().get("max_position_embeddings", max_length)
+        if max_length > positions:
+            raise ValueError(f"the text encoder reads {positions} positions, not {max_length}; take fewer")
         self.model = model
         self.tokenizer = tokenizer
         self.max_length = max_length  # positions; longer captions are cut, their last position kept for the end mark
@@ -122,9 +125,9 @@ class TextEncoder:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, max_length: int) -> Self:
-        """The encoder of a folder with a transformers T5 encoder and its tokenizer."""
+        """The encoder of a folder with a text model of transformers and its tokenizer."""
         tokenizer = load_tokenizer(folder)
-        return cls(load_complete(T5EncoderModel, folder), tokenizer, max_length, Path(folder))
+        return cls(load_text_model(folder), tokenizer, max_length, Path(folder))
 
     @cached_property
     def identity(self) -> str:
@@ -133,24 +136,26 @@ class TextEncoder:
 
     def to(self, device: torch.device) -> Self:
         """Move the encoder."""
-        self.model.to(device)  # type: ignore[arg-type]
+        self.model.to(device)
         return self
 
     @property
     def channels(self) -> int:
         """Width of the features."""
-        return self.model.config.d_model
+        return self.model.config.hidden_size
 
     @torch.no_grad()
     def __call__(self, captions: Sequence[str], *, pad: bool = False) -> tuple[Tensor, Tensor]:
         """Features (B, L, D) float32 and true lengths (B,) with the end mark counted.
 
         L is the longest length in the batch and positions past a caption's length are zero; with `pad`, L is
-        `max_length` and they hold what T5 computes there, as the release caches it.
+        `max_length` and they hold what the model computes there, as the release caches it.
         """
         if not captions:
             raise ValueError("no captions to encode; give at least one")
         tokens = self.tokenizer(list(captions), truncation=False)["input_ids"]
+        if not all(tokens):  # a decoder's tokenizer marks no end: an empty caption is its end mark all the same
+            captions = [caption if row else self.tokenizer.eos_token for caption, row in zip(captions, tokens)]
         self.num_truncated += sum(len(row) > self.max_length for row in tokens)
         batch = self.tokenizer(
             list(captions),
@@ -166,24 +171,43 @@ class TextEncoder:
         return features, mask.sum(1)
 
 
+def load_autoencoder(folder: str | Path, **options: Any) -> Any:
+    """The autoencoder in `folder`, of the class that its config names."""
+    _refuse_torn(Path(folder))
+    return load_complete(autoencoder_class(Path(folder)), folder, **options)
+
+
+def load_text_model(folder: str | Path, **options: Any) -> Any:
+    """The text model in `folder`, of the class that its config asks for; weights of its head are left out."""
+    _refuse_torn(Path(folder))
+    cls = text_class(Path(folder))
+    return load_complete(cls, folder, ignored=HEADS, **text_options(cls), **options)
+
+
 def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer in `folder`, or beside it as a pipeline's text encoder has it; nothing is fetched."""
+    """The fast tokenizer in `folder`, or beside it as a pipeline's text encoder has it; nothing is fetched."""
     folder = Path(folder)
-    places = [place for place in (folder, folder.parent / "tokenizer") if _has_tokenizer(place)]
+    beside = folder.parent / folder.name.replace("text_encoder", "tokenizer")
+    places = [place for place in (folder, beside, folder.parent / "tokenizer") if _has_tokenizer(place)]
     if not places:
         raise FileNotFoundError(f"{folder} holds neither tokenizer.json nor spiece.model; give a complete T5 folder")
-    return AutoTokenizer.from_pretrained(places[0], local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(places[0], local_files_only=True)
+    tokenizer.padding_side = "right"  # true lengths count from the left
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ("tokenizer.json", "spiece.model"))
+    names = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt")
+    return any((folder / name).is_file() for name in names)
 
 
-def load_complete(cls: type, folder: str | Path, **options: Any) -> Any:
+def load_complete(cls: type, folder: str | Path, *, ignored: tuple[str, ...] = (), **options: Any) -> Any:
     """A diffusers or transformers model of class `cls` from `folder`, in evaluation mode.
 
-    Every parameter must come from the folder and every tensor in it must be used: otherwise a wrong or torn folder
-    would give a partly random model without an error.
+    Every parameter must come from the folder and every tensor in it must be used, but those whose names begin with one
+    of `ignored`: otherwise a wrong or torn folder would give a partly random model without an error.
     """
     folder = Path(folder)
     _refuse_torn(folder)
@@ -197,6 +221,8 @@ def load_complete(cls: type, folder: str | Path, **options: Any) -> Any:
     problems = []
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted({str(name) for name in info.get(kind, ())} - _TIED_NAMES)
+        if kind == "unexpected_keys":
+            names = [name for name in names if not name.startswith(ignored)]
         if names:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             problems.append(f"{kind.split('_')[0]}: {shown}")

@@ -12,17 +12,23 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-from transformers import T5EncoderModel
 
 from lightgen.disk.config import from_dict
 from lightgen.disk.folders import file_sha256, folder_sha256, temporary_folder
 from lightgen.disk.json_files import read_json, write_json
 from lightgen.model.config import MARConfig, SamplingConfig
-from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete, load_tokenizer, quiet
+from lightgen.model.encoders import (
+    ImageTokenizer,
+    TextEncoder,
+    load_autoencoder,
+    load_complete,
+    load_text_model,
+    load_tokenizer,
+    quiet,
+)
 from lightgen.model.mar import MAR, own_fields
 from lightgen.model.pipeline import LightGenPipeline
 
@@ -33,8 +39,8 @@ MAX_SHARD = "20GB"  # one file for every released size
 class Components(NamedTuple):
     """What a model needs beside its transformer."""
 
-    vae: Path  # diffusers AutoencoderKL folder
-    text_encoder: Path  # transformers T5 encoder folder with its tokenizer
+    vae: Path  # folder with an autoencoder of diffusers
+    text_encoder: Path  # folder with a text model of transformers and its tokenizer
     sampling: SamplingConfig  # the defaults of generation
 
 
@@ -74,12 +80,13 @@ def load_pipeline(
 
     FileNotFoundError or ValueError where a part that the model names is missing or is not the one it was trained with.
     """
-    folder, options = Path(folder), {} if torch_dtype is None else {"torch_dtype": torch_dtype}
+    folder = Path(folder)
+    options: dict[str, Any] = {} if torch_dtype is None else {"torch_dtype": torch_dtype}
     if is_model(folder):
         components = read_components(folder, vae=vae, text_encoder=text_encoder)
         return LightGenPipeline(
-            vae=load_complete(AutoencoderKL, components.vae, **options),
-            text_encoder=load_complete(T5EncoderModel, components.text_encoder, **options),
+            vae=load_autoencoder(components.vae, **options),
+            text_encoder=load_text_model(components.text_encoder, **options),
             tokenizer=load_tokenizer(components.text_encoder),
             transformer=load_complete(MAR, folder, **options),
             sampling=components.sampling,

@@ -2,22 +2,30 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from PIL import Image
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase, T5EncoderModel
+from transformers import PreTrainedTokenizerBase
 
 from lightgen.device import require_bf16
 from lightgen.disk.config import from_dict, override
 from lightgen.disk.json_files import read_json
 from lightgen.model.config import SamplingConfig
-from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_complete, load_tokenizer, to_images
+from lightgen.model.encoders import (
+    ImageTokenizer,
+    TextEncoder,
+    load_autoencoder,
+    load_complete,
+    load_text_model,
+    load_tokenizer,
+    to_images,
+)
 from lightgen.model.mar import MAR
 from lightgen.model.sampling import generate_latents
 
@@ -40,7 +48,7 @@ class LightGenOutput(BaseOutput):
 
 
 class LightGenPipeline(DiffusionPipeline):
-    """Text to image: T5 encodes the prompts, the masked autoregressive model makes latents, the VAE decodes them.
+    """Text to image: prompts are encoded, the masked autoregressive model makes latents, the VAE decodes them.
 
     `sampling` holds the defaults of a call; they are saved with the pipeline.
     """
@@ -50,8 +58,8 @@ class LightGenPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        vae: AutoencoderKL,
-        text_encoder: T5EncoderModel,
+        vae: Any,
+        text_encoder: Any,
         tokenizer: PreTrainedTokenizerBase,
         transformer: MAR,
         sampling: dict[str, Any] | SamplingConfig | None = None,
@@ -63,9 +71,9 @@ class LightGenPipeline(DiffusionPipeline):
         tokenizer_channels, wanted = ImageTokenizer(vae).channels, transformer.mar_config.vae_channels
         if tokenizer_channels != wanted:
             raise ValueError(f"the VAE's latents have {tokenizer_channels} channels, the model was made for {wanted}")
-        if text_encoder.config.d_model != transformer.mar_config.text_channels:
+        if text_encoder.config.hidden_size != transformer.mar_config.text_channels:
             raise ValueError(
-                f"the text encoder's features have {text_encoder.config.d_model} channels, "
+                f"the text encoder's features have {text_encoder.config.hidden_size} channels, "
                 f"the model was made for {transformer.mar_config.text_channels}"
             )
 
@@ -75,15 +83,19 @@ class LightGenPipeline(DiffusionPipeline):
         folder = Path(folder)
         if not (folder / "model_index.json").is_file():
             raise FileNotFoundError(f"{folder} is no complete pipeline folder (no model_index.json); save it again")
-        classes = {"vae": AutoencoderKL, "text_encoder": T5EncoderModel, "transformer": MAR}
-        valid = (*classes, "tokenizer", "sampling")
+        loaders: dict[str, Callable[..., Any]] = {
+            "vae": load_autoencoder,
+            "text_encoder": load_text_model,
+            "transformer": partial(load_complete, MAR),
+        }
+        valid = (*loaders, "tokenizer", "sampling")
         if unknown := sorted(set(given) - set(valid)):
             raise ValueError(f"unknown argument {', '.join(unknown)}; valid: {', '.join(valid)}, torch_dtype")
         options = {} if torch_dtype is None else {"torch_dtype": torch_dtype}
         parts = dict(given)
-        for name, part in classes.items():
+        for name, load in loaders.items():
             if name not in parts:
-                parts[name] = load_complete(part, folder / name, **options)
+                parts[name] = load(folder / name, **options)
         if "tokenizer" not in parts:
             parts["tokenizer"] = load_tokenizer(folder / "tokenizer")
         if "sampling" not in parts:

@@ -7,7 +7,9 @@ and dropout from (seed, step). So a resumed run gives the same weights, bit for 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +46,7 @@ def train(
     sampling: SamplingConfig,
     weights: Literal["ema", "raw"] = "ema",
     start: Path | None = None,
+    ids: Sequence[int] | None = None,
     loop: LoopConfig = LoopConfig(),  # noqa: B008
     device: str = "auto",
     stop: Stop | None = None,
@@ -53,12 +56,13 @@ def train(
 
     The same call again resumes, with another `loop` if wanted, or returns the finished result. `stop` is asked before
     every step; when it answers true the state is saved and the status is "stopped". `start` is a model or pipeline
-    folder whose weights training begins with. `on_step` gets every logged row. Result: steps, seconds, samples, flops,
-    status. ValueError for latents that do not fit, and for a folder of another run.
+    folder whose weights training begins with; `ids` are the samples of the latents to train on (default: all).
+    `on_step` gets every logged row. Result: steps, seconds, samples, flops, status. ValueError for latents that do not
+    fit, and for a folder of another run.
     """
     out = Path(out)
     accelerator = make_accelerator(config.precision, device)
-    data = LatentDataset(latents, device=accelerator.device)
+    data = LatentDataset(latents, ids=ids, device=accelerator.device)
     check_fit(data.index, model_config, vae, text_encoder)
     settings = {
         "train": dataclasses.asdict(config),
@@ -66,6 +70,7 @@ def train(
         "latents": data.index["identity"],
         "weights": weights,
         "start": None if start is None else model_identity(start),
+        **({} if ids is None else {"ids": hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()}),
     }
     if (done := finished_result(out, settings)) is not None:
         return done
@@ -145,13 +150,18 @@ class TrainingRun(Run):
         torch.manual_seed(derive_seed(config.seed, "step", self.step, rank))
         generator = torch.Generator(accelerator.device)
         generator.manual_seed(derive_seed(config.seed, "step", self.step, 0))
-        ids, part = order(config.seed, self.step * config.batch_size, config.batch_size, len(self.data)), slice(None)
-        if world > 1:
-            part = slice(rank, None, world)
+        ids, part = self._ids(self.step), slice(rank, None, world) if world > 1 else slice(None)
         batch = self.data.batch(ids, generator, part)
+        if self.data.is_mapped and self.step + 1 < config.steps:
+            self.data.prefetch(self._ids(self.step + 1)[part])
         grid = self.model.token_grid(batch.latents)
         draws = draw(self.model.mar_config, len(ids), grid, generator, per_image_ratio=config.per_image_ratio)
         return batch, draws if world == 1 else draws.select(torch.arange(len(ids), device=accelerator.device)[part])
+
+    def _ids(self, step: int) -> Tensor:
+        """The samples of that step."""
+        size = self.config.batch_size
+        return order(self.config.seed, step * size, size, len(self.data))
 
     def sample_flops(self) -> int:
         """Floating-point operations of one image's forward and backward pass, counted on the first few images.

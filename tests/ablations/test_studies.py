@@ -177,7 +177,7 @@ def test_retuned_guidance_is_the_best_mean_of_task_means_and_the_smaller_of_equa
 def test_samples_are_counted_by_task(tmp_path, monkeypatch):
     step = cells("verifier", scale="smoke")["verifier"].step("sample")
     assert isinstance(step, Sample)
-    copies = copies_by_task(step.learned.prompts(), step.copies, step.max_copies)
+    copies = copies_by_task(step.learned.prompts(work(tmp_path).made), step.copies, step.max_copies)
     monkeypatch.setattr(Sample, "draw", lambda self, work: None)
     monkeypatch.setattr(Sample, "look", lambda self, work: None)
     grade = {task: {f"{copy}.png": float(task == "colors") for copy in range(n)} for task, n in copies.items()}

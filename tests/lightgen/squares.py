@@ -31,13 +31,14 @@ MODEL = MARConfig(
 
 def build(root: Path) -> SimpleNamespace:
     """Folders vae, text_encoder, dataset (40 images of 16 px, 4 captions) and latents; configs of a small model."""
-    from lightgen.data.latents import encode_dataset
+    from lightgen.data.config import EncodeConfig
+    from lightgen.data.encoding import encode_dataset
     from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
     vae, text = make_vae(root / "vae"), make_text_encoder(root / "text")
     dataset = make_dataset(root / "dataset")
     encoders = {"tokenizer": ImageTokenizer.from_pretrained(vae), "text": TextEncoder.from_pretrained(text, 12)}
-    encode_dataset(dataset, root / "latents", **encoders)
+    encode_dataset(dataset, root / "latents", EncodeConfig(dtype="float32", once=True), **encoders)
     return SimpleNamespace(
         vae=vae,
         text_encoder=text,

@@ -7,10 +7,13 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lightgen.data.config import EncodeConfig
-from lightgen.data.latents import LatentDataset, encode_dataset
+from lightgen.data.encoding import encode_dataset
+from lightgen.data.latents import LatentDataset
 from lightgen.data.shards import Sample, read_shards, write_shards
 from lightgen.model.encoders import ImageTokenizer, TextEncoder
 from tests.lightgen import squares
+
+EXACT = {"dtype": "float32", "once": True}
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def test_a_mapped_cache_gives_the_same_batches(tiny):
 
 
 def test_flips_show_both_mirror_images(tiny, tokenizer, text, tmp_path):
-    encode_dataset(tiny.dataset, tmp_path, EncodeConfig(flips=True), tokenizer=tokenizer, text=text)
+    encode_dataset(tiny.dataset, tmp_path, EncodeConfig(flips=True, **EXACT), tokenizer=tokenizer, text=text)
     data = LatentDataset(tmp_path)
     batch = data.batch(torch.zeros(200, dtype=torch.long), generator())
     images = [next(read_shards(tiny.dataset)).image]
@@ -73,7 +76,7 @@ def test_flips_show_both_mirror_images(tiny, tokenizer, text, tmp_path):
 
 
 def test_padding_is_kept_where_the_model_attends_to_it(tiny, tokenizer, text, tmp_path):
-    encode_dataset(tiny.dataset, tmp_path, EncodeConfig(keep_padding=True), tokenizer=tokenizer, text=text)
+    encode_dataset(tiny.dataset, tmp_path, EncodeConfig(keep_padding=True, **EXACT), tokenizer=tokenizer, text=text)
     batch = LatentDataset(tmp_path).batch(torch.tensor([0, 1]), generator())
     features, lengths = text(["a red square", "a big green square"], pad=True)
     assert batch.text.shape == (2, 12, 8)
@@ -99,25 +102,26 @@ def test_an_interrupted_encoding_goes_on_and_ends_the_same(tiny, tokenizer, text
 
 
 def test_a_cache_of_other_weights_is_refused(tiny, tokenizer, text, tmp_path):
-    encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=text)
+    exact = EncodeConfig(**EXACT)
+    encode_dataset(tiny.dataset, tmp_path, exact, tokenizer=tokenizer, text=text)
     with pytest.raises(ValueError, match="another vae"):
-        encode_dataset(tiny.dataset, tmp_path, tokenizer=ImageTokenizer(tokenizer.vae), text=text)
-    for other in ({"flips": True}, {"keep_padding": True}, {"dtype": "bfloat16"}):
+        encode_dataset(tiny.dataset, tmp_path, exact, tokenizer=ImageTokenizer(tokenizer.vae), text=text)
+    for other in ({"flips": True}, {"keep_padding": True}, {"dtype": "bfloat16"}, {"once": False}):
         with pytest.raises(ValueError, match=f"another {next(iter(other))}"):
-            encode_dataset(tiny.dataset, tmp_path, EncodeConfig(**other), tokenizer=tokenizer, text=text)
+            encode_dataset(tiny.dataset, tmp_path, EncodeConfig(**{**EXACT, **other}), tokenizer=tokenizer, text=text)
     with pytest.raises(ValueError, match="another text"):
         shorter = TextEncoder.from_pretrained(tiny.text_encoder, 6)
-        encode_dataset(tiny.dataset, tmp_path, tokenizer=tokenizer, text=shorter)
+        encode_dataset(tiny.dataset, tmp_path, exact, tokenizer=tokenizer, text=shorter)
     with pytest.raises(ValueError, match="another source"):
         other_set = squares.make_dataset(tmp_path / "other", count=8)
-        encode_dataset(other_set, tmp_path, tokenizer=tokenizer, text=text)
+        encode_dataset(other_set, tmp_path, exact, tokenizer=tokenizer, text=text)
 
 
 def test_flips_and_padding_are_stored_only_where_they_are_on(tiny, tokenizer, text, tmp_path):
     plain = load_file(tiny.latents / "latents_000000.safetensors")
     assert "mirrored" not in plain and len(plain["features"]) == plain["lengths"].sum()
     options = {"tokenizer": tokenizer, "text": text}
-    encode_dataset(tiny.dataset, tmp_path, EncodeConfig(flips=True, keep_padding=True), **options)
+    encode_dataset(tiny.dataset, tmp_path, EncodeConfig(flips=True, keep_padding=True, **EXACT), **options)
     both = load_file(tmp_path / "latents_000000.safetensors")
     assert both["mirrored"].shape == both["moments"].shape
     assert len(both["features"]) == 12 * len(both["lengths"])

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -87,6 +88,18 @@ def test_the_same_call_again_returns_the_finished_result(tiny, whole):
     before = (out / "metrics.jsonl").stat().st_mtime_ns
     assert run(tiny, out) == result
     assert (out / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+def test_a_part_of_the_cache_is_learned_from_and_a_mapped_one_gives_the_same_weights(tiny, tmp_path, monkeypatch):
+    short = dataclasses.replace(CONFIG, samples_seen=80)
+    first = run(tiny, tmp_path / "a", short, ids=[3, 8, 1, 30])
+    assert first["steps"] == 10
+    assert first == run(tiny, tmp_path / "a", short, ids=[3, 8, 1, 30])
+    with pytest.raises(ValueError, match="other"):
+        run(tiny, tmp_path / "a", short, ids=[3, 8, 1, 31])
+    monkeypatch.setattr("lightgen.training.train.LatentDataset", functools.partial(LatentDataset, ram_limit=0))
+    run(tiny, tmp_path / "b", short, ids=[3, 8, 1, 30])
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
 
 
 def test_the_caller_s_random_state_is_left_alone(tiny, tmp_path):
