@@ -26,6 +26,10 @@ def slurm(tmp_path_factory):
     if reason := why_not():
         pytest.skip(reason)
     cluster = Slurm(tmp_path_factory.mktemp("slurm"))
+    # Read by every Python that starts there: a lost node's lease need not be waited for a minute.
+    shortened = "from ablations.runner import lease\nlease.HEARTBEAT_SECONDS, lease.DEAD_AFTER_SECONDS = 1.0, 6.0\n"
+    (cluster.base / "sitecustomize.py").write_text(shortened)
+    cluster.environment["PYTHONPATH"] = f"{cluster.base}:{ROOT}"
     try:
         cluster.start()
         yield cluster
@@ -98,6 +102,16 @@ def test_one_may_leave_and_the_report_comes_by_itself(slurm, expected, tmp_path)
     assert "3 done" in verb(slurm, "status", tmp_path) and "train: " in verb(slurm, "logs", tmp_path, "few-s0")
 
 
+def test_a_cell_spreads_over_two_nodes(slurm, expected, tmp_path):
+    told = finish(run := start(slurm, tmp_path, "runtime.processes=4", "--nodes", "2"))
+    assert run.returncode == 0, told
+    assert records(tmp_path) == expected
+    seen = sorted(path.name for path in next((tmp_path / "store").glob("judge-*")).glob("seen*"))
+    assert seen == [f"seen-{number}-of-4.txt" for number in range(4)]
+    how = json.loads(next((tmp_path / "store").glob("train-*/step.json")).read_text())["how"]
+    assert how == {"processes": 4, "threads": 1}
+
+
 def send_term(slurm, out):
     slurm.ask("scancel", "--signal=TERM", "--full", job_of(out, "many", slurm.running()))
 
@@ -118,7 +132,7 @@ def kill_node(slurm, out):
 
 @pytest.mark.parametrize("happens", [send_term, requeue, preempt, kill_node], ids=lambda function: function.__name__)
 def test_a_cell_that_is_stopped_from_outside_goes_on(happens, slurm, expected, tmp_path):
-    run = start(slurm, tmp_path, seconds=0.3)
+    run = start(slurm, tmp_path, seconds=0.2)
     wait_for(lambda: training(tmp_path, "few") and training(tmp_path, "many"))
     happens(slurm, tmp_path)
     told = finish(run)
@@ -132,7 +146,7 @@ def test_a_cell_that_is_stopped_from_outside_goes_on(happens, slurm, expected, t
 
 
 def test_a_cancelled_cell_stays_so_and_the_others_go_on(slurm, expected, tmp_path):
-    run = start(slurm, tmp_path, seconds=0.3)
+    run = start(slurm, tmp_path, seconds=0.2)
     wait_for(lambda: training(tmp_path, "many"))
     slurm.ask("scancel", job_of(tmp_path, "many", slurm.running()))
     told = finish(run)
@@ -144,7 +158,7 @@ def test_a_cancelled_cell_stays_so_and_the_others_go_on(slurm, expected, tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_a_command_that_ends_leaves_the_cells_and_the_next_one_adopts_them(number, slurm, expected, tmp_path):
-    run = start(slurm, tmp_path, seconds=0.3)
+    run = start(slurm, tmp_path, seconds=0.2)
     wait_for(lambda: training(tmp_path))
     run.send_signal(number)
     told = finish(run)
@@ -175,7 +189,7 @@ def test_a_refused_submission_leaves_the_others_alone_and_is_tried_again(slurm, 
 
 
 def test_a_dead_wrapper_is_noticed(slurm, expected, tmp_path):
-    run = start(slurm, tmp_path, seconds=0.3)
+    run = start(slurm, tmp_path, seconds=0.2)
     wait_for(lambda: training(tmp_path, "many"))
     script = wait_for(lambda: wrappers(f"{tmp_path} ", "many-s0"))
     os.kill(script, signal.SIGKILL)
@@ -198,7 +212,7 @@ def wrappers(*words):
 
 
 def test_cancel_ends_all_and_they_save(slurm, expected, tmp_path):
-    finish(start(slurm, tmp_path, "--detach", seconds=0.3))
+    finish(start(slurm, tmp_path, "--detach", seconds=0.2))
     wait_for(lambda: training(tmp_path))
     assert "cancelled 4 jobs" in verb(slurm, "cancel", tmp_path)
     wait_for(lambda: not slurm.running())
