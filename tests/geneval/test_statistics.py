@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from geneval.statistics import compare, contrast, minimum_detectable_effect, summarize, summarize_runs
+from geneval.statistics import NORMAL_95, compare, contrast, minimum_detectable_effect, summarize, summarize_runs
 
 
 def _rows(correct, tag="task"):
@@ -181,6 +181,23 @@ def test_seeds_alone_give_student_s_interval():
     assert found["p"] == pytest.approx(2 * stats.t.sf(0.25 / error, 2), rel=1e-3)
 
 
+def test_the_defaults_are_2000_resamples_of_seed_0():
+    rows, zeros = _rows(_correlated(np.random.default_rng(0), 0.3)), _rows(np.zeros((80, 4)))
+    assert summarize(rows) == summarize(rows, resamples=2000, seed=0) == summarize_runs([rows])
+    assert contrast([rows], [zeros])["p"] == pytest.approx(1 / 2001)
+    assert compare(rows, zeros) == compare(rows, zeros, resamples=2000, seed=0)
+    assert pytest.approx(stats.norm.ppf(0.975), abs=1e-6) == NORMAL_95
+
+
+def test_equal_prompts_leave_no_interval_unless_all_or_none_are_correct():
+    assert summarize(_rows(np.tile([1, 0], (9, 1))))["overall"]["ci"] == [0.5, 0.5]
+
+
+def test_one_run_on_a_side_leaves_the_other_side_s_seeds():
+    found = contrast(_constant(0.5, 0.75, 1.0), _constant(0.5))
+    assert found["p"] == pytest.approx(2 * stats.t.sf(0.25 / (0.25 / np.sqrt(3)), 2), rel=1e-3)
+
+
 def test_sides_of_unlike_sizes_are_welch_s():
     found = contrast(_constant(0.5, 0.75, 1.0), _constant(0.25, 0.5))
     parts = [(0.0625 / 3, 2), (0.03125 / 2, 1)]
@@ -245,6 +262,7 @@ def test_detectable_effect_is_what_a_test_of_80_percent_power_finds():
         (lambda rows: contrast([rows], [rows[4:]]), "other prompts"),
         (lambda rows: contrast([], [rows]), "at least one run"),
         (lambda rows: summarize([]), "no rows"),
+        (lambda rows: summarize_runs([rows, []]), "no rows"),
     ],
 )
 def test_wrong_calls_are_refused(call, said):
