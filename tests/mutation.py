@@ -60,6 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reasons, killed, tested = read_equivalents(), 0, 0
     for name in options.files or TARGETS:
         found = sample(mutants(ROOT / name), options.sample, options.seed)
+        if options.again:
+            texts = survivors(options.again, name)
+            found = [mutant for mutant in mutants(ROOT / name) if mutant.text in texts]
         begun, outcomes = time.monotonic(), judge(name, found, options.limit)
         rows = [
             {"file": name, "mutant": mutant.text, "line": mutant.line, "outcome": reasons.get((name, mutant.text), how)}
@@ -85,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("files", nargs="*", choices=[*TARGETS, []], metavar="FILE", help=f"of {', '.join(TARGETS)}")
     parser.add_argument("--sample", type=int, default=0, help="mutants of each file (0: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--again", type=Path, help="a file of outcomes: only what survived in it, in place of a sample")
     parser.add_argument("--limit", type=float, default=0, help="seconds for a mutant (0: five times the file's own)")
     parser.add_argument("--out", type=Path, help="file to append the outcomes to, as JSON lines")
     return parser
@@ -95,6 +99,13 @@ def sample(found: list[Mutant], count: int, seed: int) -> list[Mutant]:
     if not 0 < count < len(found):
         return found
     return [found[i] for i in sorted(random.Random(seed).sample(range(len(found)), count))]
+
+
+def survivors(outcomes: Path, name: str) -> set[str]:
+    """The texts of a file's mutants whose last recorded outcome is survival."""
+    rows = [json.loads(line) for line in outcomes.read_text(encoding="utf-8").splitlines()]
+    last = {row["mutant"]: row["outcome"] for row in rows if row["file"] == name}
+    return {mutant for mutant, outcome in last.items() if outcome == "survived"}
 
 
 def read_equivalents() -> dict[tuple[str, str], str]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from geneval.options import Options
-from geneval.prompts import OBJECTS
+from geneval.prompts import OBJECTS, RELATIONS
 from geneval.rules import Detection, MissingColor, check, grade, overlap, relative_position, sort_relations
 from geneval.ties import confidence_order
 
@@ -90,6 +90,65 @@ def test_grade_of_a_count_falls_with_every_extra_object():
     }
     grades = [grade(prompt, {"cat": [[0, 0, 9, 9, 0.95]] * n}) for n in (2, 3, 4, 5)]
     assert grades == sorted(grades, reverse=True) and len(set(grades)) == 4
+
+
+def objects(*lefts, score=0.95):
+    """Rows of 10 px objects at these left edges."""
+    return [[x, 0, x + 10, 10, score] for x in lefts]
+
+
+RED_CATS_AND_A_BUS = {
+    "tag": "x",
+    "include": [
+        {"class": "cat", "count": 3, "color": "red"},
+        {"class": "bus", "count": 1, "position": ["right of", 0]},
+    ],
+    "exclude": [{"class": "dog", "count": 1}],
+    "prompt": "",
+}
+
+
+@pytest.mark.parametrize(
+    ("detections", "answers", "parts"),
+    [
+        # two of the cats red, the bus right of two; no dog
+        ({"cat": objects(100, 20, 0), "bus": objects(50)}, ["red", "red", "blue"], [(1 + 2 / 3) / 2] * 2 + [1]),
+        # a single cat earns nothing for its color; the bus is there, and right of it
+        ({"cat": objects(0), "bus": objects(50)}, ["red"], [(1 / 3 + 0) / 2, 1, 1]),
+        # nothing there earns nothing; a dog of none allowed neither
+        ({"dog": objects(0)}, [], [0, 0, 0]),
+        # without cats the bus is right of none
+        ({"bus": objects(50)}, [], [0, (1 + 0) / 2, 1]),
+    ],
+)
+def test_a_grade_is_the_mean_of_its_clauses_shares(detections, answers, parts):
+    found = grade(RED_CATS_AND_A_BUS, detections, {"cat": answers})
+    assert found == pytest.approx(0.99 * sum(parts) / 3)
+
+
+def test_what_is_asked_none_of_is_there_in_full():
+    none = {"class": "cat", "count": 0, "color": "red"}
+    prompt = {"tag": "x", "include": [none, {"class": "bus", "count": 1}], "prompt": ""}
+    assert grade(prompt, {}) == pytest.approx(0.99 * (1 + 0) / 2)
+
+
+@pytest.mark.parametrize(("count", "share"), [(1, 0), (3, 2 / 4)])
+def test_extra_objects_keep_the_share_that_was_allowed(count, share):
+    prompt = {"tag": "x", "include": [], "exclude": [{"class": "cat", "count": count}], "prompt": ""}
+    assert grade(prompt, {"cat": objects(0, 20, 40, 60)}) == pytest.approx(0.99 * share)
+
+
+@pytest.mark.parametrize(("offset", "relations"), [(0.0009, []), (0.001, ["right of"]), (0.00105, ["right of"])])
+def test_offsets_below_a_thousandth_of_a_pixel_are_none(offset, relations):
+    assert relative_position([offset, 0, offset, 0], [0, 0, 0, 0], threshold=0.0) == relations
+
+
+def test_only_lines_of_relations_are_sorted():
+    line = "expected bus left of target, found "
+    for tail in ("right of and above", "green and above target"):
+        assert sort_relations(line + tail) == line + tail
+    everything = "above and right of and below and left of target"
+    assert sort_relations(line + everything) == f"{line}{' and '.join(RELATIONS)} target"
 
 
 @pytest.mark.parametrize(("score", "correct"), [(THRESHOLD, False), (0.3, False), (ABOVE, True)])

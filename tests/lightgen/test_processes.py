@@ -45,6 +45,8 @@ def pairs(tmp_path_factory):
 
 def launch(processes: int, *words) -> subprocess.CompletedProcess:
     launcher = ["accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1"]
+    # Port 0: a free one, as other tests and users of the machine may run at the same time.
+    launcher += ["--main_process_port", "0"]
     quiet = ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
     launched = [*launcher, *quiet, "--module"] if processes > 1 else []
     command = [sys.executable, "-m", *launched, "lightgen", *map(str, words)]
