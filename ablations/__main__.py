@@ -7,6 +7,7 @@ from importlib import import_module
 
 VERBS = {
     "run": ("ablations.run", "carry out a study, or go on with it"),
+    "train": ("ablations.train", "train a model and score it with GenEval on the way"),
     "worker": ("ablations.worker", "one cell of a planned study"),
     "icons": ("ablations.icons.__main__", "the icon world: data sets, contact sheet, components"),
 }

@@ -36,7 +36,7 @@ ROOMS = ("disk", "device", "model", "data", "training", "preference", "presets",
 # Inside ablations likewise; the runner knows no step by name, and steps know no setting.
 ABLATION_ROOMS = (
     *("icons", "runner", "prompts", "steps", "data", "settings", "record", "recipes", "studies"),
-    *("worker", "run", "__main__"),
+    *("train", "worker", "run", "__main__"),
 )
 
 
