@@ -48,7 +48,7 @@ ROOMS = (
 # Inside ablations likewise; the runner knows no step by name, and steps know no setting.
 ABLATION_ROOMS = (
     *("icons", "runner", "prompts", "steps", "data", "settings", "record", "recipes", "studies"),
-    *("worker", "rank", "run", "watch", "__main__"),
+    *("train", "worker", "rank", "run", "watch", "__main__"),
 )
 
 

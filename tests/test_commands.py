@@ -84,6 +84,8 @@ OPTIONS = {
     "ablations logs": "--lines",
     "ablations.run": "--scale --seeds --out --set --only --workers --engine --nodes --gpus-per-node --cpus --memory "
     "--time --slurm --detach --plan",
+    "ablations.train": "--out --vae --text-encoder --detector --clip --evaluate-every --prompts --copies --preset "
+    "--set --device",
     "ablations.worker": "--study --until --processes --nodes --parent",
 }
 COMMANDS = ("lightgen", "geneval", "benchmarks", "ablations", "ablations.run", "ablations.icons", "reports")
@@ -95,8 +97,9 @@ def help_of(words: str, monkeypatch) -> str:
     command, *verbs = words.split()
     monkeypatch.setenv("COLUMNS", "400")
     monkeypatch.setattr(sys, "argv", [command, *verbs, "--help"])
-    for name in (command, f"{command}.__main__") if "." in command else (f"{command}.__main__",):
-        monkeypatch.delitem(sys.modules, name, raising=False)  # another test may have imported it
+    for name in (f"{command}.__main__", command):  # another test may have imported it
+        if not hasattr(sys.modules.get(name), "__path__"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
     printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # in ASCII the boxes would look like options
     with contextlib.redirect_stdout(printed), pytest.raises(SystemExit) as ended:
         runpy.run_module(command, run_name="__main__", alter_sys=True)

@@ -1,7 +1,7 @@
 """How fast pictures are judged: in a process, as a folder by `detect` and `score`, and through the reward service.
 
 All three take the same pictures in the same batches. Networks are loaded once for the first and the last; `detect`
-loads its own each time, which is measured alone and taken off. Processor time, clients' included, beside wall time.
+loads its own each time, which is measured alone and taken off. Processor time, with the clients', and wall time.
 """
 
 import base64

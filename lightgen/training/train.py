@@ -25,6 +25,7 @@ from lightgen.model.folder import load_transformer, model_identity, read_lineage
 from lightgen.model.mar import MAR, MARLoss
 from lightgen.model.masking import Draws, draw
 from lightgen.training.config import LoopConfig, TrainConfig
+from lightgen.training.evaluation import Evaluation, evaluate
 from lightgen.training.loop import OnStep, Run, Stop
 from lightgen.training.optimization import Average
 from lightgen.training.order import order
@@ -51,13 +52,15 @@ def train(
     device: str = "auto",
     stop: Stop | None = None,
     on_step: OnStep | None = None,
+    evaluation: Evaluation | None = None,
 ) -> dict[str, Any]:
     """Train and write OUT/model (a model folder), OUT/metrics.jsonl and OUT/training.json; return the result.
 
     The same call again resumes, with another `loop` if wanted, or returns the finished result. `stop` is asked before
     every step; when it answers true the state is saved and the status is "stopped". `start` is a model or pipeline
     folder whose weights training begins with; `ids` are the samples of the latents to train on (default: all).
-    `on_step` gets every logged row. Result: steps, seconds, samples, flops, status. ValueError for latents that do not
+    `on_step` gets every logged row. `evaluation` measures the model now and then, into OUT/evaluations.jsonl. Result:
+    steps, seconds, samples, flops, status. ValueError for latents that do not
     fit, and for a folder of another run.
     """
     out = Path(out)
@@ -78,7 +81,9 @@ def train(
         write_record(out, settings)
     before = torch.get_rng_state()
     try:
-        run = TrainingRun(config, _first_model(model_config, config.seed, start), data, out, accelerator, loop)
+        run = TrainingRun(
+            config, _first_model(model_config, config.seed, start), data, out, accelerator, loop, evaluation
+        )
         result = run.run(stop, on_step)
     finally:
         torch.set_rng_state(before)
@@ -107,9 +112,10 @@ class TrainingRun(Run):
         out: Path,
         accelerator: Accelerator,
         loop: LoopConfig,
+        evaluation: Evaluation | None = None,
     ):
         super().__init__(config, model.to(accelerator.device).train(), out, accelerator, loop)
-        self.data = data
+        self.data, self.evaluation = data, evaluation
         self.average = Average(self.model.parameters(), config.ema_decay, config.ema_warmup)
 
     def losses(self, parts: int) -> Iterator[tuple[Tensor, list[Tensor]]]:
@@ -129,6 +135,11 @@ class TrainingRun(Run):
 
     def trained(self) -> list[list[Tensor]]:
         return [list(self.model.parameters())]
+
+    def ready(self, stop: Stop | None) -> bool:
+        if self.evaluation is not None:
+            evaluate(self.evaluation, self.step, self.model, self.average, self.out, self.accelerator)
+        return True
 
     def after_step(self, values: Tensor) -> None:
         self.average.update(self.step - 1)
