@@ -24,7 +24,7 @@ OPTIONS = {
     "geneval convert": "--out",
     "geneval validate": "--json",
     "geneval doctor": "--detector --clip",
-    "benchmarks": "quality speed regression",
+    "benchmarks": "quality speed regression gpu",
     "benchmarks quality": "features fid measure clip-score detail doctor",
     "benchmarks quality features": "--extractor --out --shard --statistics --name --weights --batch-size --device "
     "--limit --skip-corrupt",
@@ -45,6 +45,7 @@ OPTIONS = {
     "benchmarks speed quality": "--out --json --dimensions --samples --extractors --random --images --pixels "
     "--batch-size --repetitions --threads --device --parts",
     "benchmarks regression": "--record --out --json",
+    "benchmarks gpu": "--minutes --out --device --sizes --parts",
     "lightgen": "distill prepare train pairs dpo generate export convert",
     "lightgen distill": "--out --teacher --device --call --json --copies --seed --batch-size --shard-size",
     "lightgen prepare": "--out --vae --text-encoder --preset --max-length --device --json --flips --keep-padding "
