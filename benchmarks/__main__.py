@@ -1,4 +1,4 @@
-"""`python -m benchmarks quality | speed | regression`: measurements beside GenEval."""
+"""`python -m benchmarks quality | speed | regression | gpu`: measurements beside GenEval."""
 
 import json as json_text
 import os
@@ -10,6 +10,7 @@ from typing import Any
 
 from tyro.conf import Positional
 
+from benchmarks.gpu.config import GpuConfig
 from benchmarks.quality.config import DEFAULTS, ExtractionConfig, MeasureConfig
 from benchmarks.speed import config as speed
 from geneval.console import Shard, parse_shard, print_json, run
@@ -183,6 +184,19 @@ def regression(record: bool = False, out: Path | None = None, json: bool = False
     return check(write=record, out=out, as_json=json)
 
 
+def gpu(config: GpuConfig = GpuConfig()) -> int:  # noqa: B008
+    """Measure everything that a GPU is for, in order of value, each record as soon as it is there.
+
+    The exit code is 1 where a part failed; what time does not suffice for is named.
+
+    Args:
+        config: what is measured, where, and for how long
+    """
+    from benchmarks.gpu.measurement import measure
+
+    return measure(config)
+
+
 def _print_metrics(result: dict[str, Any], json: bool, digits: Any) -> None:
     if json:
         return print_json(result)
@@ -215,6 +229,7 @@ VERBS = {
     "quality": ("FID, KID, precision and recall, CLIP score and detail of images.", _QUALITY),
     "speed": ("How fast the parts are, against their limits.", {row[0]: _benchmark(*row) for row in _SPEED}),
     "regression": regression,
+    "gpu": gpu,
 }
 
 

@@ -15,6 +15,7 @@ ALLOWED = (
     ("lightgen/", ()),
     ("geneval/", ()),
     ("benchmarks/speed/", ("lightgen", "geneval")),
+    ("benchmarks/gpu/", ("lightgen", "geneval")),
     ("benchmarks/regression", ("lightgen", "geneval")),
     ("benchmarks/", ("lightgen.disk", "geneval")),
     ("reports/", ("geneval.statistics", "lightgen.disk")),

@@ -26,7 +26,7 @@ OPTIONS = {
     "geneval convert": "--out",
     "geneval validate": "--json",
     "geneval doctor": "--detector --clip",
-    "benchmarks": "quality speed regression",
+    "benchmarks": "quality speed regression gpu",
     "benchmarks quality": "features fid measure clip-score detail doctor",
     "benchmarks quality features": "--extractor --out --shard --statistics --name --weights --batch-size --device "
     "--limit --skip-corrupt",
@@ -48,6 +48,7 @@ OPTIONS = {
     "benchmarks speed quality": "--out --json --dimensions --samples --extractors --random --images --pixels "
     "--batch-size --repetitions --threads --device --parts",
     "benchmarks regression": "--record --out --json",
+    "benchmarks gpu": "--minutes --out --device --sizes --parts",
     "lightgen": "distill import prepare subset train pairs dpo generate export convert",
     "lightgen distill": "--out --teacher --device --call --json --copies --seed --batch-size --shard-size",
     "lightgen import": "--out --shard --json --size --filter --smallest --caption --max-rejected --shard-size",
