@@ -17,6 +17,7 @@ from ablations.runner.study import Cell
 from ablations.steps.asked import prompts_of
 from ablations.steps.judge import Judge
 from benchmarks.environment import environment
+from geneval.prompts import official_prompts
 from geneval.scores import format_results, read_results
 from geneval.statistics import summarize
 from lightgen.disk.json_files import read_json, write_json
@@ -104,7 +105,16 @@ def _verdicts(
     # Everything that would change a verdict: rules, prompts, copies, and judge weights.
     version = f"rules 1; prompts={facts['prompts_sha256'][:12]}; copies={step.copies}; {judge}"
     names = {"geneval": "results.jsonl", "prompts": "prompts.json", "samples": "samples.json"}
-    return _geneval_metrics(rows, splits, version), names
+    return _geneval_metrics(rows, splits, version) | _asked(cell, store), names
+
+
+def _asked(cell: Cell, store: Store) -> dict[str, Any]:
+    """How many of the official prompts ask for objects that no training caption names or the judge does not know."""
+    found = _last(cell, "ask_named")
+    if found is None:
+        return {}
+    entry = {"value": store.facts(found)["official_left_out"], "ci": None, "n": len(official_prompts())}
+    return {"prompts/official_left_out": {**entry, "higher_is_better": False, "version": "1"}}
 
 
 def _splits(cell: Cell, judge: Judge, store: Store) -> Splits:

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from ablations.data import Benchmark, IconData, OwnData
-from ablations.prompts import GeneratedCaptions, OfficialPrompts
+from ablations.data import IconData, OwnData
+from ablations.recipes import prompts
 from ablations.runner.plan import plain
 from ablations.settings import SETTINGS, Components, Setting
 from ablations.studies import load_study, study_names
@@ -35,18 +35,6 @@ def test_the_embedded_weights_are_found_wherever_the_package_lies():
     assert own.location.is_absolute() and own.path.endswith("weights/vae")
 
 
-def test_own_data_asks_the_official_prompts_and_cannot_draw():
-    data = OwnData(folder="photos")
-    assert data.prompts(Benchmark()) == OfficialPrompts() and data.splits == ()
-    taken = data.dataset("small", "narrow", 0)
-    assert taken.images == 1000 and taken.shards.path.endswith("photos/narrow")
-    assert data.captions(taken, "training", count=60, seed=3) == GeneratedCaptions(num_prompts=60, seed=1003)
-    with pytest.raises(ValueError, match="photos holds pictures"):
-        data.drawn(Benchmark(), 0)
-    with pytest.raises(ValueError, match="valid: small, large"):
-        data.dataset("medium", "narrow", 0)
-
-
 @pytest.mark.parametrize("name", study_names())
 def test_studies_of_own_data_leave_out_what_must_be_drawn(name):
     study = load_study(name)
@@ -58,9 +46,9 @@ def test_studies_of_own_data_leave_out_what_must_be_drawn(name):
 
 def test_icon_data_splits_its_prompts_and_official_ones_have_none():
     data = IconData()
-    own = data.prompts(Benchmark())
+    own = prompts(SETTINGS["cpu"])
     assert {entry["split"] for entry in own.splits().values()} == {split.name for split in data.splits}
-    assert data.prompts(Benchmark(prompts="official")).splits() == {}
+    assert prompts(override(SETTINGS["cpu"], {"benchmark.prompts": "official"})).splits() == {}
 
 
 def test_settings_hold_plain_values_alone():
