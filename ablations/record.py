@@ -50,7 +50,7 @@ def write_record(folder: Path, cell: Cell, store: Store) -> None:
         **{"study": cell.study, "variant": cell.variant, "seed": cell.seed, "scale": cell.scale},
         "config": cell.setting,
         "inputs": {name: f"sha256:{step.key}" for name, step in steps.items()},
-        "env": environment(),
+        "env": {**environment(), **_shared_out(made)},
         "cost": _cost(made),
         "metrics": metrics,
         "items": items,
@@ -196,6 +196,15 @@ def _preference_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
     if chosen := facts.get("tune_guidance"):
         shared = {"n": len(chosen["right"]), "higher_is_better": True, "version": "best on training captions"}
         found["preference/guidance_scale"] = {"value": chosen["guidance_scale"], "ci": None, **shared}
+    return found
+
+
+def _shared_out(made: Mapping[str, Any]) -> dict[str, Any]:
+    """The processes and threads that the steps were made with, on which sums depend: one number where all agree."""
+    found: dict[str, Any] = {}
+    for name in ("processes", "threads"):
+        counts = sorted({record["how"][name] for record in made.values() if name in record.get("how", {})})
+        found |= {name: counts[0] if len(counts) == 1 else counts} if counts else {}
     return found
 
 

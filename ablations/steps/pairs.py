@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -61,29 +61,34 @@ class Sample(Step):
     round: int = 1  # 2 = of the model that the first round made, with other noise
 
     def draw(self, work: Work) -> None:
-        """The pictures, or those of a shard."""
-        prompts, call = self.learned.prompts(work.made), sampling_call(self.sampling)
-        seed = self.learned.seed + NOISE_SEEDS * self.round
-        for task, copies in copies_by_task(prompts, self.copies, self.max_copies).items():
-            asked = [prompt for prompt in prompts if prompt.tag == task]
-            generate(work, self.model, asked, work.out / "images" / task, call, copies=copies, seed=seed)
+        """The pictures of a shard."""
+        for images, asked, copies in self._tasks(work):
+            generate(work, self.model, asked, images, sampling_call(self.sampling), copies=copies, seed=self._seed)
 
     def look(self, work: Work) -> None:
-        """What is seen in the pictures that are there, or in a shard of them."""
-        for images in sorted((work.out / "images").iterdir()):
+        """What is seen in a shard of the pictures."""
+        for images, *_ in self._tasks(work):
             detect(work, images, self.judges)
 
     def run(self, work: Work) -> Facts:
-        from geneval.scores import grade_folder
-
-        self.draw(work)
-        self.look(work)
-        prompts = self.learned.prompts(work.made)
-        tasks = copies_by_task(prompts, self.copies, self.max_copies)
-        grades = {task: grade_folder(work.out / "images" / task) for task in tasks}
+        prompts, call = self.learned.prompts(work.made), sampling_call(self.sampling)
+        grades = {
+            images.name: graded(work, self.model, asked, images, call, self.judges, copies=copies, seed=self._seed)
+            for images, asked, copies in self._tasks(work)
+        }
         write_json(work.out / "grades.json", grades)
         right = {task: sum(grade == 1.0 for grade in found.values()) / len(found) for task, found in grades.items()}
         return {"prompts": len(prompts), "images": sum(map(len, grades.values())), "right": right}
+
+    @property
+    def _seed(self) -> int:
+        return self.learned.seed + NOISE_SEEDS * self.round
+
+    def _tasks(self, work: Work) -> Iterator[tuple[Path, list[Prompt], int]]:
+        """Each task's folder of pictures, its prompts, and how many pictures of each."""
+        prompts = self.learned.prompts(work.made)
+        for task, copies in copies_by_task(prompts, self.copies, self.max_copies).items():
+            yield work.out / "images" / task, [prompt for prompt in prompts if prompt.tag == task], copies
 
 
 @dataclass(frozen=True, kw_only=True)

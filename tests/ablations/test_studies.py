@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from ablations.prompts import copies_by_task
 from ablations.recipes import pairs, preferred, trained
 from ablations.runner.costs import Costs
 from ablations.runner.plan import plan_cells
@@ -177,11 +176,7 @@ def test_retuned_guidance_is_the_best_mean_of_task_means_and_the_smaller_of_equa
 def test_samples_are_counted_by_task(tmp_path, monkeypatch):
     step = cells("verifier", scale="smoke")["verifier"].step("sample")
     assert isinstance(step, Sample)
-    copies = copies_by_task(step.learned.prompts(work(tmp_path).made), step.copies, step.max_copies)
-    monkeypatch.setattr(Sample, "draw", lambda self, work: None)
-    monkeypatch.setattr(Sample, "look", lambda self, work: None)
-    grade = {task: {f"{copy}.png": float(task == "colors") for copy in range(n)} for task, n in copies.items()}
-    monkeypatch.setattr("geneval.scores.grade_folder", lambda images: grade[images.name])
+    graded_by(lambda scale, prompt: float(prompt.tag == "colors"), monkeypatch, "pairs")
     found = step.run(work(tmp_path))
     kept = json.loads((tmp_path / "grades.json").read_text())
     assert found["images"] == sum(len(grades) for grades in kept.values()) and found["right"]["colors"] == 1.0
