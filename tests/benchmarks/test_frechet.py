@@ -90,6 +90,40 @@ def test_extrapolation_undoes_the_bias_of_small_sets():
     assert limit.sizes[-1] == 600 and len(limit.sizes) == 8
 
 
+def test_extrapolation_is_a_least_squares_line_through_subsets():
+    from scipy.stats import linregress
+
+    reference, generated = Statistics.of(features(500, 4, seed=7)), features(60, 4, seed=8)
+    found = fid_infinity(generated, reference)
+    assert found == fid_infinity(generated, reference, num_sizes=8, smallest=12, repeats=4, seed=0)
+    assert found.sizes == [12, 14, 16, 18, 22, 28, 38, 60]  # evenly in 1 / N
+    generator = np.random.default_rng(0)
+    subsets = [[generated[generator.permutation(60)[:size]] for _ in range(4)] for size in found.sizes[:-1]]
+    expected = [np.mean([fid(subset, reference) for subset in drawn]) for drawn in subsets] + [
+        fid(generated, reference)
+    ]
+    assert found.distances == pytest.approx(expected, rel=1e-9)
+    line = linregress(1 / np.array(found.sizes), expected)
+    assert found.value == pytest.approx(line.intercept, rel=1e-7)
+    assert found.stderr == pytest.approx(line.intercept_stderr, rel=1e-7)
+
+
+def test_the_smallest_sets_that_can_be_extrapolated():
+    reference = Statistics.of(features(50, 2))
+    assert fid_infinity(features(20, 2), reference, smallest=3).sizes[0] == 3
+    for count, smallest in ((19, 5), (30, 1), (30, 30)):
+        with pytest.raises(ValueError, match=f"from {smallest} to {count} images"):
+            fid_infinity(features(count, 2), reference, smallest=smallest)
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_one_number_that_is_none_is_refused(place):
+    arrays = [np.zeros(3), np.eye(3), np.zeros(3), np.eye(3)]
+    arrays[place].flat[1] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        frechet_distance(*arrays)
+
+
 def test_streamed_moments_equal_the_whole_even_far_from_zero():
     values = features(500, 8) + 1e6
     moments = Moments()

@@ -170,5 +170,19 @@ def test_bad_input_is_refused():
         kid(a[:1], a)
     with pytest.raises(ValueError, match="different extractors"):
         kid(a, a[:, :3])
-    with pytest.raises(ValueError, match="NaN"):
-        kid(a, np.full_like(a, np.nan))
+    for pair in ((a, np.where(a == a.max(), np.nan, a)), (np.where(a == a.min(), np.inf, a), a)):
+        with pytest.raises(ValueError, match="NaN"):
+            kid(*pair)
+
+
+def test_an_error_needs_two_images_that_are_left_on_each_side():
+    a, b = features(3), features(3, seed=1)
+    without = (
+        [direct_kid(np.delete(a, i, 0), b) for i in range(3)],
+        [direct_kid(a, np.delete(b, i, 0)) for i in range(3)],
+    )
+    assert kid(a, b).stderr == pytest.approx(np.sqrt(2 * np.var(without[0]) + 2 * np.var(without[1])), rel=1e-9)
+    assert kid(a, b, clusters_a=range(3)).stderr == pytest.approx(kid(a, b).stderr, rel=1e-9)
+    for first, second in ((a[:2], b), (a, b[:2])):
+        assert np.isnan(kid(first, second).stderr) and np.isfinite(kid(first, second).value)
+        assert np.isnan(kid(first, second, clusters_a=range(len(first))).stderr)

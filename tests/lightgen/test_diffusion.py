@@ -34,9 +34,55 @@ def test_respacing_keeps_both_ends_and_the_signal_levels():
     kept = kept_timesteps(1000, 100)
     assert len(set(kept)) == 100 and kept[0] == 0 and kept[-1] == 999
     np.testing.assert_array_equal(cosine_schedule(1000, 100).alpha_bar, cosine_schedule(1000).alpha_bar[list(kept)])
-    assert kept_timesteps(1000, 1) == (0,)
+    assert kept_timesteps(1000, 1) == (0,) and kept_timesteps(1000, 2) == (0, 999)
+    assert kept_timesteps(1000, 7) == (0, 166, 333, 500, 666, 832, 999)  # halves go to the even number
+    assert kept_timesteps(5, 5) == (0, 1, 2, 3, 4) == cosine_schedule(5).timesteps
+    assert len(cosine_schedule()) == 1000
     with pytest.raises(ValueError, match="1001 head steps"):
         kept_timesteps(1000, 1001)
+
+
+@pytest.mark.parametrize(("step", "temperature"), [(24, 1.0), (7, 0.5), (1, 2.0), (0, 1.0)])
+def test_a_ddpm_step_has_the_posterior_s_mean_and_the_learned_deviation(step, temperature):
+    """From the definitions: the clean token that epsilon stands for, its posterior, and a variance between two bounds.
+
+    Whole generations hardly show the deviation: next to a random network's means it is small.
+    """
+    schedule = cosine_schedule(1000, 25)
+    x, epsilon, position, noise = torch.randn(4, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    now, before = schedule.alpha_bar[step], schedule.alpha_bar[step - 1] if step else 1.0
+    beta = 1 - now / before
+    clean = (x - math.sqrt(1 - now) * epsilon) / math.sqrt(now)
+    mean = (math.sqrt(before) * beta * clean + math.sqrt(1 - beta) * (1 - before) * x) / (1 - now)
+    low, high = beta * (1 - before) / (1 - now), beta
+    share = (position + 1) / 2
+    deviation = torch.sqrt(high**share * low ** (1 - share)) if step else 0.0
+    found = ddpm_step(x, epsilon, position, noise, schedule, step, temperature)
+    torch.testing.assert_close(found, mean + temperature * deviation * noise, rtol=1e-9, atol=1e-12)
+
+
+def test_a_single_step_schedule_has_its_beta_for_a_variance():
+    schedule = cosine_schedule(1000, 1)
+    assert schedule.log_variance_low == schedule.log_variance_high == pytest.approx(math.log(1 - schedule.alpha_bar[0]))
+    whole = cosine_schedule(1000)
+    assert whole.log_variance_low[0] == whole.log_variance_low[1] < whole.log_variance_high[1]
+
+
+@pytest.mark.parametrize("position", [-1.0, 0.0, 1.0, 0.3])
+def test_the_bound_is_the_divergence_of_two_gaussians(position):
+    """In bits, averaged over channels, by the two distributions themselves."""
+    timesteps, schedule = torch.tensor([1, 40, 700, 999]), cosine_schedule(1000)
+    clean, noise, wrong = torch.randn(3, 4, 6, generator=torch.Generator().manual_seed(0))
+    prediction = torch.cat([noise + wrong, torch.full_like(noise, position)], -1)
+    _, found = learned_range_loss(prediction, clean, noise, timesteps)
+    for row, step in enumerate(timesteps.tolist()):
+        low, high = schedule.log_variance_low[step], schedule.log_variance_high[step]
+        log_variance = low + (high - low) * (position + 1) / 2
+        posterior = torch.distributions.Normal(0.0, torch.tensor(math.exp(low / 2), dtype=torch.float64))
+        shift = schedule.noise_scale[step] * wrong[row].double()
+        predicted = torch.distributions.Normal(shift, math.exp(log_variance / 2))
+        expected = torch.distributions.kl_divergence(posterior, predicted).mean() / math.log(2)
+        assert found[row].item() == pytest.approx(expected.item(), rel=1e-3, abs=1e-6)
 
 
 def perfect_epsilon(x, clean, schedule, step):
@@ -130,7 +176,9 @@ def test_added_noise_keeps_unit_variance():
 
 
 def test_flow_runs_from_noise_to_data():
-    assert flow_times(4) == (1.0, 0.75, 0.5, 0.25, 0.0)
+    assert flow_times(4) == (1.0, 0.75, 0.5, 0.25, 0.0) and flow_times(1) == (1.0, 0.0)
+    with pytest.raises(ValueError, match="0 head steps"):
+        flow_times(0)
     clean, noise = torch.zeros(2, 3), torch.ones(2, 3)
     torch.testing.assert_close(flow_noised(clean, noise, torch.tensor([0.25, 1.0])).mean(1), torch.tensor([0.25, 1.0]))
 
