@@ -128,7 +128,8 @@ GPU = override(
         "data.small": 2000, "data.large": 32_000, "preference.prompts": 600, "preference.copies": 16,
         "preference.dpo.steps": 600, "preference.dpo.batch_size": 128, "sampling.num_head_steps": 50,
         "benchmark.num_prompts": 100, "runtime.generate_batch": 1024, "runtime.detect_batch": 256,
-        "runtime.cells_per_gpu": 4,
+        "runtime.cells_per_gpu": 4, "train.precision": "bf16", "preference.dpo.precision": "bf16",
+        "preference.dpo.drift_every": 10, "runtime.save_every_seconds": 120.0,
     },
 )  # fmt: skip
 # LightGen's own sizes. The user provides weights/ and data/, a data set of `python -m lightgen import`.

@@ -37,6 +37,10 @@ class Costs:
         """Seconds and bytes of a step of that name."""
         return self.costs.get(name, (0.0, 0.0))
 
+    def knows(self, steps: Iterable[Step]) -> bool:
+        """Whether a figure is there for every one of the steps."""
+        return all(step.name in self.costs for step in steps)
+
     def seconds(self, steps: Iterable[Step]) -> float:
         """Seconds of one worker for the steps, each key counted once."""
         return sum(self.of_step(step.name)[0] for step in _once(steps))

@@ -174,8 +174,11 @@ def plan_lines(cells: Sequence[Cell], store: Store, costs: Costs, workers: int, 
         )
     steps = [step for cell in cells for step in missing_steps(cell, store)]
     time_left = duration(costs.wall_seconds(cells, store, workers)) if steps else "0 s"
-    lines.append(
-        f"{len(cells)} cells, {len({step.key for step in steps})} steps to make: about {time_left} with {workers}"
-        f" workers, {images:,} images judged, {costs.bytes(steps) / 1e6:.0f} MB ({costs.source})"
-    )
+    expected = f"about {time_left} with {workers} workers, {images:,} images judged, {costs.bytes(steps) / 1e6:.0f} MB"
+    if not costs.knows(steps):
+        expected = (
+            f"{workers} workers, {images:,} images judged; time and size unknown, nothing was measured at this scale"
+        )
+    source = f" ({costs.source})" if costs.knows(steps) else ""
+    lines.append(f"{len(cells)} cells, {len({step.key for step in steps})} steps to make: {expected}{source}")
     return lines

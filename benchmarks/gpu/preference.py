@@ -47,9 +47,7 @@ def time_preference(job: Job, config: MARConfig, reference: Any, pairs: int) -> 
         model = MAR(config)
     job.memory()
     with tempfile.TemporaryDirectory() as out:
-        run = PreferenceRun(
-            settings, model, _pairs(config, pairs), Path(out), accelerator, described, loop=LoopConfig()
-        )
+        run = PreferenceRun(settings, model, _pairs(config, pairs), Path(out), accelerator, described)
         run.prepare(None)
         run.forward = accelerator.prepare_model(model)
         seconds = []

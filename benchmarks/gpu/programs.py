@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as tree
@@ -16,7 +17,7 @@ def tests(job: Job) -> None:
     """`pytest -m gpu`; the record counts them and names those that failed."""
     report = job.path.with_suffix(".xml")
     words = ["-m", "pytest", "-m", "gpu", str(ROOT / "tests/gpu"), "-p", "no:cacheprovider", f"--junitxml={report}"]
-    code = _run([sys.executable, *words], job)
+    code = _run([sys.executable, *words], job, LIGHTGEN_DEVICE=str(job.device))
     if not report.is_file():
         raise RuntimeError(f"pytest ended with {code} before it reported")
     suite = next(tree.parse(report).iter("testsuite"))
@@ -42,9 +43,9 @@ def study(job: Job) -> None:
         raise RuntimeError(f"the study ended with {code}; its folder is {out.name}")
 
 
-def _run(words: list[str], job: Job) -> int | None:
+def _run(words: list[str], job: Job, **variables: str) -> int | None:
     """The exit code; None where the time is up, after a request to stop."""
-    with subprocess.Popen(words, cwd=ROOT) as process:
+    with subprocess.Popen(words, cwd=ROOT, env={**os.environ, **variables}) as process:
         try:
             return process.wait(max(1.0, job.left - 5))
         except subprocess.TimeoutExpired:
