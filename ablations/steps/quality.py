@@ -40,6 +40,8 @@ class DescribeReference(Step):
 class Quality(Step):
     """quality.json: FID and its kin against the reference, the CLIP score, and detail."""
 
+    version: ClassVar[int] = 2
+
     images: Step
     reference: DescribeReference
     clip: Folder
