@@ -169,8 +169,8 @@ def test_verdicts_are_the_host_s_on_two_hundred_pictures(tmp_path):
     from geneval.scores import score_folder
 
     found = []
-    for device in ("cpu", DEVICE):
-        root = icon_folder(tmp_path / f"on-{device}", 200)
+    for number, device in enumerate(("cpu", DEVICE)):
+        root = icon_folder(tmp_path / str(number), 200)
         detect_images(root, COMPONENTS / "detector", COMPONENTS / "clip", device=device)
         rows = score_folder(root, allow_partial=True)
         found.append([(row["filename"], row["correct"], row["reason"]) for row in rows])
@@ -196,5 +196,15 @@ def icon_folder(root: Path, count: int) -> Path:
 def test_one_whole_smoke_cell(tmp_path):
     from ablations import run as command
 
-    words = ["diversity_sweep", "--scale", "smoke", "--out", str(tmp_path / "run"), "--workers", "1"]
+    words = [
+        "diversity_sweep",
+        "--scale",
+        "smoke",
+        "--out",
+        str(tmp_path / "run"),
+        "--workers",
+        "1",
+        "--only",
+        "small-narrow",
+    ]
     assert command.main([*words, "--set", f'runtime.device="{DEVICE}"']) == 0
