@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def judges(job: Job) -> None:
     with tempfile.TemporaryDirectory() as folder:
         named: dict[str, Callable[[], Callable[[Sequence[Any]], Any]]] = {"detector": lambda: _detector(job).detect}
         for name, make in EXTRACTORS.items() if job.sizes == "released" else ():
-            named[name] = lambda name=name, make=make: _extractor(make(Path(folder) / name, str(job.device)))
+            named[name] = partial(_extractor, make, Path(folder) / name, str(job.device))
         for name, make_network in named.items():
             try:
                 row = _timed(job, make_network(), pictures)
@@ -39,7 +40,8 @@ def judges(job: Job) -> None:
             job.add(f"{name}: {row.get('images_per_second', row.get('failed'))} images/s", {"network": name, **row})
 
 
-def _extractor(extractor: Any) -> Callable[[Sequence[Any]], Any]:
+def _extractor(make: Callable[[Path, str], Any], folder: Path, device: str) -> Callable[[Sequence[Any]], Any]:
+    extractor = make(folder, device)
     return lambda pictures: extractor([extractor.prepare(picture) for picture in pictures])
 
 
@@ -68,7 +70,8 @@ def _detector(job: Job) -> Detector:
     swin: dict[str, Any] = {"embed_dim": 96, "depths": [2, 2, 18, 2], "num_heads": [3, 6, 12, 24], "window_size": 7}
     if is_tiny:
         swin = {"embed_dim": 16, "depths": [1, 1, 1, 1], "num_heads": [1, 2, 2, 4], "window_size": 4}
-    backbone = SwinConfig(**swin, out_features=[f"stage{number}" for number in range(1, 5)])
+    swin["out_features"] = [f"stage{number}" for number in range(1, 5)]
+    backbone = SwinConfig(**swin)
     widths: dict[str, Any] = {} if not is_tiny else {
         "feature_size": 16, "mask_feature_size": 16, "hidden_dim": 16, "encoder_layers": 1, "decoder_layers": 2,
         "encoder_feedforward_dim": 16, "dim_feedforward": 16, "num_attention_heads": 2,

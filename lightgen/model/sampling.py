@@ -4,7 +4,7 @@ B images, N tokens, n predicted in a step, D token channels.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NamedTuple
 
@@ -27,8 +27,8 @@ def compiled_head(model: MAR) -> Iterator[None]:
     once: their many small operations take longer to launch than to compute where few images are made at a time."""
     run = torch.compile(model.head.modulated, mode="reduce-overhead", dynamic=False)
 
-    def modulated(x: Tensor, modulations: Sequence[tuple[Tensor, ...]]) -> Tensor:
-        return run(x, modulations).clone()  # a graph's next launch writes over its output
+    def modulated(x: Tensor, modulations: Iterable[tuple[Tensor, ...]]) -> Tensor:
+        return run(x, tuple(modulations)).clone()  # a graph's next launch writes over its output
 
     model.head.modulated = modulated  # type: ignore[method-assign]
     try:

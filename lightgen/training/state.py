@@ -45,7 +45,7 @@ def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor]) -> int:
     text += b" " * (-len(text) % 8)
     file.write(len(text).to_bytes(8, "little") + text)
     for tensor in ordered.values():
-        file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return 8 + len(text) + end
 
 
