@@ -18,7 +18,7 @@ from lightgen.training.config import LoopConfig, TrainConfig
 from lightgen.training.train import train
 from tests.lightgen import squares
 
-GOLDEN = Path(__file__).parents[1] / "golden/lightgen_reference"
+GOLDEN = Path(__file__).parents[1] / "golden/lightgen_official_small"
 
 
 @pytest.fixture(scope="module")

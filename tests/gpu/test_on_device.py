@@ -24,7 +24,7 @@ pytestmark = [
 ]
 DEVICE = os.environ.get("LIGHTGEN_DEVICE", "cuda")  # "cpu" shows that the tests themselves run
 ROOT = Path(__file__).parents[2]
-GOLDEN, COMPONENTS = ROOT / "tests/golden/lightgen_reference", ROOT / "ablations/icons/components"
+GOLDEN, COMPONENTS = ROOT / "tests/golden/lightgen_official_small", ROOT / "ablations/icons/components"
 NEAR = 2e-4  # relative, of float32 on a device: sums have another order
 NEAR_BF16 = 0.03  # relative root mean square of bf16 latents
 
