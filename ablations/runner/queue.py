@@ -23,7 +23,7 @@ from ablations.runner.study import Cell
 from lightgen.disk.atomic import write_text
 from lightgen.disk.json_files import read_json, write_json
 
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 5.0
 RETRY_SECONDS = 30.0  # after a refused submission
 MAX_REFUSALS = 5  # in a row, while nothing else of the study is left to wait for
 SETTLE_SECONDS = 60.0  # how long a record may take to be seen from another host
@@ -47,7 +47,7 @@ class Queue:
         self.states = [State(cell, "done" if is_recorded(out, cell) else "waiting") for cell in cells]
         self.out, self.slurm, self.display, self.limit = out, slurm, display, limit
         self.store = Store(out / "store")
-        self.refusals, self.retry_at, self.silent, self.is_checked = 0, 0.0, False, False
+        self.refusals, self.retry_at, self.silent, self.is_begun = 0, 0.0, False, False
         self.gone: dict[str, float] = {}  # cell -> since when the scheduler shows its job no more
 
     def run(self, on_done: Callable[[Sequence[State]], None] = lambda states: None) -> Sequence[State]:
@@ -66,8 +66,11 @@ class Queue:
         """Submit every cell that has neither a record nor a job; returns the ids of all live arrays. A refusal is said
         in one line and changes nothing for the cells that have a job."""
         jobs = self._jobs()
-        if jobs is None:
+        if jobs is None and not self.is_begun:
             raise ValueError("Slurm does not answer (squeue failed); nothing was submitted")
+        if jobs is None:
+            self.retry_at = time.monotonic() + RETRY_SECONDS
+            return []
         live = {cell: tasks for cell in self._names() if (tasks := live_jobs(self.out, cell, jobs))}
         todo = [s for s in self.states if s.status == "waiting" and not any(not e.until for e, _ in _of(live, s))]
         for state in self.states:
@@ -75,9 +78,9 @@ class Queue:
                 state.status = "queued"
         before = self._makers(live, [state.cell for state in todo])
         planned = stages([state.cell for state in todo], self._is_there(live))
-        if planned and not self.is_checked:
+        if planned and not self.is_begun:
             self.slurm.check(self.slurm.script("check", planned[0], self.limit))
-            self.is_checked = True
+        self.is_begun = True
         arrays = {entry.job.partition("_")[0] for tasks in live.values() for entry, _ in tasks}
         try:
             for stage in planned:
