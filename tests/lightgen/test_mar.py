@@ -180,6 +180,36 @@ def test_everything_masked_runs_and_trains():
     assert model.token_embed.weight.grad is None
 
 
+def test_the_head_is_told_flow_times_on_the_scale_of_timesteps():
+    model, seen = make_model(head_objective="flow"), []
+    latents, text, lengths, draws = make_batch(model)
+    waves = model.head.embed_times(torch.tensor([0.0, 500.0, 1000.0]))
+    assert torch.equal(model.embed_times(torch.tensor([0.0, 0.5, 1.0])), waves)
+    whole, embed = model.head.embed_times, lambda times: seen.append(times) or whole(times)
+    model.head.embed_times = embed
+    model(latents, text, lengths, draws)
+    reference_loss(model, latents, text, lengths, draws)
+    times = (draws.timesteps[draws.mask.expand_as(draws.timesteps)] * 1000).sort().values
+    torch.testing.assert_close(seen[0].flatten().sort().values, times)
+    torch.testing.assert_close(seen[1], draws.timesteps * 1000)
+
+
+def test_a_fresh_model_starts_small_and_its_head_at_zero():
+    torch.manual_seed(0)
+    model = MAR(replace(TINY, width=128, head_width=128))
+    tables = (model.encoder_positions, model.decoder_positions, model.cross_positions)
+    times = (model.head.time_in.weight, model.head.time_out.weight)
+    for table in (*tables, *times):
+        assert float(table.detach().std()) == pytest.approx(0.02, rel=0.05)
+    for table in (model.null_text, model.mask_token):
+        assert float(table.detach().std()) == pytest.approx(0.02, rel=0.3)
+    bound = (6 / (128 + 128)) ** 0.5  # Xavier's
+    for linear in (model.decoder_embed, model.head.blocks[0].fc1):
+        assert 0.98 * bound < float(linear.weight.detach().abs().max()) <= bound and not linear.bias.any()
+    for zero in (model.head.final.linear, model.head.final.modulation, model.head.blocks[1].modulation):
+        assert not zero.weight.any() and not zero.bias.any()
+
+
 @pytest.mark.parametrize("objective", ["ddpm", "flow"])
 def test_a_few_steps_lower_the_loss(objective):
     model = make_model(head_objective=objective)

@@ -4,9 +4,11 @@ import pytest
 import torch
 
 from lightgen.model.config import MARConfig, SamplingConfig
+from lightgen.model.diffusion import cosine_schedule, ddim_step, ddpm_step
 from lightgen.model.mar import MAR
 from lightgen.model.released import PATHS
 from lightgen.model.sampling import generate_latents, guidance_at
+from lightgen.model.solvers import make_solver
 
 SIZES = MARConfig(
     width=32,
@@ -67,6 +69,49 @@ def test_the_number_of_head_steps_modulated_at_once_does_not_matter(solver, monk
     for rows in (1, 50):  # one head step; two, four or all five, by the tokens of the step
         monkeypatch.setattr("lightgen.model.trunk.MODULATED_ROWS", rows)
         assert relative_error(generate_latents(*arguments, generators()), whole) < 2e-5
+
+
+@pytest.mark.parametrize(("name", "factor"), [("euler", 1 - 0.25), ("heun", 1 - 0.25 + 0.25**2 / 2)])
+def test_flow_solvers_follow_a_known_equation(name, factor):
+    """dx/dt = x from 1 to 0 in four steps, each a polynomial of exp(-1/4)."""
+    flow = replace(SIZES, head_objective="flow")
+    solver = make_solver(flow, replace(QUICK, solver=name, num_head_steps=4, temperature=0.5))
+    assert solver.times == (1000.0, 750.0, 500.0, 250.0, 0.0) and solver.num_draws == 1
+    asked, noise = [], torch.randn(1, 2, 3, 4, dtype=torch.float64)
+    found = solver.run(lambda x, step: asked.append(step) or x, noise)
+    torch.testing.assert_close(found, 0.5 * noise[0] * factor**4)
+    assert asked == ([0, 1, 2, 3] if name == "euler" else [0, 1, 1, 2, 2, 3, 3, 4])
+
+
+def test_flow_slopes_are_asked_at_both_ends_of_a_step():
+    """dx/dt = t: Heun's steps are exact on it, Euler's take the value before each."""
+    flow, noise = replace(SIZES, head_objective="flow"), torch.zeros(1, 1, 1, 1)
+    for name, expected in (("heun", -0.5), ("euler", -(1 + 0.75 + 0.5 + 0.25) / 4)):
+        solver = make_solver(flow, replace(QUICK, solver=name, num_head_steps=4))
+        found = solver.run(lambda x, step, times=solver.times: torch.full_like(x, times[step] / 1000), noise)
+        assert found.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "draws"), [("ddim", 1), ("ddpm", 6)])
+def test_diffusion_solvers_ask_from_the_noisiest_step_down(name, draws):
+    solver = make_solver(SIZES, replace(QUICK, solver=name, temperature=0.5))
+    assert (solver.num_draws, len(solver.times), solver.times[0], solver.times[-1]) == (draws, 5, 0, 999)
+    schedule, asked = cosine_schedule(1000, 5), []
+    noise = torch.randn(draws, 1, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def predict(x, step):
+        asked.append(step)
+        return torch.cat([0.1 * x, x.tanh()], -1)
+
+    found = solver.run(predict, noise)
+    assert asked == [4, 3, 2, 1, 0]
+    x = noise[0] * (0.5 if name == "ddim" else 1.0)  # the temperature scales what is drawn later in DDPM
+    for number, step in enumerate(reversed(range(5))):
+        if name == "ddim":
+            x = ddim_step(x, 0.1 * x, schedule, step)
+        else:
+            x = ddpm_step(x, 0.1 * x, x.tanh(), noise[number + 1], schedule, step, 0.5)
+    torch.testing.assert_close(found, x)
 
 
 @pytest.mark.parametrize("path", ["reference", "fast"])
