@@ -79,6 +79,24 @@ def test_a_perfect_model_scores_zero_where_prompts_repeat():
     assert np.mean(plain) < -5 * np.std(plain) / np.sqrt(len(plain))
 
 
+@pytest.mark.slow
+def test_the_teachers_own_pictures_score_zero():
+    """The icon world's teacher against itself, the same prompts drawn from other seeds."""
+    from ablations.icons.teacher import IconTeacher
+    from ablations.icons.world import WORLDS
+    from benchmarks.quality.extractors import load_extractor
+    from geneval.prompts import prompt_suite
+
+    world, network = WORLDS["cpu"], load_extractor("icon-clip", device="cpu")
+    texts = [p.prompt for p in prompt_suite(world.classes, colors=world.colors, num_prompts=6)][:24] * 4
+    teacher = IconTeacher(world)
+    sides = [teacher(texts, range(start, start + len(texts))) for start in (0, 10_000)]
+    a, b = (network([network.prepare(picture) for picture in side]) for side in sides)
+    found = kid(a, b, clusters_a=texts, clusters_b=texts)
+    assert abs(found.value) < 3 * found.stderr < 0.3
+    assert kid(a, b).value < -0.05
+
+
 def test_clusters_of_one_image_change_nothing():
     a, b = features(15), features(12, seed=1)
     assert kid(a, b, clusters_a=range(15)).stderr == pytest.approx(kid(a, b).stderr, rel=1e-10)
