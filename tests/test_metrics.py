@@ -1,6 +1,7 @@
 """The torchmetrics classes: the numbers of the functions they wrap, and the same from one process, two and three."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,9 @@ def one():
 def test_two_processes_give_what_one_does(one, tmp_path):
     script = Path(__file__).with_name("metrics_run.py")
     words = ["2", str(tmp_path / "rendezvous"), str(tmp_path / "out.json")]
-    running = [subprocess.Popen([sys.executable, str(script), str(rank), *words]) for rank in range(2)]
+    # Beside the script lies tests/ablations, which would hide the package of that name.
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    running = [subprocess.Popen([sys.executable, str(script), str(rank), *words], env=env) for rank in range(2)]
     assert [process.wait(timeout=600) for process in running] == [0, 0]
     for both in json.loads((tmp_path / "out.json").read_text()):  # uneven shares, and all with one process
         assert both["geneval"] == one["geneval"] and one["geneval"]["images"] == NUM_IMAGES

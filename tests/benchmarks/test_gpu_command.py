@@ -29,6 +29,7 @@ def test_parts_come_in_order_and_a_failing_one_is_named(tmp_path, monkeypatch):
     program.write_text(
         "import json, sys, os\n"
         "name, path = sys.argv[1:3]\n"
+        "os.makedirs(os.path.dirname(path), exist_ok=True)\n"
         "json.dump({'failed': 'OutOfMemoryError: none left'} if name == 'training' else {}, open(path, 'w'))\n"
         "os.abort() if name == 'sampling' else sys.exit(name == 'training')\n"
     )

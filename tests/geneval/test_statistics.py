@@ -34,7 +34,7 @@ def test_simulated_intervals_cover_as_often_as_they_say(correlation):
     hits = 0
     for run in range(600):
         rows = [r for t in thresholds for r in _rows(_correlated(rng, correlation, t), f"task {t}")]
-        low, high = summarize(rows, resamples=200, seed=run)["overall"]["ci"]
+        low, high = summarize(rows, resamples=400, seed=run)["overall"]["ci"]
         hits += low <= truth <= high
     assert 0.93 <= hits / 600 <= 0.97
 

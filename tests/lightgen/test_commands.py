@@ -187,7 +187,7 @@ def test_a_device_that_is_not_there_is_refused(tiny, run, tmp_path, device, reas
 
 def test_a_signal_saves_and_exits_as_resumable(tiny, run, tmp_path, monkeypatch):
     words = ["train", tiny.latents, "--out", tmp_path, "--vae", tiny.vae, "--text-encoder", tiny.text_encoder]
-    monkeypatch.setattr("lightgen.training.loop.any_process", _interrupt_once())
+    monkeypatch.setattr("lightgen.training.loop.agreed", _interrupt_once())
     code, out, _ = run(*words, "--json", "--set", *SMALL)
     assert code == 75 and json.loads(out)["status"] == "stopped"
     code, out, _ = run(*words, "--json", "--save-every-seconds", 5, "--log-every", 2, "--set", *SMALL)
@@ -196,15 +196,15 @@ def test_a_signal_saves_and_exits_as_resumable(tiny, run, tmp_path, monkeypatch)
 
 def _interrupt_once():
     """The real question, with a SIGTERM sent to this process before the fourth time it is asked."""
-    from lightgen.training.processes import any_process
+    from lightgen.training.processes import agreed
 
     asked = []
 
-    def ask(accelerator, flag):
-        asked.append(flag)
+    def ask(accelerator, *flags):
+        asked.append(flags)
         if len(asked) == 4:
             signal.raise_signal(signal.SIGTERM)
-        return any_process(accelerator, flag)
+        return agreed(accelerator, *flags)
 
     return ask
 
