@@ -212,7 +212,7 @@ def wrappers(*words):
 
 
 def test_cancel_ends_all_and_they_save(slurm, expected, tmp_path):
-    finish(start(slurm, tmp_path, "--detach", seconds=0.2))
+    finish(start(slurm, tmp_path, "--detach", seconds=1.0))
     wait_for(lambda: training(tmp_path))
     assert "cancelled 4 jobs" in verb(slurm, "cancel", tmp_path)
     wait_for(lambda: not slurm.running())
