@@ -152,8 +152,9 @@ def test_a_cancelled_cell_stays_so_and_the_others_go_on(slurm, expected, tmp_pat
     told = finish(run)
     assert run.returncode == 1 and "failed: many-s0: cancelled" in told and told.count("FAILED") == 1
     assert set(records(tmp_path)) == {"few-s0", "few-dpo-s0"}
-    finish(run := start(slurm, tmp_path))
-    assert run.returncode == 0 and records(tmp_path) == expected
+    told = finish(run := start(slurm, tmp_path))
+    assert run.returncode == 0, told
+    assert records(tmp_path) == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
@@ -164,8 +165,9 @@ def test_a_command_that_ends_leaves_the_cells_and_the_next_one_adopts_them(numbe
     told = finish(run)
     assert number == signal.SIGKILL or "left; the cells go on" in told
     assert len(slurm.running()) == 2
-    finish(run := start(slurm, tmp_path))
-    assert run.returncode == 0 and records(tmp_path) == expected
+    told = finish(run := start(slurm, tmp_path))
+    assert run.returncode == 0, told
+    assert records(tmp_path) == expected
     assert scripts(tmp_path) == 2
     attempts = [json.loads(path.read_text())["attempt"] for path in tmp_path.glob("cells/*/job.json")]
     assert attempts == [1, 1, 1]
@@ -195,8 +197,9 @@ def test_a_dead_wrapper_is_noticed(slurm, expected, tmp_path):
     os.kill(script, signal.SIGKILL)
     told = finish(run)
     assert run.returncode == 1 and "many-s0 FAILED: ended by SIGKILL" in told
-    finish(run := start(slurm, tmp_path))
-    assert run.returncode == 0 and records(tmp_path) == expected
+    told = finish(run := start(slurm, tmp_path))
+    assert run.returncode == 0, told
+    assert records(tmp_path) == expected
 
 
 def wrappers(*words):
@@ -217,8 +220,9 @@ def test_cancel_ends_all_and_they_save(slurm, expected, tmp_path):
     assert "cancelled 4 jobs" in verb(slurm, "cancel", tmp_path)
     wait_for(lambda: not slurm.running())
     assert "few-s0      stopped" in verb(slurm, "status", tmp_path) or "lost" in verb(slurm, "status", tmp_path)
-    finish(run := start(slurm, tmp_path))
-    assert run.returncode == 0 and records(tmp_path) == expected
+    told = finish(run := start(slurm, tmp_path))
+    assert run.returncode == 0, told
+    assert records(tmp_path) == expected
 
 
 @pytest.mark.parametrize(
