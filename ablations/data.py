@@ -5,10 +5,11 @@ Everything that a study asks of its data is in `Data`; what it asks of neither s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from ablations.icons.compositions import level
 from ablations.icons.render import DatasetConfig
 from ablations.icons.world import world
 from ablations.prompts import AllCaptions, IconPrompts, OfficialPrompts, TrainingCaptions
@@ -23,6 +24,7 @@ from lightgen.disk.json_files import read_json
 from lightgen.model.config import MARConfig
 
 VOLUMES = ("small", "large")
+HELD_OUT, HELD_OUT_SEED = 512, 10_000  # pictures drawn beside a training set, and what is added to its seed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +75,10 @@ class Data(Protocol):
         """Which of the encoded pictures the training set holds; None for all."""
         ...
 
+    def set_aside(self, dataset: Step) -> Step | None:
+        """Pictures like those of a training set and not in it; None where each subset leaves out some of its own."""
+        ...
+
     def prompts(self, benchmark: Benchmark, latents: Encode, detector: Folder) -> Asked: ...
 
     def captions(
@@ -101,6 +107,8 @@ class IconData:
     world: str = "cpu"
     small: int = 1000  # images
     large: int = 8000
+    captions_kind: Literal["short", "dense", "mixed"] = "short"  # of training sets
+    per_caption: int = 1  # pictures in a row of one caption, in training sets
 
     def __post_init__(self) -> None:
         world(self.world)
@@ -128,11 +136,23 @@ class IconData:
         return ""
 
     def dataset(self, volume: str, diversity: str, seed: int) -> DrawIcons:
-        images = _of_volume(volume, self.small, self.large)
-        return DrawIcons(config=DatasetConfig(world=self.world, images=images, diversity=diversity, seed=seed))
+        # Each seed draws narrower sets anew, so that seeds hold the luck of which compositions these show, too.
+        images, draw = _of_volume(volume, self.small, self.large), 0 if level(diversity) >= 1 else seed
+        return DrawIcons(
+            config=DatasetConfig(
+                world=self.world, images=images, diversity=diversity, seed=seed, draw=draw, captions=self.captions_kind,
+                per_caption=self.per_caption,
+            )
+        )  # fmt: skip
 
     def subset(self, latents: Encode, volume: str, diversity: str, seed: int) -> None:
         return None
+
+    def set_aside(self, dataset: Step) -> DrawIcons:
+        assert isinstance(dataset, DrawIcons)
+        return DrawIcons(
+            config=replace(dataset.config, images=HELD_OUT, per_caption=1, seed=HELD_OUT_SEED + dataset.config.seed)
+        )
 
     def prompts(self, benchmark: Benchmark, latents: Encode, detector: Folder) -> IconPrompts | OfficialPrompts:
         if benchmark.prompts == "official":
@@ -231,6 +251,9 @@ class OwnData:
             narrow=self.narrow, seed=seed, match=self.match, room=self.large, held_out=self.held_out,
         )  # fmt: skip
         return Subset(latents=latents, config=config)
+
+    def set_aside(self, dataset: Step) -> None:
+        return None
 
     def prompts(self, benchmark: Benchmark, latents: Encode, detector: Folder) -> AskNamed:
         return self._asked(latents, detector, benchmark.prompts, benchmark.num_prompts, benchmark.prompt_seed)

@@ -21,7 +21,9 @@ class PromptSet(Protocol):
 
     def prompts(self) -> list[Prompt]: ...
 
-    def splits(self) -> Splits: ...
+    def splits(self, draw: int = 0) -> Splits:
+        """By what training sets hold; `draw` is that of the narrower ones."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class OfficialPrompts:
     def prompts(self) -> list[Prompt]:
         return list(official_prompts())
 
-    def splits(self) -> Splits:
+    def splits(self, draw: int = 0) -> Splits:
         return {}
 
 
@@ -47,8 +49,8 @@ class IconPrompts:
         here = world(self.world)
         return prompt_suite(here.classes, colors=here.colors, num_prompts=self.num_prompts, seed=self.seed)
 
-    def splits(self) -> Splits:
-        return split_by_prompt(self.prompts(), self.world)
+    def splits(self, draw: int = 0) -> Splits:
+        return split_by_prompt(self.prompts(), self.world, draw)
 
 
 class Captions(Protocol):
@@ -97,9 +99,9 @@ def learning_prompts(candidates: Iterable[Prompt], benchmark: Sequence[Prompt], 
     return [group[place] for place in range(share) for group in groups if place < len(group)][:count]
 
 
-def split_by_prompt(prompts: Sequence[Prompt], name: str) -> dict[str, dict[str, str]]:
+def split_by_prompt(prompts: Sequence[Prompt], name: str, draw: int = 0) -> dict[str, dict[str, str]]:
     """The split of each prompt in the world of that name."""
-    return {prompt.line(): {"split": split_of(prompt.metadata(), world(name))} for prompt in prompts}
+    return {prompt.line(): {"split": split_of(prompt.metadata(), world(name), draw)} for prompt in prompts}
 
 
 def copies_by_task(prompts: Sequence[Prompt], copies: int, most: int) -> dict[str, int]:

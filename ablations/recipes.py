@@ -27,6 +27,7 @@ from ablations.steps import (
     Judges,
     LayoutPairs,
     Learned,
+    NearestPictures,
     Prefer,
     Quality,
     RankedPairs,
@@ -35,9 +36,11 @@ from ablations.steps import (
     SplitPrompts,
     Subset,
     TakeDataset,
+    TakePart,
     TakeSubset,
     TeacherPairs,
     Train,
+    TrainWatched,
     TuneGuidance,
 )
 from ablations.steps.asked import Asked
@@ -70,14 +73,26 @@ def trained(
     diversity: str = "diverse",
     flips: bool = False,
     changes: Mapping[str, Any] | None = None,
+    dataset: Step | None = None,
 ) -> Train:
-    """A model trained on a data set of that volume and diversity; `changes` are of the setting, by dotted name."""
+    """A model trained on a data set of that volume and diversity, or on `dataset`; `changes` are of the setting, by
+    dotted name."""
     changed = override(setting, changes or {})
+    latents = encoded(changed, volume, diversity, seed, flips=flips)
     return Train(
-        latents=encoded(changed, volume, diversity, seed, flips=flips),
+        latents=latents if dataset is None else replace(latents, dataset=dataset),
         model=changed.model,
         config=replace(changed.train, seed=seed),
-        subset=arm(setting, seed, volume, diversity),
+        subset=arm(changed, seed, volume, diversity) if dataset is None else None,
+    )
+
+
+def watched(base: Train, setting: Setting, parts: int) -> TrainWatched:
+    """The same training, its model kept after each of so many parts."""
+    held = setting.data.set_aside(base.latents.dataset)
+    latents = None if held is None else replace(base.latents, dataset=held)
+    return TrainWatched(
+        latents=base.latents, model=base.model, config=base.config, subset=base.subset, parts=parts, held=latents
     )
 
 
@@ -139,6 +154,17 @@ def judged(
     return tuple(ends)
 
 
+def copies(setting: Setting, model: Step, judge: Step) -> tuple[NearestPictures, ...]:
+    """How near the judged pictures are to those that the model was trained on; of one's own data `judged` tells it."""
+    training = _training_of(model)
+    held = None if training is None else setting.data.set_aside(training.latents.dataset)
+    if training is None or held is None:
+        return ()
+    assert isinstance(judge, Judge)
+    latents = replace(training.latents, dataset=held)
+    return (NearestPictures(images=judge.images, latents=training.latents, held=latents),)
+
+
 def verdicts(setting: Setting, images: Step, own: Step | None = None) -> tuple[Judge, Quality]:
     """Verdicts on pictures of the benchmark's prompts, and quality: of these, or of pictures of `own` captions."""
     benchmark, clip = setting.benchmark, setting.components.weights("clip")
@@ -157,9 +183,15 @@ def prompts(setting: Setting) -> Asked:
 
 def _subset_of(model: Step) -> Subset | None:
     """What the model was trained on, of one's own data."""
+    training = _training_of(model)
+    return None if training is None else training.subset
+
+
+def _training_of(model: Step) -> Train | TrainWatched | None:
     while isinstance(model, Prefer):
         model = model.model
-    return model.subset if isinstance(model, Train) else None
+    model = model.training if isinstance(model, TakePart) else model
+    return model if isinstance(model, Train | TrainWatched) else None
 
 
 def judges(setting: Setting) -> Judges:

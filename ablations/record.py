@@ -16,6 +16,8 @@ from ablations.runner.store import Store
 from ablations.runner.study import Cell
 from ablations.steps.asked import prompts_of
 from ablations.steps.judge import Judge
+from ablations.steps.train import Train
+from ablations.steps.watched import TakePart, TrainWatched
 from benchmarks.environment import environment
 from geneval.prompts import official_prompts
 from geneval.scores import format_results, read_results
@@ -36,14 +38,16 @@ def write_record(folder: Path, cell: Cell, store: Store) -> None:
     made = {name: store.record(step) for name, step in steps.items()}
     facts = {name: record["facts"] for name, record in made.items()}
     items = _copy_curves(folder, cell, store)
-    metrics = _diversity_metrics(facts) | _preference_metrics(facts)
+    by_key = {step.key: facts[name] for name, step in steps.items()}
+    metrics = _diversity_metrics(_last_training(cell), by_key) | _preference_metrics(facts)
     if "judge" in facts:
         judged, found = _verdicts(folder, cell, store, facts["judge"])
         metrics, items = metrics | judged, items | found
     if "quality" in facts:
         items |= _quality(folder, store.folder(steps["quality"]))
         metrics |= facts["quality"]["metrics"]
-    metrics |= facts.get("copies", {}).get("metrics", {})
+    for name in ("copies", "nearest_pictures"):
+        metrics |= facts.get(name, {}).get("metrics", {})
     status, reason = _status(cell, facts)
     result = {
         "schema": SCHEMA,
@@ -51,7 +55,7 @@ def write_record(folder: Path, cell: Cell, store: Store) -> None:
         "config": cell.setting,
         "inputs": {name: f"sha256:{step.key}" for name, step in steps.items()},
         "env": {**environment(), **_shared_out(made)},
-        "cost": _cost(made),
+        "cost": _cost(made, _samples_seen(cell, by_key)),
         "metrics": metrics,
         "items": items,
         "status": status,
@@ -79,9 +83,10 @@ def _last(cell: Cell, name: str) -> Step | None:
 def _copy_curves(folder: Path, cell: Cell, store: Store) -> dict[str, str]:
     """training.jsonl and preference.jsonl, from the steps that learn."""
     items = {}
-    for step_name, name in (("train", "training"), ("prefer", "preference")):
+    for step_name, name in (("train", "training"), ("train_watched", "training"), ("prefer", "preference")):
         step = _last(cell, step_name)
-        (folder / f"{name}.jsonl").unlink(missing_ok=True)
+        if name not in items:
+            (folder / f"{name}.jsonl").unlink(missing_ok=True)
         if step is not None and (store.folder(step) / "metrics.jsonl").is_file():
             shutil.copyfile(store.folder(step) / "metrics.jsonl", folder / f"{name}.jsonl")
             items[name] = f"{name}.jsonl"
@@ -122,7 +127,7 @@ def _splits(cell: Cell, judge: Judge, store: Store) -> Splits:
     found = _last(cell, "split_prompts")
     if found is not None:
         return read_json(store.folder(found) / "splits.json")
-    return judge.prompts.splits() if isinstance(judge.prompts, IconPrompts | OfficialPrompts) else {}
+    return judge.prompts.splits(draw=cell.seed) if isinstance(judge.prompts, IconPrompts | OfficialPrompts) else {}
 
 
 def _quality(folder: Path, made: Path) -> dict[str, str]:
@@ -165,17 +170,21 @@ def _geneval_metrics(rows: Rows, splits: Splits, version: str) -> dict[str, Any]
     return metrics
 
 
-def _diversity_metrics(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """How diverse the training set was, as measured."""
-    measured = next((found["diversity"] for found in facts.values() if "diversity" in found), None)
-    if measured is None:
+def _last_training(cell: Cell) -> Train | TrainWatched | None:
+    """The training of the cell's own model: a teacher's, if there is one, comes before it."""
+    return next((step for step in reversed(cell.steps) if isinstance(step, Train | TrainWatched)), None)
+
+
+def _diversity_metrics(training: Train | TrainWatched | None, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """How diverse the training set was, as measured; `facts` by the steps' keys."""
+    source = None if training is None else training.subset or training.latents.dataset
+    measured = None if source is None else facts.get(source.key, {}).get("diversity")
+    if training is None or measured is None:
         return {}
-    values = {name: measured[name] for name in ("distinct_captions", "composition_coverage") if name in measured}
-    values |= {
-        name: measured[name] for name in ("effective_clusters", "vendi", "conditional_vendi") if name in measured
-    }
-    if "vendi_text" in facts.get("encode", {}):
-        values["vendi_text"] = facts["encode"]["vendi_text"]
+    names = ("distinct_captions", "composition_coverage", "effective_clusters", "vendi", "conditional_vendi")
+    values = {name: measured[name] for name in names if name in measured}
+    encoded = facts.get(training.latents.key, {})
+    values |= {"vendi_text": encoded["vendi_text"]} if "vendi_text" in encoded else {}
     shared = {"ci": None, "n": measured["images"], "higher_is_better": True, "version": "1"}
     return {f"diversity/{name}": {"value": value, **shared} for name, value in values.items()}
 
@@ -208,13 +217,19 @@ def _shared_out(made: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _cost(made: Mapping[str, Any]) -> dict[str, Any]:
+def _samples_seen(cell: Cell, facts: Mapping[str, Mapping[str, Any]]) -> int:
+    """Samples that the cell's own model was trained on, up to the part that was taken; `facts` by the steps' keys."""
+    training = next((step for step in reversed(cell.steps) if isinstance(step, Train | TrainWatched | TakePart)), None)
+    return facts.get(training.key, {}).get("samples", 0) if training is not None else 0
+
+
+def _cost(made: Mapping[str, Any], samples: int) -> dict[str, Any]:
     """Learning in seconds, samples and operations; pictures judged; and the seconds of every step."""
     facts = {name: record["facts"] for name, record in made.items()}
     learned = [found for found in facts.values() if "flops" in found]
     return {
         "train_seconds": sum(found["seconds"] for found in learned),
-        "train_samples": facts.get("train", {}).get("samples", 0),
+        "train_samples": samples,
         "flops": sum(found["flops"] for found in learned),
         "images": facts.get("judge", {}).get("images", 0),
         **{f"{name}_stage_seconds": record["seconds"] for name, record in made.items()},

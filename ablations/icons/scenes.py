@@ -115,11 +115,25 @@ def arrange(
 
 def _fulfils(relation: str | None, target: tuple[float, float], subject: tuple[float, float]) -> bool:
     """GenEval's position rule for centers, kept clear of its 60 degree boundary so that jitter cannot cross it."""
-    if relation is None:
-        return True
+    return relation is None or _cosine(relation, target, subject) > 0.6
+
+
+def _cosine(relation: str, target: tuple[float, float], subject: tuple[float, float]) -> float:
+    """Of the angle between the relation's direction and the one from target to subject."""
     dx, dy = subject[0] - target[0], subject[1] - target[1]
-    cosine = {"left of": -dx, "right of": dx, "above": -dy, "below": dy}[relation] / max(np.hypot(dx, dy), 1e-9)
-    return cosine > 0.6
+    return {"left of": -dx, "right of": dx, "above": -dy, "below": dy}[relation] / max(np.hypot(dx, dy), 1e-9)
+
+
+def dense_caption(scene: Scene) -> str:
+    """All that is to be seen, in the same words: every object with its color, and where one of two lies."""
+    things = [article(f"{item.color} {item.name}") for item in scene.objects]
+    if len(things) != 2:
+        return "a photo of " + " and ".join(things)
+    asked = next((clause["position"][0] for clause in scene.request["include"] if "position" in clause), None)
+    centers = [(item.left + item.size / 2, item.top + item.size / 2) for item in scene.objects]
+    fitting = [relation for relation in RELATIONS if _fulfils(relation, centers[0], centers[1])]
+    relation = asked or max(fitting, key=lambda one: _cosine(one, centers[0], centers[1]), default="and")
+    return f"a photo of {things[1]} {relation} {things[0]}"
 
 
 def _cell_corners(world: World, sizes: list[int], relation: str | None, rng: np.random.Generator):

@@ -2,6 +2,7 @@
 
 from ablations.runner.step import Step
 from ablations.steps.data import DrawBenchmark, DrawIcons
+from ablations.steps.distilled import Distill
 from ablations.steps.encode import Encode
 from ablations.steps.generate import Generate
 from ablations.steps.judge import Judge, Judges
@@ -16,15 +17,25 @@ from ablations.steps.pairs import (
 )
 from ablations.steps.prefer import Prefer, TuneGuidance
 from ablations.steps.quality import DescribeReference, Quality
-from ablations.steps.subsets import AskNamed, Copies, HoldOut, SplitPrompts, Subset, TakeDataset, TakeSubset
+from ablations.steps.subsets import (
+    AskNamed,
+    Copies,
+    HoldOut,
+    NearestPictures,
+    SplitPrompts,
+    Subset,
+    TakeDataset,
+    TakeSubset,
+)
 from ablations.steps.train import Initialize, Train
+from ablations.steps.watched import TakePart, TrainWatched
 
 STEPS: dict[str, type[Step]] = {
     step.__name__: step
     for step in (
         DrawIcons, DrawBenchmark, TakeDataset, TakeSubset, HoldOut, Encode, Subset, AskNamed, SplitPrompts, Copies,
-        Train, Initialize, Sample, RankedPairs, ShuffledPairs, TeacherPairs, DetailPairs, LayoutPairs, Prefer,
-        TuneGuidance, Generate, Judge, DescribeReference, Quality,
+        NearestPictures, Train, TrainWatched, TakePart, Initialize, Distill, Sample, RankedPairs, ShuffledPairs,
+        TeacherPairs, DetailPairs, LayoutPairs, Prefer, TuneGuidance, Generate, Judge, DescribeReference, Quality,
     )
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ablations.icons.render import DatasetConfig, diversity_statistics, render_dataset, sample_scenes
+from ablations.icons.render import DatasetConfig, diversity_statistics, render_dataset, sample_captions
 from ablations.prompts import IconPrompts
 from ablations.runner.step import Facts, Step, Work
 from lightgen.disk.json_files import write_json
@@ -21,7 +21,7 @@ class DrawIcons(Step):
 
     def run(self, work: Work) -> Facts:
         render_dataset(self.config, work.out / "dataset")
-        write_json(work.out / "captions.json", [scene.request["prompt"] for scene in sample_scenes(self.config)])
+        write_json(work.out / "captions.json", list(sample_captions(self.config)))
         return {"diversity": diversity_statistics(self.config)}
 
 

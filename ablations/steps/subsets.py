@@ -133,6 +133,25 @@ class Copies(Step):
         return {"metrics": copy_metrics(found, expected)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class NearestPictures(Step):
+    """As `Copies`, for a training set that is used whole: held-out pictures are a data set of their own."""
+
+    images: Step
+    latents: Encode
+    held: Encode
+
+    def run(self, work: Work) -> Facts:
+        import torch
+
+        from lightgen.data.latents import LatentDataset
+
+        trained, held = (LatentDataset(work.made(step) / "latents") for step in (self.latents, self.held))
+        own = _encoded(work, self.images, self.latents.vae)
+        theirs = held.modes(torch.arange(len(held)))
+        return {"metrics": copy_metrics(_nearest(own, trained), _nearest(theirs, trained))}
+
+
 def copy_metrics(found: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
     """Of distances (n,) from samples and (m,) from held-out pictures to their nearest training pictures."""
     import numpy as np

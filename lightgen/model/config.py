@@ -77,6 +77,7 @@ class SamplingConfig:
     guidance_schedule: Literal["constant", "linear"] = "constant"  # linear: 1 at the first token, the scale at the last
     temperature: float = 1.0  # scales the noise of ddpm steps; the start noise of the other, deterministic solvers
     solver: Literal["ddpm", "ddim", "euler", "heun"] = "ddpm"  # the first two for ddpm heads, the others for flow heads
+    order: Literal["random", "raster"] = "random"  # in which tokens are predicted; raster: row by row
 
     def __post_init__(self) -> None:
         for name in ("num_steps", "num_head_steps"):
@@ -88,6 +89,8 @@ class SamplingConfig:
                 raise ValueError(f"{name} is {value}, must be a finite number that is not negative")
         if self.guidance_schedule not in ("constant", "linear"):
             raise ValueError(f"guidance_schedule is {self.guidance_schedule!r}; valid: constant, linear")
+        if self.order not in ("random", "raster"):
+            raise ValueError(f"order is {self.order!r}; valid: random, raster")
         if not any(self.solver in solvers for solvers in SOLVERS.values()):
             raise ValueError(f"solver is {self.solver!r}; valid: ddpm, ddim, euler, heun")
 

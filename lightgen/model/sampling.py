@@ -92,7 +92,9 @@ def generate_from_draws(
         trunk = parts.trunk(model, text, text_lengths, grid, config.guidance_scale != 1)
         times = torch.tensor(solver.times, dtype=torch.float32).to(text.device, non_blocking=True)
         table = parts.prediction.table(model, times)
-        order = draws.orders(num_tokens)
+        order = draws.orders(num_tokens)  # drawn in any case: what is drawn after it stays the same
+        if config.order == "raster":
+            order = torch.arange(num_tokens - 1, -1, -1, device=order.device).expand_as(order)
         tokens = torch.zeros(*order.shape, channels, device=text.device)
         for step, (now, after) in enumerate(itertools.pairwise(counts)):
             visible = order[:, now:].sort(1).values if now < num_tokens else None

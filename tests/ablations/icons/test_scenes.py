@@ -81,7 +81,7 @@ def test_splits_nest_and_narrow_sets_show_no_other_colors() -> None:
     for scene in sample_scenes(DatasetConfig(images=300, diversity="narrow")):
         assert split_of(scene.request, CPU) == "shared"
         assert all(color_split(CPU, item.name, item.color) == "shared" for item in scene.objects)
-    assert {len(colors_of(CPU, "narrow", name)) for name in CPU.classes} == {2}
+    assert {len(colors_of(CPU, "narrow", 0, name)) for name in CPU.classes} == {2}
     pairs = [color_split(CPU, name, color) for name in CPU.classes for color in CPU.colors]
     assert {split: pairs.count(split) for split in SPLITS} == {"shared": 16, "diverse": 24, "unseen": 8}
 
@@ -103,4 +103,4 @@ def test_worlds_that_cannot_be_drawn_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown world"):
         world("mars")
     with pytest.raises(ValueError, match="unknown diversity"):
-        DatasetConfig(diversity="some")
+        DatasetConfig(diversity="broad")
