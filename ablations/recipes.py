@@ -92,7 +92,7 @@ def watched(base: Train, setting: Setting, parts: int) -> TrainWatched:
     held = setting.data.set_aside(base.latents.dataset)
     latents = None if held is None else replace(base.latents, dataset=held)
     return TrainWatched(
-        latents=base.latents, model=base.model, config=base.config, subset=base.subset, parts=parts, held=latents
+        latents=base.latents, model=base.model, config=base.config, subset=base.subset, snapshots=parts, held=latents
     )
 
 

@@ -30,13 +30,13 @@ class TrainWatched(Step):
     latents: Encode
     model: MARConfig
     config: TrainConfig  # its seed is the cell's
-    parts: int
+    snapshots: int  # N
     held: Encode | None = None
     subset: Subset | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= self.parts <= self.config.steps:
-            raise ValueError(f"{self.config.steps} training steps have no {self.parts} parts")
+        if not 1 <= self.snapshots <= self.config.steps:
+            raise ValueError(f"{self.config.steps} training steps have no {self.snapshots} parts")
 
     def run(self, work: Work) -> Facts:
         from lightgen.training.evaluation import Evaluation
@@ -63,14 +63,17 @@ class TrainWatched(Step):
 
     @property
     def _every(self) -> int:
-        return self.config.steps // self.parts
+        return self.config.steps // self.snapshots
 
     def _keep(self, work: Work, step: int, model: Any) -> dict[str, float]:
         from lightgen.model.folder import write_model
 
-        parts = {"vae": self.latents.vae.location, "text_encoder": self.latents.text.location}
         write_model(
-            model, work.out / "parts" / str(step // self._every), **parts, sampling=default_sampling(self.model)
+            model,
+            work.out / "parts" / str(step // self._every),
+            vae=self.latents.vae.location,
+            text_encoder=self.latents.text.location,
+            sampling=default_sampling(self.model),
         )
         return {"held_out_loss": held_out_loss(model, self._held(work))}
 
@@ -79,8 +82,10 @@ class TrainWatched(Step):
         from lightgen.model.folder import load_transformer
         from lightgen.training.journal import read_journal
 
-        rows = [row for row in read_journal(work.out / "evaluations.jsonl") if row["step"] // self._every < self.parts]
-        last, steps = work.out / "parts" / str(self.parts), self.config.steps
+        rows = [
+            row for row in read_journal(work.out / "evaluations.jsonl") if row["step"] // self._every < self.snapshots
+        ]
+        last, steps = work.out / "parts" / str(self.snapshots), self.config.steps
         shutil.rmtree(last, ignore_errors=True)
         shutil.copytree(work.out / "model", last)
         losses = [row["held_out_loss"] for row in rows]

@@ -1,8 +1,8 @@
 """Do pictures of a trained model teach a student as well as exact ones of the same captions?
 
 LightGen calls training on other models' pictures knowledge distillation, and compares with nothing. Here a model
-trained on the exact teacher's pictures draws a training set of its own, filtered by verdict or not, with one picture a caption
-or several; students of all sets see the same number of samples.
+trained on the exact teacher's pictures draws a training set of its own, filtered by verdict or not, with one picture a
+caption or several; students of all sets see the same number of samples.
 """
 
 from __future__ import annotations

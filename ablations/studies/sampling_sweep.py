@@ -1,7 +1,7 @@
 """What each choice of sampling buys: steps, head steps, solver, guidance, temperature and order, on one trained model.
 
 LightGen samples with 64 autoregressive steps of 100 head steps and a constant guidance of 4; it ablates nothing here.
-Every variant draws the same prompts from the same seeds by the same trained model, so differences are of sampling alone.
+Every variant draws the same prompts from the same seeds by the same model, so differences are of sampling alone.
 """
 
 from __future__ import annotations

@@ -25,15 +25,15 @@ def variants(setting: Setting, seed: int) -> list[Variant]:
     for place in range(1, SIZES + 1):
         images = round(setting.data.large / 10 ** ((SIZES - place) / 2))
         training = watched(trained(setting, seed, changes={"data.large": images, "data.small": images}), setting, PARTS)
-        for name, label, part in (("", "", PARTS), ("-best", ", at its best", 0)):
+        for suffix, label, part in (("", "", PARTS), ("-best", ", at its best", 0)):
             model = TakePart(training=training, part=part)
             ends = judged(setting, model)
             found.append(
                 Variant(
-                    name=f"v{place}{name}",
+                    name=f"v{place}{suffix}",
                     label=f"{images:,} images{label}",
-                    factors={"volume": f"{images}", "training": "best" if name else "whole"},
-                    ends=ends if name else ends + copies(setting, model, ends[0]),
+                    factors={"volume": f"{images}", "training": "best" if suffix else "whole"},
+                    ends=ends if suffix else ends + copies(setting, model, ends[0]),
                 )
             )
     return found
