@@ -62,14 +62,14 @@ def _contrasts() -> list[Contrast]:
                     claim=f"H1: ten times the images help in decade {decade}{text}.",
                 )
             )
-    for low, high in itertools.pairwise(range(1, SIZES + 1)):
+    for fewer, more in itertools.pairwise(range(1, SIZES + 1)):
         found.append(
             Contrast(
-                name=f"step-{high}",
-                label=f"size {high} minus size {low}",
-                a=f"v{high}",
-                b=f"v{low}",
-                claim=f"H1: from size {low} to {high}, more images still help.",
+                name=f"step-{more}",
+                label=f"size {more} minus size {fewer}",
+                a=f"v{more}",
+                b=f"v{fewer}",
+                claim=f"H1: from size {fewer} to {more}, more images still help.",
             )
         )
     found.append(
