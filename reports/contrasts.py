@@ -1,4 +1,8 @@
-"""The differences that a study's contrasts ask for, on the same prompts, seeds and draws (inference.py)."""
+"""The differences that a study's contrasts ask for, on the same prompts, seeds and draws (inference.py).
+
+Each cell says which split a prompt is of: a seed that draws its own training sets has splits of its own. A prompt
+counts in a split, at a seed, where all of the contrast's cells of that seed say so.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -6,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from reports import inference
-from reports.inference import Inference, Part, Side
+from reports.inference import SIGNS, Inference, Part, Side
 from reports.records.cell import Cell
 from reports.records.record import Metric, is_geneval, split_and_task
 from reports.records.study import Contrast, Study
@@ -63,70 +67,113 @@ def _in_order_of_draws(study: Study, side: Sequence[str]) -> list[str]:
 
 
 def _measured(study: Study, contrast: Contrast, arms: Arms, seeds: tuple[int, ...]) -> Difference:
-    found = of_arms(contrast.metric, arms)
-    keys = _keys(study, arms[0][0][0]) if is_geneval(contrast.metric) else []
-    parts = {key: _of_verdicts(arms, *key) for key in keys}
+    measure = Measure(weights=contrast.weights, is_nested=study.draws == "nested")
+    found = of_arms(contrast.metric, arms, measure)
+    if not is_geneval(contrast.metric):
+        return replace(found, seeds=seeds)
+    keys = [("", OVERALL), *((name, OVERALL) for name, _ in study.splits), *(("", task) for task in _tasks(arms))]
+    parts = {key: part for key in keys if (part := _of_verdicts(arms, measure, *key))}
     return replace(found, seeds=seeds, parts=parts)
 
 
-def of_arms(metric: str, arms: Arms) -> Difference:
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """How the sides make a difference."""
+
+    weights: Sequence[float] = SIGNS
+    is_nested: bool = False  # each seed has draws of its own, whose luck is in the scatter of the seeds
+
+    def of(self, sides: Sequence[Side]) -> Inference:
+        if self.is_nested:
+            sides = [{task: values.mean(-2, keepdims=True) for task, values in side.items()} for side in sides]
+        return inference.contrast(sides, self.weights)
+
+
+def of_arms(metric: str, arms: Arms, measure: Measure = Measure()) -> Difference:
     """The difference of these cells in a metric; ValueError where they may not be compared."""
     if not is_geneval(metric):
-        return Difference(inference=_of_records(metric, arms))
-    if len({version(cell) for side in arms for draws in side for cell in draws}) > 1:
+        return Difference(inference=_of_records(metric, arms, measure))
+    if len({version(cell) for cell in _cells(arms)}) > 1:
         raise ValueError("the variants were judged by different versions of the metric")
-    return _of_verdicts(arms, *split_and_task(metric))
+    split, task = split_and_task(metric)
+    found = _of_verdicts(arms, measure, split, task)
+    if found is None:
+        tasks = ", ".join([OVERALL, *_tasks(arms)])
+        raise ValueError(f"no prompts of task {task!r} in split {split!r} at every seed; tasks are {tasks}")
+    return found
 
 
-def _keys(study: Study, cell: Cell) -> list[tuple[str, str]]:
-    """All prompts, each split and each task."""
-    splits = [name for name, _ in study.splits if any(split == name for _, split, _ in cell.prompts.values())]
-    tasks = list(dict.fromkeys(task for task, *_ in cell.prompts.values()))
-    return [("", OVERALL), *((split, OVERALL) for split in splits), *(("", task) for task in tasks)]
+def _cells(arms: Arms) -> list[Cell]:
+    return [cell for side in arms for draws in side for cell in draws]
 
 
-def _of_verdicts(arms: Arms, split: str, task: str) -> Difference:
+def _tasks(arms: Arms) -> list[str]:
+    return list(dict.fromkeys(task for task, *_ in arms[0][0][0].prompts.values()))
+
+
+def _of_verdicts(arms: Arms, measure: Measure, split: str, task: str) -> Difference | None:
+    """The difference on the prompts of that split and task; None where some seed has none."""
     first = arms[0][0][0].prompts
-    chosen: dict[str, list[str]] = {}
-    for prompt, (tag, part, _) in first.items():
-        if task in (OVERALL, tag) and split in ("", part):
-            chosen.setdefault(tag, []).append(prompt)
-    if not chosen:
-        tasks = ", ".join(dict.fromkeys(tag for tag, *_ in first.values()))
-        raise ValueError(f"no prompts of task {task!r} in split {split!r}; tasks are {OVERALL}, {tasks}")
-    for cell in (cell for side in arms for draws in side for cell in draws):
+    for cell in _cells(arms):
         if cell.prompts.keys() != first.keys():
             raise ValueError(f"{cell.name} has other prompts: {len(cell.prompts.keys() ^ first.keys())} differ")
-    found = inference.contrast([_shares(side, chosen) for side in arms])
-    return Difference(inference=found, prompts=sum(map(len, chosen.values())))
+    chosen = _chosen(arms, split, task)
+    if not chosen:
+        return None
+    count = sum(len(prompts) for prompts, _ in chosen.values())
+    return Difference(inference=measure.of([_shares(side, chosen) for side in arms]), prompts=count)
 
 
-def _shares(side: Sequence[Sequence[Cell]], chosen: Mapping[str, Sequence[str]]) -> Side:
-    """{task: (seeds, draws, prompts)}."""
+Chosen = Mapping[str, tuple[list[str], np.ndarray]]  # {task: (prompts, (seeds, prompts): whether each counts there)}
+
+
+def _chosen(arms: Arms, split: str, task: str) -> Chosen:
+    """The prompts of that split and task; a task that has none at some seed is left out."""
+    found: dict[str, tuple[list[str], np.ndarray]] = {}
+    for tag in _tasks(arms) if task == OVERALL else [task]:
+        prompts = [prompt for prompt, (own, *_) in arms[0][0][0].prompts.items() if own == tag]
+        at = np.array([[_counts(arms, seed, prompt, split) for prompt in prompts] for seed in range(len(arms[0]))])
+        if prompts and at.any(1).all():
+            used = np.flatnonzero(at.any(0))
+            found[tag] = [prompts[place] for place in used], at[:, used]
+    return found
+
+
+def _counts(arms: Arms, seed: int, prompt: str, split: str) -> bool:
+    return not split or all(cell.prompts[prompt][1] == split for side in arms for cell in side[seed])
+
+
+def _shares(side: Sequence[Sequence[Cell]], chosen: Chosen) -> Side:
+    """{task: (seeds, draws, prompts)}; NaN where a prompt does not count."""
     return {
-        task: np.array([[[cell.prompts[prompt][2] for prompt in prompts] for cell in draws] for draws in side])
-        for task, prompts in chosen.items()
+        task: np.where(
+            at[:, None],
+            [[[cell.prompts[prompt][2] for prompt in prompts] for cell in draws] for draws in side],
+            np.nan,
+        )
+        for task, (prompts, at) in chosen.items()
     }
 
 
-def _of_records(name: str, arms: Arms) -> Inference:
+def _of_records(name: str, arms: Arms, measure: Measure) -> Inference:
     """A metric that has no verdicts: its seeds and draws, and what the record's own intervals say of the prompts."""
     found = [[[_metric(cell, name) for cell in draws] for draws in side] for side in arms]
     metrics = [metric for side in found for draws in side for metric in draws]
     if len({metric.version for metric in metrics}) > 1:
         raise ValueError("the variants were judged by different versions of the metric")
     sides = [{"": np.array([[[metric.value] for metric in draws] for draws in side])} for side in found]
-    whole = inference.contrast(sides)
-    return Inference(effect=whole.effect, parts=[*whole.parts, *_recorded(found)])
+    whole = measure.of(sides)
+    return Inference(effect=whole.effect, parts=[*whole.parts, *_recorded(found, measure.weights)])
 
 
-def _recorded(found: Sequence[Sequence[Sequence[Metric]]]) -> list[Part]:
+def _recorded(found: Sequence[Sequence[Sequence[Metric]]], weights: Sequence[float]) -> list[Part]:
     """The prompts' part from the records' intervals: the seeds share the prompts, so their mean varies as one does.
 
     The sides' intervals are taken as independent, which errs on the careful side where they share prompts.
     """
     variances = [
-        [((m.ci[1] - m.ci[0]) / 2 / NORMAL_95) ** 2 for draws in side for m in draws if m.ci] for side in found
+        [(weight * (m.ci[1] - m.ci[0]) / 2 / NORMAL_95) ** 2 for draws in side for m in draws if m.ci]
+        for side, weight in zip(found, weights)
     ]
     variance = sum(float(np.mean(side)) for side in variances if side)
     return [Part("prompts", np.asarray(variance), np.asarray(1000.0))] if variance else []
@@ -134,7 +181,9 @@ def _recorded(found: Sequence[Sequence[Sequence[Metric]]]) -> list[Part]:
 
 def _metric(cell: Cell, name: str) -> Metric:
     """The cell's metric of that name, which may leave out the brackets with extractor, N and reference."""
-    named = [metric for full, metric in cell.metrics.items() if full == name or full.startswith(f"{name}[")]
-    if len(named) != 1 or named[0].value is None:
-        raise ValueError(f"{name} was not measured in all of its cells")
-    return named[0]
+    named = {full: metric for full, metric in cell.metrics.items() if full == name or full.startswith(f"{name}[")}
+    if len(named) > 1:
+        raise ValueError(f"{name} was measured in several ways, the contrast must name one: {', '.join(named)}")
+    if not named or (found := next(iter(named.values()))).value is None:
+        raise ValueError(f"{name} was not measured in {cell.name}")
+    return found

@@ -6,7 +6,8 @@ scatter of the seeds, and the luck of training is not in the scatter of the prom
     seeds     variance of the seeds' paired differences / S, with S - 1 degrees of freedom
     draws     the same of an arm's random draws (several narrow sets), where it has more than one
     prompts   per task, variance of the prompts' paired differences averaged over seeds, less what the seeds' part
-              holds already (the residual mean square / S); "overall" is the mean of the task means
+              holds already (what one prompt's differences at two seeds do not share); "overall" is the mean of the
+              task means. Where seeds have splits of the prompts of their own, a prompt weighs by its seeds
 
 Each part has its own Student's t, and their half-widths are added as squares: half^2 = sum of t_i^2 v_i. Such an
 interval covers at least 95 % for independent normal parts of any size (Banerjee 1960, "Approximate confidence interval
@@ -23,7 +24,9 @@ from typing import NamedTuple
 import numpy as np
 
 Array = np.ndarray
-Side = Mapping[str, Array]  # task -> (..., seeds, draws, prompts): shares of images judged right, or other values
+# task -> (..., seeds, draws, prompts): shares of images judged right, or other values; NaN where a seed's split of the
+# prompts leaves that prompt out, for all sides and draws alike
+Side = Mapping[str, Array]
 
 LEVEL, POWER = 0.95, 0.8
 SIGNS = (1.0, -1.0, -1.0, 1.0)  # of the sides of a contrast, and of a difference of two contrasts
@@ -76,21 +79,28 @@ class Inference:
         return smallest + error * _noncentrality(critical, degrees)
 
 
-def contrast(sides: Sequence[Side]) -> Inference:
-    """Side A minus side B, or (A - B) - (C - D), of values of the same tasks, seeds and prompts."""
-    return Inference(effect=float(signed([values.mean((-2, -1)) for values in _means(sides)])), parts=parts(sides))
+def contrast(sides: Sequence[Side], weights: Sequence[float] = SIGNS) -> Inference:
+    """The weighted sum of the sides (A - B, or (A - B) - (C - D)), of values of the same tasks, seeds and prompts."""
+    effect = signed([values.mean((-2, -1)) for values in _means(sides)], weights)
+    return Inference(effect=float(effect), parts=parts(sides, weights))
 
 
-def parts(sides: Sequence[Side]) -> list[Part]:
+def parts(sides: Sequence[Side], weights: Sequence[float] = SIGNS) -> list[Part]:
     """The parts that these values can tell of; no prompts' part where no task has two prompts."""
     means = _means(sides)
-    found = [*_scatter("seeds", signed([values.mean(-1) for values in means])), *_draws(means)]
-    return [*found, *_prompts(sides)]
+    found = [*_scatter("seeds", signed([values.mean(-1) for values in means], weights)), *_draws(means, weights)]
+    return [*found, *_prompts(sides, weights)]
 
 
-def signed(values: Sequence[Array]) -> Array:
-    """A - B, or (A - B) - (C - D), of the sides' values."""
-    return np.sum([sign * value for sign, value in zip(SIGNS, values)], axis=0)
+def signed(values: Sequence[Array], weights: Sequence[float] = SIGNS) -> Array:
+    """A - B, or (A - B) - (C - D), or by other weights, of the sides' values."""
+    return np.sum([weight * value for weight, value in zip(weights, values)], axis=0)
+
+
+def rise(levels: int) -> tuple[float, ...]:
+    """The weights that give the rise of the least-squares line over equally spaced levels, the highest one first."""
+    places = np.linspace(0.5, -0.5, levels)
+    return tuple(float(weight) for weight in places / (places**2).sum())
 
 
 def half_width(parts: Sequence[Part], level: float = LEVEL) -> Array:
@@ -126,7 +136,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def _means(sides: Sequence[Side]) -> list[Array]:
     """(..., seeds, draws) of each side: the mean of the task means."""
-    return [np.mean([values.mean(-1) for values in side.values()], axis=0) for side in sides]
+    return [np.mean([_over_prompts(values) for values in side.values()], axis=0) for side in sides]
+
+
+def _over_prompts(values: Array) -> Array:
+    return np.nanmean(values, axis=-1) if np.isnan(values).any() else values.mean(-1)
 
 
 def _scatter(name: str, values: Array) -> list[Part]:
@@ -135,42 +149,51 @@ def _scatter(name: str, values: Array) -> list[Part]:
     return [Part(name, values.var(-1, ddof=1) / count, np.asarray(count - 1.0))] if count > 1 else []
 
 
-def _draws(means: Sequence[Array]) -> list[Part]:
+def _draws(means: Sequence[Array], weights: Sequence[float]) -> list[Part]:
     """Sides with as many draws are paired by draw, as seeds are; else each side's draws are a part of their own."""
-    drawn = [sign * values.mean(-2) for sign, values in zip(SIGNS, means) if values.shape[-1] > 1]
+    drawn = [weight * values.mean(-2) for weight, values in zip(weights, means) if values.shape[-1] > 1]
     if len({values.shape[-1] for values in drawn}) == 1:
         drawn = [np.sum(drawn, axis=0)]
     return [part for values in drawn for part in _scatter("draws", values)]
 
 
-def _prompts(sides: Sequence[Side]) -> list[Part]:
-    """The part of the prompts, tasks averaged; a task of one prompt is given the others' mean variance."""
-    tasks = [signed([side[task].mean(-2) for side in sides]) for task in sides[0]]  # (..., seeds, prompts) each
-    usable = [values for values in tasks if values.shape[-1] > 1]
+class _Task(NamedTuple):
+    """The prompts' variance of one task's mean: all of it, and what the seeds' scatter does not hold already."""
+
+    raw: Array
+    pure: Array
+    prompts: int  # at the seed that has fewest
+
+
+def _prompts(sides: Sequence[Side], weights: Sequence[float]) -> list[Part]:
+    """The part of the prompts, tasks averaged; a task of one prompt is given the others' mean variance of a prompt."""
+    tasks = [_task(signed([side[task].mean(-2) for side in sides], weights)) for task in sides[0]]
+    usable = [task for task in tasks if task.prompts > 1]
     if not usable:
         return []
-    squares = {id(values): _mean_squares(values) for values in usable}
-    typical = tuple(np.mean([squares[id(values)][i] for values in usable], axis=0) for i in (0, 1))
-    raw, pure, spread = 0.0, 0.0, 0.0
-    for values in tasks:
-        between, residual = squares.get(id(values), typical)
-        weight = 1 / (values.shape[-1] * len(tasks) ** 2)
-        raw = raw + weight * between
-        pure = pure + weight * (between - residual)
-        spread = spread + (weight * between) ** 2 / max(values.shape[-1] - 1, 1)
-    degrees = np.maximum(np.asarray(raw) ** 2 / np.maximum(spread, 1e-300), 1.0)
-    return [Part("prompts", np.maximum(pure, 0.0), degrees, np.asarray(raw))]
+    raw_one = np.mean([task.prompts * task.raw for task in usable], axis=0)
+    pure_one = np.mean([task.prompts * task.pure for task in usable], axis=0)
+    tasks = [task if task.prompts > 1 else _Task(raw_one, pure_one, 1) for task in tasks]
+    raw = np.sum([task.raw for task in tasks], axis=0)
+    spread = np.sum([task.raw**2 / max(task.prompts - 1, 1) for task in tasks], axis=0)
+    degrees = np.maximum(raw**2 / np.maximum(spread, 1e-300), 1.0)
+    pure = np.maximum(np.sum([task.pure for task in tasks], axis=0), 0.0)
+    return [Part("prompts", pure / len(tasks) ** 2, degrees, raw / len(tasks) ** 2)]
 
 
-def _mean_squares(values: Array) -> tuple[Array, Array]:
-    """Of one task: the variance of the prompts' means, and how much of it is residual (in the seeds' part already)."""
-    seeds, prompts = values.shape[-2:]
-    between = values.mean(-2).var(-1, ddof=1)
-    if seeds == 1:
-        return between, np.zeros_like(between)
-    residual = values - values.mean(-1, keepdims=True) - values.mean(-2, keepdims=True)
-    residual = residual + values.mean((-2, -1), keepdims=True)
-    return between, (residual**2).sum((-2, -1)) / ((seeds - 1) * (prompts - 1) * seeds)
+def _task(values: Array) -> _Task:
+    """Of a task's differences (..., seeds, prompts). A prompt adds to the mean what it deviates in each seed, over the
+    seed's prompts and the seeds; what two seeds' deviations share is the prompt's own, the squares of each are not."""
+    seeds, has = values.shape[-2], ~np.isnan(values)
+    counts = has.sum(-1, keepdims=True)
+    fewest = int(counts.min())
+    if fewest < 2:
+        return _Task(np.zeros(values.shape[:-2]), np.zeros(values.shape[:-2]), fewest)
+    deviations = np.where(has, values - _over_prompts(values)[..., None], 0.0) / (counts * seeds)
+    correction = fewest / (fewest - 1)
+    raw = correction * (deviations.sum(-2) ** 2).sum(-1)
+    single = correction * (deviations**2).sum((-2, -1))
+    return _Task(raw, (raw - single) * seeds / (seeds - 1) if seeds > 1 else raw, fewest)
 
 
 def _noncentrality(critical: float, degrees: float) -> float:

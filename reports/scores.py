@@ -3,7 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from geneval import statistics
+from reports import inference
 from reports.records.cell import Cell
 from reports.records.study import Study
 from reports.words import OVERALL
@@ -58,6 +61,8 @@ def _comparable(cells: Sequence[Cell]) -> list[Cell]:
 
 
 def _by_task(runs: Sequence[Sequence[dict]], version: str) -> dict[str, Score]:
+    if len({frozenset(row["metadata"] for row in rows) for rows in runs}) > 1:
+        return _by_task_of_own_prompts(runs, version)
     summary = statistics.summarize_runs(runs)
     return {
         task: Score(
@@ -70,3 +75,37 @@ def _by_task(runs: Sequence[Sequence[dict]], version: str) -> dict[str, Score]:
         )
         for task, entry in {OVERALL: summary["overall"], **summary["tasks"]}.items()
     }
+
+
+def _by_task_of_own_prompts(runs: Sequence[Sequence[dict]], version: str) -> dict[str, Score]:
+    """Where each seed has a split of its own: a task that no seed lacks, a prompt at the seeds that have it."""
+    values: dict[str, dict[str, dict[int, list[bool]]]] = {}  # {task: {prompt: {run: verdicts}}}
+    for run, rows in enumerate(runs):
+        for row in rows:
+            values.setdefault(row["tag"], {}).setdefault(row["metadata"], {}).setdefault(run, []).append(row["correct"])
+    side, images = {}, {}
+    for task, prompts in values.items():
+        shares = np.array([[[_share(at.get(run, ())) for at in prompts.values()]] for run in range(len(runs))])
+        if not np.isnan(shares).all(-1).any():
+            side[task] = shares
+            images[task] = sum(len(verdicts) for at in prompts.values() for verdicts in at.values())
+    parts = {OVERALL: side, **{task: {task: shares} for task, shares in side.items()}} if side else {}
+    return {
+        name: Score(
+            value=(found := inference.contrast([part])).effect,
+            ci=_inside(found.interval()),
+            n=sum(images[task] for task in part),
+            prompts=sum(shares.shape[-1] for shares in part.values()),
+            seeds=len(runs),
+            version=version,
+        )
+        for name, part in parts.items()
+    }
+
+
+def _share(verdicts: Sequence[bool]) -> float:
+    return sum(verdicts) / len(verdicts) if verdicts else float("nan")
+
+
+def _inside(ci: tuple[float, float] | None) -> tuple[float, float] | None:
+    return None if ci is None else (max(ci[0], 0.0), min(ci[1], 1.0))

@@ -118,6 +118,8 @@ def _outcome(study: Study, contrast: Contrast, found: Difference, p: float | Non
         return settled, _luck(count)
     if found.ci is None:
         return settled, "Nothing varies, so there is nothing to judge the difference by."
+    if single := _single_draw(study, contrast):
+        return settled, f"{single} is one random draw of its arm, and nothing tells how far the choice of it matters."
     if is_geneval(contrast.metric) and not found.has_part("prompts"):
         return settled, "No task has two prompts, so nothing tells how far the choice of prompts matters."
     outcome, why = _by_interval(contrast, found.ci)
@@ -125,6 +127,14 @@ def _outcome(study: Study, contrast: Contrast, found: Difference, p: float | Non
         why = f"The interval alone would say {outcome}; corrected for the study's other contrasts (p {p:.2g})"
         return "inconclusive", f"{why} it does not."
     return outcome, why
+
+
+def _single_draw(study: Study, contrast: Contrast) -> str:
+    """A side that is one draw of several where the other sides are none: then no draw is paired with it."""
+    if study.draws == "nested":
+        return ""
+    drawn = [[name for name in side if "draw" in study.variant(name).factors] for side in contrast.sides]
+    return next((names[0] for names in drawn if len(names) == 1), "") if not all(drawn) else ""
 
 
 def _luck(count: int) -> str:

@@ -86,8 +86,9 @@ def write_study(
                 for v in variants
                 if v.name in names
             ],
-            "contrasts": [asdict(contrast) for contrast in study.contrasts if {*contrast.variants} <= names],
+            "contrasts": [asdict(made) for contrast in study.contrasts if (made := contrast.of_made(names))],
             "splits": [asdict(split) for split in study.splits(setting)],
+            "draws": study.draws,
             "interaction": dict(study.interaction),
             "protocol": cells[0].setting,
             "setting_changes": dict(changes),

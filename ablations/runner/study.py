@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from ablations.runner.step import Step
 
@@ -37,9 +37,11 @@ class Variant:
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """Side `a` minus side `b`; with `minus`, the difference of two such differences.
+    """Side `a` minus side `b`; with `minus`, the difference of two such differences; with `between`, the rise from
+    level `b` to level `a` of the line through all levels.
 
-    A side is a variant, or several: independent draws of the same arm, which count as the seeds do.
+    A side is a variant, or several: independent draws of the same arm, whose factor "draw" tells them apart and whose
+    luck the interval holds as it does the seeds'.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Contrast:
     metric: str = "geneval/overall"
     smallest_effect: float = 0.03  # the smallest difference worth acting on, in the metric's own unit
     minus: tuple[Side, Side] | None = None
+    between: tuple[Side, ...] = ()  # the levels between `a`, the highest, and `b`, the lowest, downwards
     primary: bool = False  # the one that the study was made for; the others are corrected together
     published_effect: float | None = None  # what a paper reports, in the metric's unit
     published_source: str = ""
@@ -57,8 +60,25 @@ class Contrast:
     @property
     def variants(self) -> tuple[str, ...]:
         """The names of all variants that it compares."""
-        sides = (self.a, self.b, *(self.minus or ()))
-        return tuple(name for side in sides for name in ((side,) if isinstance(side, str) else side))
+        sides = (self.a, *self.between, self.b, *(self.minus or ()))
+        return tuple(name for side in sides for name in _names(side))
+
+    def of_made(self, made: Collection[str]) -> Contrast | None:
+        """The contrast of those variants alone: of several draws those that are among them; None without a side."""
+
+        def left(side: Side) -> Side:
+            names = tuple(name for name in _names(side) if name in made)
+            return side if names == _names(side) else names
+
+        minus = (left(self.minus[0]), left(self.minus[1])) if self.minus else None
+        found = replace(
+            self, a=left(self.a), b=left(self.b), between=tuple(left(side) for side in self.between), minus=minus
+        )
+        return found if all((found.a, found.b, *found.between, *(minus or ()))) else None
+
+
+def _names(side: Side) -> tuple[str, ...]:
+    return (side,) if isinstance(side, str) else tuple(side)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +100,7 @@ class Study:
     source: str  # where the claim stands
     variants: Callable[[Any, int], Sequence[Variant]]  # of (setting, seed)
     contrasts: Sequence[Contrast]
+    draws: Literal["crossed", "nested"] = "crossed"  # a draw is the same for all seeds, or each seed has its own
     interaction: Mapping[str, str] = field(default_factory=dict)  # {"rows": factor, "columns": factor}
     settings: Mapping[str, Any]  # by scale, each a frozen dataclass with a `runtime`
     notes: Mapping[str, str] = field(default_factory=dict)  # scale -> what a reader must know about it

@@ -4,16 +4,20 @@ schema 1     name, title, question, claim, source, scale: str     seeds: [int]
 variants     [{name, label, factors {factor: level}, once (optional): one seed of it is enough}]
 contrasts    [{name, label, a, b, metric, smallest_effect, claim, and optional:
                minus              [c, d]: the difference of the differences a - b and c - d
+               between            [sides]: the levels between a, the highest, and b, the lowest, downwards: instead of
+                                  a - b the rise from b to a of the least-squares line through all levels, which are
+                                  taken as equally spaced (a dose and its response)
                primary            true for the one contrast that the study is about; the first where none says so
                published_effect   number, with published_source str: what is claimed elsewhere}]
 and optional:
 splits       [{name, label}]           interaction   {"rows": factor, "columns": factor}      note   str
 protocol     the resolved setting, a mapping of any depth
 setting_changes   {dotted name: value}: what was given on the command line
+draws             "crossed" (default): a draw is the same for all seeds; "nested": each seed has draws of its own
 
-A side of a contrast (a, b, c, d) is a variant, or a list of variants that are independent random draws of one arm, as
-narrow sets drawn again; their level of the factor "draw" tells them apart. Sides with as many draws are paired by
-them, as all sides are by seed.
+A side of a contrast (a, b, c, d, a level) is a variant, or a list of variants that are independent random draws of one
+arm, as narrow sets drawn again; their level of the factor "draw" tells them apart. Sides with as many draws are paired
+by them, as all sides are by seed.
 """
 
 import re
@@ -23,10 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from lightgen.disk.json_files import read_json
+from reports.inference import SIGNS, rise
 from reports.records.cell import Cell, read_cell
 from reports.records.fields import NUMBER, check_schema, checked
 
 SCHEMA = 1
+DRAWS = ("crossed", "nested")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 FIELDS = {
     "schema": int, "name": str, "title": str, "question": str, "claim": str, "source": str, "scale": str,
@@ -59,10 +65,11 @@ class Contrast:
 
     name: str
     label: str
-    sides: tuple[tuple[str, ...], ...]  # a and b, and c and d where there is a `minus`; several names: draws of an arm
+    sides: tuple[tuple[str, ...], ...]  # a, b, and c, d where there is a `minus`; or all levels, the highest first
     metric: str
     smallest_effect: float
     claim: str
+    is_trend: bool = False  # the sides are levels
     is_primary: bool = False
     published_effect: float | None = None
     published_source: str = ""
@@ -70,6 +77,11 @@ class Contrast:
     @property
     def side_names(self) -> tuple[str, ...]:
         return tuple(", ".join(side) for side in self.sides)
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the sides."""
+        return rise(len(self.sides)) if self.is_trend else SIGNS[: len(self.sides)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,6 +103,7 @@ class Study:
     interaction: Mapping[str, str]  # {"rows": factor, "columns": factor} or empty
     protocol: Mapping[str, Any]
     setting_changes: Mapping[str, Any]
+    draws: str  # DRAWS
     cells: tuple[Cell, ...]
     names_primary: bool  # whether a contrast says that it is primary
 
@@ -139,10 +152,18 @@ def read_study(folder: Path) -> Study:
         interaction=data.get("interaction") or {},
         protocol=data.get("protocol") or {},
         setting_changes=data.get("setting_changes") or {},
+        draws=_draws(data, path),
         cells=_cells(folder, data, variants),
         names_primary=any(entry.get("primary") is True for entry in data["contrasts"]),
         **{key: data[key] for key in ("name", "title", "question", "claim", "source", "scale")},
     )
+
+
+def _draws(data: dict, path: Path) -> str:
+    found = str(data.get("draws") or DRAWS[0])
+    if found not in DRAWS:
+        raise ValueError(f"{path}: draws: {found!r} is not one of {', '.join(DRAWS)}")
+    return found
 
 
 def _variant(entry: Any, where: str) -> Variant:
@@ -168,13 +189,16 @@ def _contrasts(entries: list, variants: list[str], where: str) -> tuple[Contrast
 
 def _contrast(entry: Any, variants: list[str], where: str) -> Contrast:
     data = checked(entry, CONTRAST_FIELDS, where)
-    minus, claimed = data.get("minus"), data.get("published_effect")
+    minus, between, claimed = data.get("minus"), data.get("between"), data.get("published_effect")
     if minus is not None and not (isinstance(minus, list) and len(minus) == 2):
         raise ValueError(f"{where}: minus: expected null or two variants, found {minus!r}")
+    if between is not None and (minus is not None or not isinstance(between, list)):
+        raise ValueError(f"{where}: between: expected null or a list of sides, and then no minus; found {between!r}")
     if claimed is not None and type(claimed) not in NUMBER:
         raise ValueError(f"{where}: published_effect: expected a number or null, found {claimed!r}")
     return Contrast(
-        sides=tuple(_side(side, variants, where) for side in (data["a"], data["b"], *(minus or ()))),
+        sides=tuple(_side(side, variants, where) for side in (data["a"], *(between or ()), data["b"], *(minus or ()))),
+        is_trend=bool(between),
         is_primary=data.get("primary") is True,
         published_effect=claimed,
         published_source=str(data.get("published_source") or ""),

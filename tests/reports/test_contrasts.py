@@ -45,7 +45,7 @@ def judged(ci, *, smallest=0.03, scale="cpu", seeds=(0, 1, 2), p=None):
     low, high = ci
     parts = [Part("seeds", np.asarray(((high - low) / 2 / T_2) ** 2), np.asarray(2.0))]
     found = Difference(inference=Inference(effect=(low + high) / 2, parts=parts), seeds=seeds)
-    return _judged(SimpleNamespace(scale=scale), contrast, found, {}, {contrast: p})
+    return _judged(SimpleNamespace(scale=scale, draws="nested"), contrast, found, {}, {contrast: p})
 
 
 @pytest.mark.parametrize(
@@ -225,6 +225,91 @@ def test_draws_of_an_arm_are_a_factor_like_seeds(make_study):
         study, scores.scores(study)
     )
     assert tables.contrasts([found]).data[0]["b"] == "small-narrow-none, large-narrow-none, small-narrow-dpo"
+
+
+def test_each_seed_may_have_draws_of_its_own(make_study):
+    root = make_study(seeds=(0, 1, 2))
+    narrow = ["small-narrow-none", "large-narrow-none"]
+
+    def drawn(data):
+        for variant in data["variants"]:
+            if variant["name"] in narrow:
+                variant["factors"] = {"diversity": "narrow", "draw": str(narrow.index(variant["name"]))}
+        data["contrasts"][0].update(a="small-diverse-none", b=narrow)
+
+    edit(root / "study.json", drawn)
+    crossed = answer(root).difference
+    edit(root / "study.json", lambda data: data.update(draws="nested"))
+    nested = answer(root).difference
+    assert crossed.has_part("draws") and not nested.has_part("draws") and nested.effect == crossed.effect
+    assert nested.ci[0] > crossed.ci[0]
+    edit(root / "study.json", lambda data: (data.update(draws="crossed"), data["contrasts"][0].update(b=narrow[:1])))
+    found = answer(root)
+    assert found.outcome == "inconclusive" and "is one random draw of its arm" in found.sentence
+    edit(root / "study.json", lambda data: data.update(draws="woven"))
+    with pytest.raises(ValueError, match="draws: 'woven' is not one of crossed, nested"):
+        read_study(root)
+
+
+def test_seeds_may_have_splits_of_their_own(make_study):
+    root = make_study(seeds=(0, 1, 2))
+    names = ("small-diverse-none", "large-narrow-none")
+    expected = []
+    for seed in (0, 1, 2):
+        shares = {}
+        for name in names:
+            cell = root / f"cells/{name}-s{seed}"
+            splits = json.loads((cell / "prompts.json").read_text())
+            moved = {
+                text: {"split": "unseen" if (place + seed) % 3 == 0 else "shared"} for place, text in enumerate(splits)
+            }
+            if name == names[0]:  # one prompt on which the seed's cells disagree
+                moved[next(text for text in moved if moved[text]["split"] == "unseen")] = {"split": "shared"}
+            (cell / "prompts.json").write_text(json.dumps(moved))
+            shares[name] = [json.loads(line) for line in (cell / "results.jsonl").read_text().splitlines()]
+            chosen = {text for text, entry in moved.items() if entry["split"] == "unseen"}
+            shares[name] = (chosen, shares[name])
+        both = shares[names[0]][0] & shares[names[1]][0]
+        assert both < shares[names[1]][0]
+        tasks = []
+        for task in dict.fromkeys(row["tag"] for row in shares[names[0]][1]):
+            hits = [
+                [r["correct"] for r in rows if r["tag"] == task and r["metadata"] in both]
+                for _, rows in shares.values()
+            ]
+            tasks.append(np.mean(hits[0]) - np.mean(hits[1]))
+        expected.append(np.mean(tasks))
+    part = answer(root).difference.parts["unseen", "overall"]
+    assert part.effect == pytest.approx(np.mean(expected)) and part.prompts == 33  # each seed lacks another one
+    assert scores.scores(read_study(root))[names[1], "unseen", "overall"].prompts == 36
+
+
+def test_levels_of_a_dose_give_the_rise_of_their_line(make_study):
+    root = make_study(seeds=(0, 1, 2))
+    levels = ["large-diverse-dpo", "large-diverse-none", "small-diverse-none", "small-narrow-none"]
+    edit(root / "study.json", lambda d: d["contrasts"][0].update(a=levels[0], between=levels[1:3], b=levels[3]))
+    found, study = answer(root), read_study(root)
+    means = [np.mean([c.metrics["geneval/overall"].value for c in study.complete(name)]) for name in levels]
+    assert found.difference.effect == pytest.approx(3 * np.polyfit([3, 2, 1, 0], means, 1)[0])
+    assert [part.name for part in found.difference.inference.parts] == ["seeds", "prompts"]
+    edit(root / "study.json", lambda d: d["contrasts"][0].update(metric="kid"))
+    assert answer(root).difference.has_part("prompts") and answer(root).difference.effect < 0
+    edit(root / "study.json", lambda d: d["contrasts"][0].update(minus=levels[:2]))
+    with pytest.raises(ValueError, match="between: expected null or a list of sides, and then no minus"):
+        read_study(root)
+
+
+def test_a_metric_of_several_ways_must_be_named_whole(make_study):
+    root = make_study()
+
+    def again(data):
+        data["metrics"]["kid[other,n=1000]"] = data["metrics"]["kid[icon-clip,n=1000]"]
+
+    edit(root / "cells/large-narrow-none-s0/result.json", again)
+    edit(root / "study.json", lambda d: d["contrasts"][0].update(metric="kid"))
+    assert "in several ways, the contrast must name one: kid[icon-clip,n=1000], kid[other" in answer(root).sentence
+    edit(root / "study.json", lambda d: d["contrasts"][0].update(metric="vendi"))
+    assert "vendi was not measured in small-diverse-none-s0" in answer(root).sentence
 
 
 @pytest.mark.parametrize("side", [[], ["small-diverse-none", "small-diverse-none"], ["nobody"], [1], "nobody"])

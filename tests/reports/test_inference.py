@@ -66,6 +66,29 @@ def test_as_many_draws_on_both_sides_are_paired():
     assert float(alone[0].variance) == pytest.approx(np.var([0.1, 0.2, 0.4], ddof=1) / 3) and alone[0].degrees == 2
 
 
+def test_prompts_that_no_two_seeds_share_are_in_the_seeds_scatter():
+    generator = np.random.default_rng(5)
+    sums = {"seeds": 0.0, "prompts": 0.0}
+    for _ in range(300):
+        values = np.full((3, 1, 60), np.nan)
+        for seed in range(3):
+            values[seed, 0, 20 * seed : 20 * seed + 20] = generator.normal(0, 1, 20)
+        for part in parts([side(values), side(np.where(np.isnan(values), np.nan, 0.0))]):
+            sums[part.name] += float(part.variance) / 300
+            assert part.alone is None or float(part.alone) == pytest.approx(1 / 60, rel=0.8)
+    assert sums["seeds"] == pytest.approx(1 / 60, rel=0.15) and sums["prompts"] == pytest.approx(0, abs=1e-9)
+
+
+def test_what_seeds_share_of_their_prompts_covers_the_truth():
+    generator, hits = np.random.default_rng(6), 0
+    for _ in range(600):
+        effect = generator.normal(0, 1, (1, 1, 30)) + generator.normal(0, 0.1, (3, 1, 1))
+        values = effect + generator.normal(0, 0.5, (3, 1, 30))
+        values[0, 0, :10] = values[1, 0, 10:20] = values[2, 0, 20:] = np.nan
+        hits += abs(np.nanmean(values, -1).mean()) <= half_width(parts([side(values), side(0 * values)]))
+    assert hits / 600 >= 0.95 - 2 * (0.05 * 0.95 / 600) ** 0.5
+
+
 def test_a_task_of_one_prompt_is_as_uncertain_as_the_others():
     generator = np.random.default_rng(2)
     many, one = generator.normal(0, 1, (1, 1, 50)), generator.normal(0, 1, (1, 1, 1))
