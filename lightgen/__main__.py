@@ -28,6 +28,8 @@ def train(
     weights: Literal["ema", "raw"] | None = None,
     start: Path | None = None,
     subset: Path | None = None,
+    evaluate_every: int = 0,
+    evaluate: KeyValues = (),
     loop: LoopConfig = LoopConfig(),  # noqa: B008
     device: Device = "auto",
     json: Json = False,
@@ -45,6 +47,8 @@ def train(
         weights: averaged or last weights in OUT/model (default: the preset's)
         start: model or pipeline folder to start from (default: fresh weights)
         subset: file from `subset` with the samples to train on (default: all)
+        evaluate_every: steps between two GenEval scores of the model, in OUT/evaluations.jsonl (default: never)
+        evaluate: who scores, and what, as detector=FOLDER clip=NAME prompts=FILE copies=2
     """
     from lightgen.data.subsets import read_subset
     from lightgen.disk.config import override
@@ -61,6 +65,8 @@ def train(
     pace["on_step"] = row_lines(chosen.train.steps)
     weights = weights or chosen.weights
     parts["ids"] = None if subset is None else read_subset(subset, _index(latents).get("identity", ""))
+    if evaluate_every or evaluate:
+        pace["evaluation"] = _evaluation(evaluate_every, parsed(evaluate), vae, text_encoder, chosen.sampling, device)
     finish(run(chosen.training, chosen.model, latents, out, weights=weights, **parts, **pace), out, json)
 
 
@@ -232,6 +238,13 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from here", file=sys.stderr)
         sys.exit(130)
+
+
+def _evaluation(every: int, asked: dict[str, Any], vae: Path, text_encoder: Path, sampling: Any, device: str) -> Any:
+    from lightgen.training.evaluation import Evaluation, installed_evaluation
+
+    parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": sampling, "device": device}
+    return Evaluation(function=installed_evaluation("geneval", asked=asked, **parts), every=every)
 
 
 def _refuse_other_flips(latents: Path, wanted: bool) -> None:

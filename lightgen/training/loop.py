@@ -26,6 +26,7 @@ from lightgen.training.optimization import learning_rate_at, make_optimizer, set
 from lightgen.training.processes import agreed, any_process, is_step_finite, refuse_uneven
 from lightgen.training.saving import Saver
 from lightgen.training.state import load_state, pack_optimizer, prefixed, unpack_optimizer, without_prefix
+from lightgen.training.tracking import Tracking
 
 Stop = Callable[[], bool]
 OnStep = Callable[[dict[str, Any]], None]
@@ -73,6 +74,7 @@ class Run(ABC):
         # A device runs behind the host: bad steps are seen late, and a state is written while the next ones are taken.
         self.is_ahead = self.device.type != "cpu"
         self.saver = Saver(out / "resume", loop, beside=self.is_ahead)
+        self.tracking: Tracking | None = None  # of the main process, while it runs
 
     # --- what a kind of training says -----------------------------------------------------------------------------
 
@@ -121,6 +123,8 @@ class Run(ABC):
         if self.is_ahead and self.step == 0:
             self.save()  # the weights to go back to: bad steps may be taken before they are seen
         journal = Journal(self.out / "metrics.jsonl", self.step) if self.accelerator.is_main_process else None
+        if journal is not None and self.pace.track != "none":
+            self.tracking = Tracking(self.pace.track, self.out, self.step)
         try:
             with carried_out(self.model, self.accelerator.prepare_model(self.model), self.pace) as self.forward:
                 stopped = self._steps(stop, on_step, journal)
@@ -130,6 +134,8 @@ class Run(ABC):
             self.forward = self.model
             if journal is not None:
                 journal.close()
+            if self.tracking is not None:
+                self.tracking.close()
             self.saver.wait()
         if self.healthy:
             self.save()
@@ -241,6 +247,8 @@ class Run(ABC):
         row = {"step": self.step, "samples": samples, **values, "lr": rate, **times}
         if journal is not None:
             journal.write(row)
+        if self.tracking is not None:
+            self.tracking.log(row)
         if on_step is not None:
             on_step(row)
 

@@ -138,7 +138,9 @@ class TrainingRun(Run):
 
     def ready(self, stop: Stop | None) -> bool:
         if self.evaluation is not None:
-            evaluate(self.evaluation, self.step, self.model, self.average, self.out, self.accelerator)
+            row = evaluate(self.evaluation, self.step, self.model, self.average, self.out, self.accelerator)
+            if row and self.tracking is not None:
+                self.tracking.log(row)
         return True
 
     def after_step(self, values: Tensor) -> None:
