@@ -41,11 +41,12 @@ def geneval_scorer(
     """The function that scores a model in training; `asked` are the fields of `EvaluationConfig`."""
     from geneval.judge import Judge
     from geneval.metric import GenEval
-    from geneval.prompts import prompt_suite, read_prompts
+    from geneval.prompts import prompt_suite
+    from geneval.templates import read_asked
 
     config = from_dict(EvaluationConfig, asked, "--evaluate")
     judge = Judge.from_pretrained(config.detector, config.clip, device)
-    suite = config.prompts and read_prompts(Path(config.prompts))
+    suite = config.prompts and read_asked(Path(config.prompts))
     prompts = suite or prompt_suite(judge.detector.names, num_prompts=2)
     judge.prompts(prompts)
     # One process measures while the others wait: nothing may be gathered from them.

@@ -34,7 +34,7 @@ def train(
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Train a model; run again to resume. Ctrl-C saves first.
+    """Train a model, its shapes the latents'; run again to resume. Ctrl-C saves first.
 
     Args:
         latents: folder from `prepare`
@@ -51,6 +51,7 @@ def train(
         evaluate: who scores, and what, as detector=FOLDER clip=NAME prompts=FILE copies=2
     """
     from lightgen.data.subsets import read_subset
+    from lightgen.device import choose_device
     from lightgen.disk.config import override
     from lightgen.presets import preset as named
     from lightgen.presets import switched
@@ -58,6 +59,9 @@ def train(
 
     row = named(preset) if switches is None else switched(named(preset), switches)
     chosen = override(row, parsed(values))
+    choose_device(device)  # one that is not there is told first
+    if start is None:
+        chosen = override(chosen, _shapes(latents, chosen, parsed(values)))
     _refuse_other_flips(latents, chosen.flips)
     _refuse_other_size(latents, chosen.model)
     parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling, "start": start}
@@ -266,6 +270,18 @@ def _refuse_other_size(latents: Path, model: MARConfig) -> None:
             f"{latents} is of images of {found[1] * stride}x{found[0] * stride} px, and the preset generates"
             f" {side * stride}x{side * stride}: import the images at that size{way}"
         )
+
+
+def _shapes(latents: Path, chosen: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """What the latents change of a preset; said on stderr."""
+    from lightgen.training.shapes import from_latents
+
+    index = _index(latents)
+    found = from_latents(index, chosen.model, chosen.sampling, given) if index else {}
+    if found:
+        changes = " ".join(f"{name}={value}" for name, value in found.items())
+        print(f"from the latents: {changes}", file=sys.stderr)
+    return found
 
 
 def _index(latents: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ OPTIONS = {
     "geneval detect": "--detector --clip --batch-size --device --shard --options --allow-partial",
     "geneval score": "--out --prompts --copies --options --allow-partial --grades --json",
     "geneval summary": "--json",
-    "geneval compare": "--json",
+    "geneval compare": "--common --json",
     "geneval agreement": "--json",
     "geneval serve": "--detector --clip --host --port --token-file --batch-size --max-waiting --max-images "
     "--max-megabytes --device --options",
@@ -79,7 +79,7 @@ OPTIONS = {
     "reports difference": "--metric --json",
     "reports pack": "--out",
     "ablations.icons": "render sheet build measure",
-    "ablations.icons render": "--out --world --images --diversity --seed --wrong-layout",
+    "ablations.icons render": "--out --world --images --diversity --seed --wrong-layout --geneval",
     "ablations.icons sheet": "--out",
     "ablations.icons build": "--out --seed --steps",
     "ablations.icons measure": "--out",

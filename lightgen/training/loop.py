@@ -28,6 +28,8 @@ from lightgen.training.saving import Saver
 from lightgen.training.state import load_state, pack_optimizer, prefixed, unpack_optimizer, without_prefix
 from lightgen.training.tracking import Tracking
 
+SILENT_SECONDS = 15.0  # after which `on_step` is told the step alone, if no row was due: means would cost a wait
+
 Stop = Callable[[], bool]
 OnStep = Callable[[dict[str, Any]], None]
 
@@ -75,6 +77,7 @@ class Run(ABC):
         self.is_ahead = self.device.type != "cpu"
         self.saver = Saver(out / "resume", loop, beside=self.is_ahead)
         self.tracking: Tracking | None = None  # of the main process, while it runs
+        self._told = time.monotonic()  # when `on_step` was last called
 
     # --- what a kind of training says -----------------------------------------------------------------------------
 
@@ -233,24 +236,28 @@ class Run(ABC):
         """Every `log_every` steps, and at the end, a row with the means since the last one."""
         ends = self.step == self.config.steps or self.status != "complete"
         if not self.healthy or not (ends or self.step % self.pace.log_every == 0):
+            if self.healthy and on_step is not None and time.monotonic() - self._told > SILENT_SECONDS:
+                self._told = time.monotonic()
+                on_step(self._pace_row())
             return
         values = dict(zip(self.names, self.sums["row"].means(self.accelerator), strict=True))
         self.healthy = all(math.isfinite(value) for value in values.values())
         if not self.healthy:
             return
-        samples = self.step * self.config.batch_size
-        times = {
-            "seconds": round(self.seconds, 3),
-            "samples_per_second": round(samples / max(self.seconds, 1e-9), 1),
-        }
-        rate = self.optimizer.param_groups[0]["lr"]
-        row = {"step": self.step, "samples": samples, **values, "lr": rate, **times}
+        pace, rate = self._pace_row(), self.optimizer.param_groups[0]["lr"]
+        row = {"step": pace.pop("step"), "samples": pace.pop("samples"), **values, "lr": rate, **pace}
         if journal is not None:
             journal.write(row)
         if self.tracking is not None:
             self.tracking.log(row)
         if on_step is not None:
+            self._told = time.monotonic()
             on_step(row)
+
+    def _pace_row(self) -> dict[str, Any]:
+        samples = self.step * self.config.batch_size
+        speed = round(samples / max(self.seconds, 1e-9), 1)
+        return {"step": self.step, "samples": samples, "seconds": round(self.seconds, 3), "samples_per_second": speed}
 
     def result(self, status: str) -> dict[str, Any]:
         """Steps, seconds, samples, flops (0 of a run that was stopped), processes and the status."""
