@@ -10,7 +10,6 @@ VERBS = {
     "status": ("ablations.watch", "how the cells of a run stand"),
     "logs": ("ablations.watch", "the end of a cell's log"),
     "cancel": ("ablations.watch", "end the cells of a run that wait or run"),
-    "train": ("ablations.train", "train a model and score it with GenEval on the way"),
     "worker": ("ablations.worker", "one cell of a planned study"),
     "icons": ("ablations.icons.__main__", "the icon world: data sets, contact sheet, components"),
 }

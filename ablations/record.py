@@ -20,7 +20,8 @@ from ablations.steps.train import Train
 from ablations.steps.watched import TakePart, TrainWatched
 from benchmarks.environment import environment
 from geneval.prompts import official_prompts
-from geneval.scores import format_results, read_results
+from geneval.protocol import read_generation
+from geneval.scores import format_results, read_provenance, read_results
 from geneval.statistics import summarize
 from lightgen.disk.json_files import read_json, write_json
 
@@ -55,6 +56,7 @@ def write_record(folder: Path, cell: Cell, store: Store) -> None:
         "config": cell.setting,
         "inputs": {name: f"sha256:{step.key}" for name, step in steps.items()},
         "env": {**environment(), **_shared_out(made)},
+        "protocol": _protocol(cell, store) if "judge" in facts else {},
         "cost": _cost(made, _samples_seen(cell, by_key)),
         "metrics": metrics,
         "items": items,
@@ -111,6 +113,16 @@ def _verdicts(
     version = f"rules 1; prompts={facts['prompts_sha256'][:12]}; copies={step.copies}; {judge}"
     names = {"geneval": "results.jsonl", "prompts": "prompts.json", "samples": "samples.json"}
     return _geneval_metrics(rows, splits, version) | _asked(cell, store), names
+
+
+def _protocol(cell: Cell, store: Store) -> dict[str, Any]:
+    """How the judged pictures were made, as far as it changes a score; of a teacher's pictures their size alone."""
+    step = _last(cell, "judge")
+    assert isinstance(step, Judge)
+    made = read_generation(store.folder(step.images) / "images") or {}
+    found = {**(made.get("protocol") or {}), **{name: made[name] for name in ("seed", "processes") if name in made}}
+    sizes = read_provenance(store.folder(step) / "results.jsonl").get("sizes") or []
+    return {**found, "size": sizes[0] if len(sizes) == 1 else sizes}
 
 
 def _asked(cell: Cell, store: Store) -> dict[str, Any]:

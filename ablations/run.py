@@ -28,7 +28,7 @@ from ablations.runner.folder import alone, check_folder, write_study
 from ablations.runner.live import Clock, Lines, display, plan_lines
 from ablations.runner.plan import optional_variants, plain, plan_cells, write_plan
 from ablations.runner.queue import Queue
-from ablations.runner.reporting import EarlyReport, build_report, report_command
+from ablations.runner.reporting import EarlyReport, build_report, report_command, score_lines
 from ablations.runner.schedule import Schedule, State
 from ablations.runner.stages import stages
 from ablations.runner.store import Store
@@ -189,6 +189,8 @@ def _carry_out(asked: _Run) -> int:
         return _submit(asked)
     states = [State(cell, "done") for cell in cells] if asked.is_done else _make_cells(asked)
     failed = [state for state in states if state.status in ("failed", "lost")]
+    if lines := score_lines(out, cells):
+        print("\n".join(["GenEval overall:", *lines]), flush=True)
     code = build_report(out, cells)
     for state in failed:
         print(f"failed: {state.cell.name}: {state.reason}", flush=True)

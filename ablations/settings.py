@@ -66,6 +66,7 @@ class Runtime:
     log_every: int = 25  # training steps
     save_every_seconds: float = 30.0
     compile: bool = False  # torch.compile, in training
+    track: Literal["none", "tensorboard", "wandb"] = "none"  # where training's rows go too: STEP/tensorboard, ...
     cells_per_gpu: int = 1
     processes: int = 1  # of a cell: training in all of them, pictures shared out among them; on GPUs one each
     threads: int = 0  # of each process (0: locally the cores shared out among the cells; elsewhere one, or the cpus)

@@ -2,9 +2,8 @@
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from tyro.conf import Positional
 
@@ -52,7 +51,7 @@ def generate(
     Args:
         pipeline: pipeline folder, model folder with components.json, or a Hub name
         out: folder of images
-        prompts: prompts file (default: GenEval's own)
+        prompts: prompts file, or a .txt of its templates' text, a line each (default: GenEval's own)
         copies: images a prompt
         seed: seed before each prompt (seeding original) or of the per-image generators (seeding image)
         guidance: guidance_scale (default: the pipeline's; GenEval's own runs used 9.0)
@@ -102,8 +101,10 @@ def detect(
 
     Args:
         images: folder of images in GenEval's layout
-        detector: folder written by `convert` (GenEval's own), or any transformers Mask2Former folder or cached name
-        clip: open_clip folder, or MODEL[:TAG or FILE] with weights on this machine (default: ViT-L-14, GenEval's)
+        detector: folder written by `convert` (GenEval's own), any other of transformers, a cached name, or icons: the
+            embedded one
+        clip: open_clip folder, MODEL[:TAG or FILE] with weights on this machine, or icon-clip: the embedded one
+            (default: ViT-L-14, GenEval's)
         batch_size: images of one size that go through the detector together
         device: auto, cpu, cuda, cuda:N or mps
         shard: this process's part of the prompt folders
@@ -144,7 +145,7 @@ def score(
     Args:
         images: folder of images with its detections.jsonl
         out: results file; what the score depends on is written beside it
-        prompts: prompts that must be there (default: GenEval's own 553)
+        prompts: prompts that must be there, a file as for `generate` (default: GenEval's own 553)
         copies: images each prompt must have (default: 4 for GenEval's own, else as many as the fullest folder)
         options: GenEval's options, as threshold=0.3 counting_threshold=0.9 max_objects=16
         allow_partial: score an incomplete folder and mark the results as partial
@@ -168,6 +169,7 @@ def summary(results: Positional[Path], json: bool = False) -> None:
         json: print JSON with intervals instead
     """
     from geneval.comparability import comparability
+    from geneval.comparison import status
     from geneval.scores import read_provenance, read_results
     from geneval.summary import summary_text
 
@@ -176,43 +178,37 @@ def summary(results: Positional[Path], json: bool = False) -> None:
         from geneval.statistics import summarize
 
         said = comparability(made["detector"]) if "detector" in made else {}
-        return print_json({"status": _status(rows), **said, **summarize(rows)})
+        return print_json({"status": status(rows), **said, **summarize(rows)})
     print(summary_text(rows), end="")
     if "detector" in made:
         note_comparability(made["detector"])
 
 
-def compare(a: Positional[Path], b: Positional[Path], json: bool = False) -> None:
-    """A minus B on the same prompts: difference, 95 % interval, p-value, and the difference this design resolves.
+def compare(
+    a: Positional[Path],
+    b: Positional[tuple[Path, ...]],
+    common: bool = False,
+    json: bool = False,
+) -> None:
+    """A minus B on the same prompts: both scores, difference, 95 % interval, p-value, and what this design resolves.
 
     Args:
         a: a results.jsonl
-        b: another, of the same prompts
-        json: print JSON instead of the table
+        b: another, of the same prompts; or several, each of which A is compared with
+        common: leave out prompts that are not in all files, and images beyond a prompt's fewest, as of partial runs
+        json: print JSON instead of tables (of several files: a list)
     """
-    from geneval import protocol
-    from geneval.scores import read_provenance, read_results
-    from geneval.statistics import compare as compared
-    from geneval.summary import comparison_text
+    from geneval.comparison import compare_files, file_text
 
-    rows = read_results(a), read_results(b)
-    made = read_provenance(a), read_provenance(b)
-    differing = [name for name in ("options", "detector") if all(made) and made[0].get(name) != made[1].get(name)]
-    result = compared(*rows)
-    generated = protocol.differing(*made)
+    if not b:
+        raise ValueError("give at least two results files")
+    found = compare_files([a, *b], common)
     if json:
-        marks = {"scored_differently": differing, "generated_differently": generated}
-        return print_json({"status": [_status(side) for side in rows], **marks, **result})
-    print(comparison_text(result), end="")
-    for path, side in zip((a, b), rows):
-        if _status(side) == "partial":
-            print(f"PARTIAL: {path} was scored with --allow-partial on an incomplete folder")
-    if differing:
-        print(f"note: A and B were scored with different {' and '.join(differing)}; see {a}.json and {b}.json")
-    if generated:
-        print(f"note: A and B were generated with different {', '.join(generated)}; the difference holds both")
-    if known := next((record for record in made if "detector" in record), None):
-        note_comparability(known["detector"])
+        return print_json(found[0] if len(found) == 1 else found)
+    for one in found:
+        print(file_text(one), end="")
+    if detector := next((one["detector"] for one in found if one["detector"]), None):
+        note_comparability(detector)
 
 
 VERBS = {
@@ -225,10 +221,6 @@ def main() -> int:
     """The exit code of one verb; a user's mistake is one line on stderr and 2."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # the libraries' own bars would bury ours
     return run(VERBS, prog="python -m geneval", description=str(__doc__))
-
-
-def _status(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "partial" if any(row.get("partial") for row in rows) else "complete"
 
 
 if __name__ == "__main__":

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from geneval.device import choose_device
+from geneval.embedded import CLIPS
 from geneval.hashes import file_sha256, safetensors_sha256, state_sha256
 from geneval.weights import WeightFile, require
-
-EMBEDDED = {"icon-clip": Path(__file__).resolve().parents[1] / "ablations" / "icons" / "components" / "clip"}
 
 # The weights that are asked for by name most: known here, so that looking for them loads no open_clip.
 WEIGHTS = {
@@ -98,9 +97,9 @@ def load_clip(name: str | Path, *, label: str | None = None, device: str = "auto
 def find_clip(name: str | Path) -> ClipSource:
     """What `name` stands for, found without torch; missing weights are refused."""
     text = str(name)
-    folder = EMBEDDED.get(text, Path(name))
-    if folder.is_dir() or text in EMBEDDED:
-        label = text if text in EMBEDDED else folder.resolve().name
+    folder = CLIPS.get(text, Path(name))
+    if folder.is_dir() or text in CLIPS:
+        label = text if text in CLIPS else folder.resolve().name
         return ClipSource(label=label, folder=folder, file=_weight_file(folder))
     model, tag = _split(text)
     if Path(tag).is_file():
@@ -111,7 +110,7 @@ def find_clip(name: str | Path) -> ClipSource:
 def is_clip_name(name: str | Path) -> bool:
     """Whether a name among those of other networks is a CLIP's: a folder of open_clip's, icon-clip, or clip-..."""
     text = str(name)
-    return text in EMBEDDED or text.startswith("clip-") or (Path(name) / "open_clip_config.json").is_file()
+    return text in CLIPS or text.startswith("clip-") or (Path(name) / "open_clip_config.json").is_file()
 
 
 def _split(text: str) -> tuple[str, str]:

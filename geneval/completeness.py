@@ -8,7 +8,8 @@ from pathlib import Path
 from geneval.detections import ImageDetections
 from geneval.hashes import file_sha256
 from geneval.layout import PromptFolder
-from geneval.prompts import Prompt, official_prompts, read_prompts
+from geneval.prompts import Prompt, official_prompts
+from geneval.templates import read_asked
 
 _NUM_LISTED = 20
 
@@ -30,7 +31,7 @@ def expected_prompts(prompts: Sequence[Prompt] | Path | None) -> Sequence[Prompt
     """The prompts that must be there: those given, or GenEval's own."""
     if prompts is None:
         return official_prompts()
-    return read_prompts(Path(prompts)) if isinstance(prompts, str | Path) else prompts
+    return read_asked(Path(prompts)) if isinstance(prompts, str | Path) else prompts
 
 
 def find_problems(

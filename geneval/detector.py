@@ -10,6 +10,7 @@ import numpy as np
 
 from geneval.comparability import ORIGINAL_SHA256
 from geneval.device import choose_device, without_tf32
+from geneval.embedded import DETECTORS
 from geneval.hashes import safetensors_sha256
 from geneval.json_files import read_object
 from geneval.preprocessing import Preprocessing, normalize, pad, resize, resize_method
@@ -186,10 +187,13 @@ def _by_class(
 
 
 def detector_folder(name: str | Path) -> Path:
-    """The local folder of a detector, or of a Hub name that is already downloaded; nothing is downloaded."""
+    """The local folder of a detector: itself, an embedded one's by name, or of a Hub name that is already downloaded;
+    nothing is downloaded."""
     folder = Path(name)
     if folder.is_dir():
         return folder
+    if str(name) in DETECTORS:
+        return DETECTORS[str(name)]
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

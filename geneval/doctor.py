@@ -7,7 +7,10 @@ from pathlib import Path
 
 from geneval.clip import find_clip
 from geneval.comparability import NOT_COMPARABLE, is_original_clip
+from geneval.detector import detector_folder
 from geneval.detectors import identity_of
+from geneval.json_files import read_object
+from geneval.prompts import COLORS, OBJECTS
 
 _CHECKPOINT = (
     "https://download.openmmlab.com/mmdetection/v2.0/mask2former/mask2former_swin-s-p4-w7-224_lsj_8x2_50e_coco/"
@@ -76,7 +79,19 @@ def _detector(name: str | Path | None) -> Finding:
     resize, kind = identity["preprocessing"]["resize"], NOT_COMPARABLE
     if identity["is_original"]:
         kind = "GenEval's own checkpoint" + ("" if resize == "cv2" else f"; {NOT_COMPARABLE} without opencv")
-    return Finding("detector", True, f"{name}: sha256 {identity['weights']}, resize {resize}, {kind}")
+    known = _named_classes(detector_folder(name))
+    return Finding("detector", True, f"{name}: sha256 {identity['weights']}, resize {resize}, {kind}; {known}")
+
+
+def _named_classes(folder: Path) -> str:
+    """The classes that a detector's config names, as far as prompts can ask for them."""
+    names = set(read_object(folder / "config.json").get("id2label", {}).values())
+    known = [name for name in OBJECTS if name in names] or sorted(map(str, names))
+    return (
+        f"{len(known)} classes: {', '.join(known)}"
+        if len(known) < len(OBJECTS)
+        else f"GenEval's {len(OBJECTS)} classes"
+    )
 
 
 def _colors(name: str | Path) -> Finding:
@@ -85,4 +100,5 @@ def _colors(name: str | Path) -> Finding:
     except (ValueError, OSError) as error:
         return Finding("colors", False, str(error))
     kind = "" if is_original_clip(identity["name"]) else f", {NOT_COMPARABLE}"
-    return Finding("colors", True, f"{identity['name']}: sha256 {identity['weights']}{kind}")
+    colors = f"{len(COLORS)} colors: {', '.join(COLORS)}"
+    return Finding("colors", True, f"{identity['name']}: sha256 {identity['weights']}{kind}; {colors}")

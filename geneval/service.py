@@ -1,6 +1,7 @@
-"""GenEval as a reward over HTTP: JSON in, strict and graded rewards out. Needs the extra `serve`.
+"""GenEval as a reward over HTTP: JSON or a form in, strict and graded rewards out. Needs the extra `serve`.
 
     POST /  {"images": [base64 of PNG, JPEG or WEBP, ...], "meta_datas": [metadata or text, ...], "only_strict": false}
+    POST /  multipart/form-data of the same names, images as files (geneval/forms.py)
 
 The answer's names are those of flow_grpo's GenEval server. That server unpickles what it is sent, which runs anything
 that the sender wishes; this one does not: in a client of it, send JSON with base64 images in place of the pickle.
@@ -17,9 +18,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from geneval.batches import JudgeQueue, QueueFull
 from geneval.flow_grpo import grouped
+from geneval.forms import read_form
 from geneval.images import ImageError, decode_image
 from geneval.json_files import parse_json
 from geneval.judge import Judge
@@ -143,9 +146,9 @@ class _Service:
             raise Refused(503, f"{self.num_bodies} requests are being read; come again in a second")
         self.num_bodies += 1
         try:
-            body = await self._body(request)
+            record = await self._record(request)
             loop = asyncio.get_running_loop()
-            pictures, prompts, only_strict = await loop.run_in_executor(self.threads, self._parsed, body)
+            pictures, prompts, only_strict = await loop.run_in_executor(self.threads, self._parsed, record)
         finally:
             self.num_bodies -= 1
         lines = await self._detected(request, pictures, prompts)
@@ -154,7 +157,8 @@ class _Service:
     def check_sender(self, request: "Request") -> None:
         """The token where one is asked for; else the name by which a loopback service is called.
 
-        Without the second a web page could have its own name resolve to this machine and send requests from a browser.
+        Without the second a web page could have its own name resolve to this machine and send requests from a browser;
+        and a page of another site could send forms, which browsers mark with their origin.
         """
         if self.config.token:
             given = request.headers.get("authorization", "").encode()
@@ -162,15 +166,27 @@ class _Service:
                 raise Refused(401, "give the service's token as `Authorization: Bearer TOKEN`")
         elif not is_loopback(_without_port(request.headers.get("host", ""))):
             raise Refused(403, "this service answers to localhost only; start it with --token-file for other names")
+        elif (origin := request.headers.get("origin")) and not is_loopback(urlsplit(origin).hostname or ""):
+            raise Refused(403, f"a page of {origin} may not ask this service; start it with --token-file for that")
 
-    async def _body(self, request: "Request") -> bytes:
+    async def _record(self, request: "Request") -> Any:
+        """The bytes of JSON, or the fields of a form."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind != "application/json":
+        if kind not in ("application/json", "multipart/form-data"):
             raise Refused(
                 415,
-                "send JSON (Content-Type: application/json) with base64 images. A pickle, as flow_grpo's server takes, "
-                "is not read: unpickling runs whatever its sender wishes",
+                "send JSON (Content-Type: application/json) with base64 images, or a multipart form with image files. "
+                "A pickle, as flow_grpo's server takes, is not read: unpickling runs whatever its sender wishes",
             )
+        body = await self._body(request)
+        if kind == "application/json":
+            return body
+        try:
+            return await read_form(request.headers, body, self.config.max_images)
+        except ValueError as error:
+            raise Refused(422, str(error)) from None
+
+    async def _body(self, request: "Request") -> bytes:
         limit = self.config.max_megabytes * _MEGABYTE
         too_large = Refused(413, f"the body is larger than {self.config.max_megabytes} MB; send fewer images at once")
         length = request.headers.get("content-length", "")
@@ -192,9 +208,10 @@ class _Service:
             raise Refused(499, "the client left") from None
         return b"".join(chunks)
 
-    def _parsed(self, body: bytes) -> tuple[list["Image.Image"], list[Prompt], bool]:
+    def _parsed(self, record: Any) -> tuple[list["Image.Image"], list[Prompt], bool]:
         try:
-            record = parse_json(body.decode("utf-8"), "body")
+            if isinstance(record, bytes):
+                record = parse_json(record.decode("utf-8"), "body")
             images, asked, only_strict = _fields(record, self.config.max_images)
             prompts = self.judge.prompts(asked)
             if zero := [c for p in prompts for c in p.include if c.count < 1]:
@@ -213,6 +230,8 @@ class _Service:
         return pictures
 
     def _picture(self, text: Any, where: str) -> "Image.Image":
+        if isinstance(text, bytes):  # a form's file
+            return decode_image(text, where, self.config.max_pixels)
         if not isinstance(text, str):
             raise ValueError(f"{where}: must be base64 text, not {type(text).__name__}")
         try:

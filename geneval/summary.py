@@ -35,12 +35,13 @@ def summary_text(rows: Rows) -> str:
 
 
 def comparison_text(result: Mapping[str, Any]) -> str:
-    """A line a task of what `statistics.compare` found."""
-    lines = [f"{'task':<16} {'A - B':>8} {'95 % interval':>20} {'p':>8} {'resolves':>9}  prompts"]
+    """A line a task of what `comparison.compare_files` found."""
+    lines = [f"{'task':<16} {'A':>7} {'B':>7} {'A - B':>8} {'95 % interval':>20} {'p':>8} {'resolves':>9}  prompts"]
     for tag, found in {**result["tasks"], "overall": result["overall"]}.items():
         interval = "[{:+.4f}, {:+.4f}]".format(*found["ci"])
         resolved = f"{found['p']:>8.4f} {found['detectable']:>9.4f}  {found['clusters']}"
-        lines.append(f"{tag:<16} {found['value']:>+8.4f} {interval:>20} {resolved}")
+        scores = f"{found['a']:>7.4f} {found['b']:>7.4f}"
+        lines.append(f"{tag:<16} {scores} {found['value']:>+8.4f} {interval:>20} {resolved}")
     return "".join(f"{line}\n" for line in lines)
 
 

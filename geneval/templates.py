@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from geneval.prompts import (
@@ -14,6 +15,7 @@ from geneval.prompts import (
     colors_prompt,
     counting_prompt,
     position_prompt,
+    read_prompts,
     single_object_prompt,
     two_object_prompt,
 )
@@ -21,6 +23,15 @@ from geneval.prompts import (
 _NUMBERS = {"two": 2, "three": 3, "four": 4}
 _POSITION = re.compile(rf"an? (.+) ({'|'.join(RELATIONS)}) an? (.+)")
 _EXAMPLES = "'a photo of a bench', 'a photo of two clocks', 'a photo of a red dog and a black car'"
+
+
+_PLURALS = {"person": "people", "mouse": "mice", "knife": "knives", "computer mouse": "computer mice"}
+_PLURALS |= {name: name for name in ("sheep", "skis", "scissors")}
+
+
+def english_plural(name: str) -> str:
+    """The plural as people write it, where GenEval has "couchs" and "persons"."""
+    return _PLURALS.get(name) or name + ("es" if name.endswith(("s", "x", "z", "ch", "sh")) else "s")
 
 
 def as_prompt(given: Any, where: str = "prompt", objects: Sequence[str] = OBJECTS) -> Prompt:
@@ -35,13 +46,17 @@ def as_prompt(given: Any, where: str = "prompt", objects: Sequence[str] = OBJECT
 
 
 def parse_text(text: str, where: str = "prompt", objects: Sequence[str] = OBJECTS) -> Prompt:
-    """The prompt of a template's text over these classes."""
+    """The prompt of a template's text over these classes; a plural may be GenEval's or English."""
     body = text.removeprefix("a photo of ")
     known = set(objects)
     # A reading is right where its own template writes the very same text.
     for prompt in _readings(body) if body != text else ():
         if prompt.prompt == text and set(prompt.class_names) <= known:
             return prompt
+    number, _, plural = body.partition(" ")
+    for name in objects if number in _NUMBERS and body != text else ():
+        if plural == english_plural(name):
+            return counting_prompt(name, _NUMBERS[number])
     unknown = next((p for p in _readings(body) if p.prompt == text), None) if body != text else None
     if unknown is not None:
         names = ", ".join(repr(name) for name in unknown.class_names if name not in known)
@@ -49,6 +64,20 @@ def parse_text(text: str, where: str = "prompt", objects: Sequence[str] = OBJECT
     raise MetadataError(
         f"{where}: {text!r} is none of GenEval's templates, as {_EXAMPLES}; give its metadata (tag, include, prompt)"
     )
+
+
+def read_asked(path: Path) -> list[Prompt]:
+    """The prompts of a file: a .txt of templates' text, a line each, or an evaluation_metadata.jsonl or its folder."""
+    if path.suffix != ".txt" or not path.is_file():
+        return read_prompts(path)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise MetadataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    prompts = [parse_text(line.strip(), f"{path}:{i}") for i, line in enumerate(lines, 1) if line.strip()]
+    if not prompts:
+        raise MetadataError(f"{path}: holds no prompt")
+    return prompts
 
 
 def _readings(body: str) -> Iterator[Prompt]:

@@ -28,11 +28,13 @@ def train(
     weights: Literal["ema", "raw"] | None = None,
     start: Path | None = None,
     subset: Path | None = None,
+    evaluate_every: int = 0,
+    evaluate: KeyValues = (),
     loop: LoopConfig = LoopConfig(),  # noqa: B008
     device: Device = "auto",
     json: Json = False,
 ) -> None:
-    """Train a model; run again to resume. Ctrl-C saves first.
+    """Train a model, its shapes the latents'; run again to resume. Ctrl-C saves first.
 
     Args:
         latents: folder from `prepare`
@@ -45,8 +47,11 @@ def train(
         weights: averaged or last weights in OUT/model (default: the preset's)
         start: model or pipeline folder to start from (default: fresh weights)
         subset: file from `subset` with the samples to train on (default: all)
+        evaluate_every: steps between two GenEval scores of the model, in OUT/evaluations.jsonl (default: never)
+        evaluate: who scores, and what, as detector=FOLDER clip=NAME prompts=FILE copies=2
     """
     from lightgen.data.subsets import read_subset
+    from lightgen.device import choose_device
     from lightgen.disk.config import override
     from lightgen.presets import preset as named
     from lightgen.presets import switched
@@ -54,6 +59,9 @@ def train(
 
     row = named(preset) if switches is None else switched(named(preset), switches)
     chosen = override(row, parsed(values))
+    choose_device(device)  # one that is not there is told first
+    if start is None:
+        chosen = override(chosen, _shapes(latents, chosen, parsed(values)))
     _refuse_other_flips(latents, chosen.flips)
     _refuse_other_size(latents, chosen.model)
     parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling, "start": start}
@@ -61,6 +69,8 @@ def train(
     pace["on_step"] = row_lines(chosen.train.steps)
     weights = weights or chosen.weights
     parts["ids"] = None if subset is None else read_subset(subset, _index(latents).get("identity", ""))
+    if evaluate_every or evaluate:
+        pace["evaluation"] = _evaluation(evaluate_every, parsed(evaluate), vae, text_encoder, chosen.sampling, device)
     finish(run(chosen.training, chosen.model, latents, out, weights=weights, **parts, **pace), out, json)
 
 
@@ -234,6 +244,13 @@ def main() -> None:
         sys.exit(130)
 
 
+def _evaluation(every: int, asked: dict[str, Any], vae: Path, text_encoder: Path, sampling: Any, device: str) -> Any:
+    from lightgen.training.evaluation import Evaluation, installed_evaluation
+
+    parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": sampling, "device": device}
+    return Evaluation(function=installed_evaluation("geneval", asked=asked, **parts), every=every)
+
+
 def _refuse_other_flips(latents: Path, wanted: bool) -> None:
     if (found := _index(latents).get("flips", wanted)) != wanted:
         ways = ("has none", "--set flips=false") if wanted else ("has them", "--set flips=true")
@@ -253,6 +270,18 @@ def _refuse_other_size(latents: Path, model: MARConfig) -> None:
             f"{latents} is of images of {found[1] * stride}x{found[0] * stride} px, and the preset generates"
             f" {side * stride}x{side * stride}: import the images at that size{way}"
         )
+
+
+def _shapes(latents: Path, chosen: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """What the latents change of a preset; said on stderr."""
+    from lightgen.training.shapes import from_latents
+
+    index = _index(latents)
+    found = from_latents(index, chosen.model, chosen.sampling, given) if index else {}
+    if found:
+        changes = " ".join(f"{name}={value}" for name, value in found.items())
+        print(f"from the latents: {changes}", file=sys.stderr)
+    return found
 
 
 def _index(latents: Path) -> dict[str, Any]:

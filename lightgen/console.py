@@ -63,8 +63,9 @@ def row_lines(total_steps: int) -> Callable[[dict[str, Any]], None]:
             return
         printed = time.monotonic()
         left = (total_steps - row["step"]) * row["seconds"] / row["step"]
+        loss = f"loss {row['loss']:.4f}, " if "loss" in row else ""
         speed = f"{row['samples_per_second']:.0f} samples/s, {left:.0f} s left"
-        print(f"step {row['step']} of {total_steps}: loss {row['loss']:.4f}, {speed}", file=sys.stderr, flush=True)
+        print(f"step {row['step']} of {total_steps}: {loss}{speed}", file=sys.stderr, flush=True)
 
     return show
 

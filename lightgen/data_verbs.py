@@ -36,8 +36,11 @@ def distill(
     from lightgen.device import choose_device
 
     texts = read_captions(captions)
-    painter = load_painter(teacher, device=choose_device(device), call=parsed(call))
-    manifest = run(painter, texts, out, config, progress=progress_lines("images"))
+    asked = parsed(call)
+    painter = load_painter(teacher, device=choose_device(device), call=asked)
+    # Only where there is one, so that a folder begun without goes on.
+    told = {"call": asked} if asked else {}
+    manifest = run(painter, texts, out, config, manifest=told, progress=progress_lines("images"))
     count = manifest["num_samples"]
     report(f"{count} images in {out}", {"images": count, "out": str(out)}, json)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from reports.contrasts import Difference, of_arms
 from reports.records.cell import Cell
-from reports.records.record import is_geneval
+from reports.records.record import is_geneval, is_quality
 from reports.records.study import Study
 from reports.tables.table import Entry, Table, bounds, estimated
 from reports.words import OVERALL, number
@@ -48,15 +48,24 @@ def _rows(variant: str, cells: Sequence[tuple[Cell, Cell]]) -> list[dict]:
 
 
 def _row(variant: str, name: str, cells: Sequence[tuple[Cell, Cell]]) -> dict:
-    note, found = "", Difference()
+    note, found = _other_protocol(cells) if is_geneval(name) or is_quality(name) else "", Difference()
     try:
         found = of_arms(name, [[[new] for _, new in cells], [[old] for old, _ in cells]])
     except ValueError as error:
         note = f"not compared: {error}"
-    changed = sum(_changed(old, new) for old, new in cells) if is_geneval(name) and not note else None
+    changed = sum(_changed(old, new) for old, new in cells) if is_geneval(name) and found.effect is not None else None
     row = {"variant": variant, "metric": name, "before": _mean(name, [old for old, _ in cells])}
     row |= {"after": _mean(name, [new for _, new in cells]), "difference": found.effect, **bounds(found.ci)}
     return {**row, "changed": changed, "seeds": len(cells), "note": note}
+
+
+def _other_protocol(cells: Sequence[tuple[Cell, Cell]]) -> str:
+    """In what the pictures were made otherwise, as far as both sides say; on how many processes is no difference."""
+    names: dict[str, None] = {}
+    for pair in cells:
+        old, new = (cell.record.protocol if cell.record else {} for cell in pair)
+        names |= {key: None for key in old if key in new and old[key] != new[key] and key != "processes"}
+    return f"pictures made otherwise: {', '.join(names)}" if names else ""
 
 
 def _mean(name: str, cells: Sequence[Cell]) -> float | None:

@@ -19,7 +19,7 @@ OPTIONS = {
     "geneval detect": "--detector --clip --batch-size --device --shard --options --allow-partial",
     "geneval score": "--out --prompts --copies --options --allow-partial --grades --json",
     "geneval summary": "--json",
-    "geneval compare": "--json",
+    "geneval compare": "--common --json",
     "geneval agreement": "--json",
     "geneval serve": "--detector --clip --host --port --token-file --batch-size --max-waiting --max-images "
     "--max-megabytes --device --options",
@@ -57,7 +57,8 @@ OPTIONS = {
     "lightgen subset": "--out --objects --json --images --diversity --by --features --clusters --narrow --seed --match "
     "--room --held-out",
     "lightgen train": "--out --vae --text-encoder --preset --switches --set --weights --start --subset --device --json "
-    "--log-every --save-every-seconds --grace-seconds --accumulate --checkpoint --compile",
+    "--evaluate-every --evaluate --log-every --save-every-seconds --grace-seconds --accumulate --checkpoint --compile "
+    "--track",
     "lightgen pairs": "teacher verifier detail layout random check",
     "lightgen pairs teacher": "--out --model --limit --batch-size --seed --device --call --json",
     "lightgen pairs verifier": "--out --images --exclude --per-prompt --min-gap --per-task --seed --json",
@@ -66,7 +67,7 @@ OPTIONS = {
     "lightgen pairs random": "--out --seed --json",
     "lightgen pairs check": "--out --json",
     "lightgen dpo": "--pairs --out --reference --drift-from --policies --extrapolation --preset --set --device --json "
-    "--log-every --save-every-seconds --grace-seconds --accumulate --checkpoint --compile",
+    "--log-every --save-every-seconds --grace-seconds --accumulate --checkpoint --compile --track",
     "lightgen generate": "--out --prompts --prompt --copies --seed --batch-size --device --exact --call --json",
     "lightgen export": "--out",
     "lightgen convert": "--out --weights --heads --max-text-length --patch-size",
@@ -78,15 +79,13 @@ OPTIONS = {
     "reports difference": "--metric --json",
     "reports pack": "--out",
     "ablations.icons": "render sheet build measure",
-    "ablations.icons render": "--out --world --images --diversity --seed --wrong-layout",
+    "ablations.icons render": "--out --world --images --diversity --seed --wrong-layout --geneval",
     "ablations.icons sheet": "--out",
     "ablations.icons build": "--out --seed --steps",
     "ablations.icons measure": "--out",
     "ablations logs": "--lines",
     "ablations.run": "--scale --seeds --out --set --only --workers --engine --nodes --gpus-per-node --cpus --memory "
     "--time --slurm --detach --plan",
-    "ablations.train": "--out --vae --text-encoder --detector --clip --evaluate-every --prompts --copies --preset "
-    "--set --device",
     "ablations.worker": "--study --until --processes --nodes --parent",
 }
 COMMANDS = ("lightgen", "geneval", "benchmarks", "ablations", "ablations.run", "ablations.icons", "reports")

@@ -18,6 +18,8 @@ AWAITED: set[str] = set()
 INDIRECT = {
     "torchvision": "the image transforms of open_clip",
     "fonticon-materialdesignicons7": "a font, read as a file",
+    "tensorboard": "what accelerate's tracker of that name writes with",
+    "python-multipart": "starlette's reader of forms",
 }
 
 

@@ -61,6 +61,9 @@ def test_one_sample_goes_through_all_stages(study) -> None:
     # 7 record: complete, with the judge's and the metrics' protocol
     record = json.loads((study / "cells" / CELL / "result.json").read_text())
     assert record["status"] == "complete"
+    made = record["protocol"]
+    assert made["size"] == [32, 32] and made["seeding"] == "image" and made["processes"] == 1 and made["steps"] > 0
+    assert {"guidance", "solver", "dtype", "seed", "prompts_rewritten"} <= set(made)
     assert any(name.startswith("fid[icon-clip") for name in record["metrics"])
     assert read_record(study / "cells" / CELL / "result.json").status == "complete"
     # 8 report: the picture's prompt is in the page

@@ -21,8 +21,9 @@ def render(
     diversity: Literal["narrow", "diverse", "all"] = "diverse",
     seed: int = 0,
     wrong_layout: bool = False,
+    geneval: bool = False,
 ) -> None:
-    """Draw a data set into WebDataset shards.
+    """Draw a data set into WebDataset shards, or pictures of a benchmark's prompts.
 
     Args:
         out: folder of the shards
@@ -31,7 +32,14 @@ def render(
         diversity: which compositions its captions may show
         seed: of captions and pictures
         wrong_layout: the same keys and captions with objects moved, added or left out
+        geneval: pictures of GenEval prompts over the world's classes instead, at most as many as --images, as a folder
+            that `python -m geneval detect` reads, with its prompts in OUT/evaluation_metadata.jsonl
     """
+    if geneval:
+        from ablations.icons.benchmark import render_benchmark
+
+        print(f"{render_benchmark(world, out, images, seed)} pictures, one a prompt, in {out}")
+        return
     from ablations.icons.layouts import render_wrong_layouts
     from ablations.icons.render import DatasetConfig, render_dataset
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ablations.icons.world import RELATIONS, World
+from geneval.templates import english_plural
 
 Request = Mapping[str, Any]
 NUMBERS = ("zero", "one", "two", "three", "four")
@@ -69,7 +70,7 @@ def parse(caption: str, world: World) -> dict[str, Any]:
     text = caption.strip().lower().removeprefix("a photo of ")
     names = "|".join(re.escape(name) for name in sorted(world.classes, key=len, reverse=True))
     thing = rf"an? (?:(?P<color{{0}}>{'|'.join(world.colors)}) )?(?P<name{{0}}>{names})"
-    plurals = {plural(name): name for name in world.classes}
+    plurals = {spelled: name for name in world.classes for spelled in (plural(name), english_plural(name))}
     if match := re.fullmatch(rf"(two|three|four) ({'|'.join(map(re.escape, plurals))})", text):
         return request("counting", {"class": plurals[match[2]], "count": NUMBERS.index(match[1])})
     if match := re.fullmatch(rf"{thing.format(1)}(?: (and|{'|'.join(RELATIONS)}) {thing.format(2)})?", text):

@@ -20,12 +20,16 @@ STYLES = {
 }  # fmt: skip
 
 
+SILENT_SECONDS = 60.0  # after which a line says where all cells are, if none changed
+
+
 class Lines:
-    """One line a change: a cell's status, a running cell's next step."""
+    """One line a change: a cell's status, a running cell's next step; and one a minute where nothing changes."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.seen: dict[str, str] = {}
+        self.said = time.monotonic()
 
     def __enter__(self) -> Lines:
         return self
@@ -44,9 +48,12 @@ class Lines:
             between_steps = now == "running" and before.startswith("running")
             if now != before and state.status not in ("failed", "lost") and not between_steps:
                 self.say(f"{state.cell.name}: {now}{self._outlook(states, state)}")
+        if time.monotonic() - self.said > SILENT_SECONDS and any(state.is_open for state in states):
+            self.say(self.clock.standing(states))
 
     def say(self, line: str) -> None:
         """Print the line with the time since the start."""
+        self.said = time.monotonic()
         print(f"[{self.clock.elapsed()}] {line}", flush=True)
 
     def _outlook(self, states: Sequence[State], state: State) -> str:
@@ -88,10 +95,7 @@ class Table:
         from rich.table import Table as RichTable
         from rich.text import Text
 
-        done = sum(state.status == "done" for state in states)
-        is_open = any(state.is_open for state in states)
-        left = f", about {duration(self.clock.left(states))} left" if is_open else ""
-        table = RichTable(title=f"{self.title}: {done} of {len(states)} cells, {self.clock.elapsed()}{left}")
+        table = RichTable(title=f"{self.title}: {self.clock.standing(states)}, {self.clock.elapsed()}")
         for name in ("cell", "status", "step", "progress"):
             table.add_column(name, no_wrap=True)
         for state in states:
@@ -114,6 +118,13 @@ class Clock:
         """Minutes and seconds since the start."""
         minutes, seconds = divmod(int(time.monotonic() - self.start), 60)
         return f"{minutes:02d}:{seconds:02d}"
+
+    def standing(self, states: Sequence[State]) -> str:
+        """Where a run is as a whole: cells done, the share of its work that is behind it, time left."""
+        done = sum(state.status == "done" for state in states)
+        shares = [1.0 if state.status == "done" else self.share(state) for state in states]
+        left = f", about {duration(self.left(states))} left" if any(state.is_open for state in states) else ""
+        return f"{done} of {len(states)} cells, {sum(shares) / max(1, len(shares)):.0%}{left}"
 
     def position(self, state: State) -> tuple[str, float]:
         """The step that a running cell is in, and how much of it is done."""

@@ -51,6 +51,19 @@ def build_report(out: Path, cells: Sequence[Cell]) -> int:
     return 0
 
 
+def score_lines(out: Path, cells: Sequence[Cell]) -> list[str]:
+    """GenEval overall of each variant, its mean over the seeds that are done, best first; the report says how sure."""
+    found: dict[str, list[float]] = {}
+    for cell in cells:
+        path = out / "cells" / cell.name / "result.json"
+        overall = (read_json(path)["metrics"].get("geneval/overall") or {}) if path.is_file() else {}
+        if overall.get("value") is not None:
+            found.setdefault(cell.variant, []).append(overall["value"])
+    width = max(map(len, found), default=0)
+    means = sorted(((sum(values) / len(values), name) for name, values in found.items()), reverse=True)
+    return [f"  {name:<{width}}  {mean:.3f}  ({len(found[name])} seeds)" for mean, name in means]
+
+
 def report_command(out: Path) -> list[str]:
     """The arguments of Python that build the report."""
     return ["-m", "reports", "build", str(out)]

@@ -93,3 +93,5 @@ def _link_folder(images: Path, target: Path) -> None:
         if source.suffix == ".png" or source.name == "metadata.jsonl":
             (target / source.relative_to(images).parts[0] / "samples").mkdir(parents=True, exist_ok=True)
             link(images, target.parent, str(source.relative_to(images)))
+    if (images / "generation.json").is_file():
+        link(images, target.parent, "generation.json")

@@ -53,7 +53,7 @@ class Prefer(Step):
             policies=self.policies,
             extrapolation=self.extrapolation,
             drift_from=None if self.origin is None else work.made(self.origin) / "model",
-            loop=LoopConfig(log_every=1, save_every_seconds=work.runtime.save_every_seconds),
+            loop=LoopConfig(log_every=1, save_every_seconds=work.runtime.save_every_seconds, track=work.runtime.track),
             device=work.runtime.device,
             stop=work.stop,
             on_step=lambda row: work.progress(row["step"] / total),

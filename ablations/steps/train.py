@@ -40,7 +40,10 @@ class Train(Step):
             sampling=default_sampling(self.model),
             ids=None if self.subset is None else ids_of(self.subset, work.made),
             loop=LoopConfig(
-                log_every=runtime.log_every, save_every_seconds=runtime.save_every_seconds, compile=runtime.compile
+                log_every=runtime.log_every,
+                save_every_seconds=runtime.save_every_seconds,
+                compile=runtime.compile,
+                track=runtime.track,
             ),
             device=runtime.device,
             stop=work.stop,

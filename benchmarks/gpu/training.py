@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from lightgen.training.forward import carried_out
 from lightgen.training.processes import make_accelerator
 from lightgen.training.train import TrainingRun
 
-WAYS = {"plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compile": True}}
+WAYS: dict[str, dict[str, Any]] = {"plain": {}, "checkpointed": {"checkpoint": True}, "compiled": {"compile": True}}
 MOST_IMAGES = 256  # a step: past it, nothing is gained and time is lost
 
 

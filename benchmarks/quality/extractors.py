@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.weights import DINOV2, INCEPTION, KNOWN
-from geneval.clip import EMBEDDED, Clip, is_clip_name, load_clip
+from geneval.clip import Clip, is_clip_name, load_clip
 from geneval.device import choose_device, without_tf32
+from geneval.embedded import CLIPS
 from geneval.hashes import file_sha256, state_sha256
 from geneval.weights import require
 
@@ -65,7 +66,7 @@ def load_extractor(
     if (Path(source) / "config.json").is_file():
         return _transformers(Path(source), name or Path(source).resolve().name, device)
     raise ValueError(
-        f"no extractor {source}; valid: {', '.join((*KNOWN, *EMBEDDED))}, clip-ARCHITECTURE@TAG, or a model folder"
+        f"no extractor {source}; valid: {', '.join((*KNOWN, *CLIPS))}, clip-ARCHITECTURE@TAG, or a model folder"
     )
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from geneval.clip import EMBEDDED, WEIGHTS, find_clip, is_clip_name
+from geneval.clip import WEIGHTS, find_clip, is_clip_name
 from geneval.doctor import Finding
+from geneval.embedded import CLIPS
 from geneval.weights import WeightFile, examine
 
 PACKAGES = {"torch": "", "open-clip-torch": "", "transformers": "", "torch-fidelity": "only the Inception needs it"}
@@ -38,7 +39,7 @@ def _finding(name: str, verify: bool) -> Finding:
     if name in KNOWN:
         return Finding(name, *examine(KNOWN[name], verify=verify))
     if not is_clip_name(name):
-        raise ValueError(f"no extractor {name}; valid: {', '.join((*KNOWN, *EMBEDDED))}, clip-MODEL@TAG")
+        raise ValueError(f"no extractor {name}; valid: {', '.join((*KNOWN, *CLIPS))}, clip-MODEL@TAG")
     try:
         return Finding(name, True, str(find_clip(name).file))
     except (ValueError, OSError) as error:

@@ -24,8 +24,8 @@ from PIL import Image
 from benchmarks.speed.config import JudgeSpeed
 from benchmarks.speed.report import Report
 from benchmarks.speed.timer import in_turn, ratio, summary
-from geneval.clip import EMBEDDED
 from geneval.detect import detect_images
+from geneval.embedded import CLIPS
 from geneval.judge import Judge
 from geneval.layout import sample_path, write_prompt_folder
 from geneval.prompts import Prompt, prompt_suite
@@ -38,8 +38,8 @@ _CLIENTS = 4
 def run_benchmark(config: JudgeSpeed) -> dict[str, Any]:
     """Images a second of the three ways, and the ratios of their times."""
     report = Report("judge", config, threads=config.threads)
-    clip = config.clip or EMBEDDED["icon-clip"]
-    detector = config.detector or EMBEDDED["icon-clip"].with_name("detector")
+    clip = config.clip or CLIPS["icon-clip"]
+    detector = config.detector or CLIPS["icon-clip"].with_name("detector")
     judge = Judge.from_pretrained(detector, clip, "cpu", batch_size=config.batch_size)
     prompts = _prompts(judge, config.images)
     pictures = _pictures(config.images)

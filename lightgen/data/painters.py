@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ class DiffusersPainter:
 
     def __init__(self, pipeline: Any, name: str, call: Mapping[str, Any] | None = None):
         self.pipeline, self.name, self.call = pipeline, name, dict(call or {})
+        self._said = _Once()
 
     @classmethod
     def from_pretrained(cls, folder: Path, *, device: Any = "cpu", call: Mapping[str, Any] | None = None):
@@ -49,7 +51,33 @@ class DiffusersPainter:
         import torch
 
         generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        return self.pipeline(prompt=list(captions), generator=generators, **self.call).images
+        with self._said:
+            return self.pipeline(prompt=list(captions), generator=generators, **self.call).images
+
+
+class _Once(logging.Filter):
+    """Within the block a place in a library that warns, as of a caption that was cut, does so the first time alone."""
+
+    libraries = ("diffusers", "transformers")  # their root loggers, through whose handlers all of their lines go
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: set[tuple[str, int]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        place = (record.pathname, record.lineno)
+        is_new = place not in self.places
+        self.places.add(place)
+        return is_new
+
+    def __enter__(self) -> None:
+        self._handlers = [handler for name in self.libraries for handler in logging.getLogger(name).handlers]
+        for handler in self._handlers:
+            handler.addFilter(self)
+
+    def __exit__(self, *error: object) -> None:
+        for handler in self._handlers:
+            handler.removeFilter(self)
 
 
 def _pipeline(folder: Path) -> Any:

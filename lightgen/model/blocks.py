@@ -46,7 +46,8 @@ class SelfAttention(nn.Module):
                 self.qkv(x).view(batch, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
             )
         else:
-            weight, bias = self.qkv.weight, self.qkv.bias
+            # Past the layer itself, so that weights which layerwise casting stores as float8 are cast here.
+            weight, bias = (p if p.itemsize > 1 else p.to(x.dtype) for p in (self.qkv.weight, self.qkv.bias))
             q = split_heads(F.linear(take(x, queries), weight[:width], bias[:width]), self.heads)
             k, v = (
                 F.linear(x, weight[width:], bias[width:])

@@ -254,5 +254,10 @@ def _refuse_torn(folder: Path) -> None:
         if absent:
             raise FileNotFoundError(f"{folder} lacks {', '.join(absent)}: fetch or copy the missing weight files")
         return
+    if not any(folder.glob("*.safetensors")) and (pickles := [*folder.glob("*.bin"), *folder.glob("*.pt*")]):
+        raise ValueError(
+            f"{folder} holds its weights as a pickle ({pickles[0].name}), which is not read, as it can run anything: "
+            "save them again with safe_serialization=True"
+        )
     if not any(folder.glob("*.safetensors")):
         raise FileNotFoundError(f"{folder} holds no .safetensors file: half-written, or weights of another format")

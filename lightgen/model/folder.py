@@ -12,9 +12,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import NamedTuple
 
 from lightgen.disk.config import from_dict
 from lightgen.disk.folders import file_sha256, folder_sha256, temporary_folder
@@ -29,10 +27,12 @@ from lightgen.model.encoders import (
     load_tokenizer,
     quiet,
 )
+from lightgen.model.loading import Dtypes, load_options, one_dtype
 from lightgen.model.mar import MAR, own_fields
 from lightgen.model.pipeline import LightGenPipeline
 
 SCHEMA = 1
+CARD = "README.md"
 MAX_SHARD = "20GB"  # one file for every released size
 
 
@@ -52,8 +52,10 @@ def write_model(
     text_encoder: Path,
     sampling: SamplingConfig,
     ancestors: Sequence[str] = (),
+    card: str = "",
 ) -> None:
-    """Write a model folder, whole or not at all; `ancestors` are the identities it was trained from, oldest first."""
+    """Write a model folder, whole or not at all; `ancestors` are the identities it was trained from, oldest first;
+    `card` is the text of its README.md."""
     parts = {"vae": Path(vae), "text_encoder": Path(text_encoder)}
     named = {name: {"folder": str(path.resolve()), "sha256": folder_sha256(path)} for name, path in parts.items()}
     with temporary_folder(folder) as temporary:
@@ -62,6 +64,8 @@ def write_model(
         write_json(temporary / "components.json", {"schema": SCHEMA, **named, "sampling": asdict(sampling)})
         if ancestors:
             write_json(temporary / "lineage.json", {"ancestors": list(ancestors)})
+        if card:
+            (temporary / CARD).write_text(card, encoding="utf-8")
 
 
 def load_transformer(folder: Path) -> MAR:
@@ -74,27 +78,29 @@ def load_pipeline(
     *,
     vae: Path | None = None,
     text_encoder: Path | None = None,
-    torch_dtype: torch.dtype | None = None,
+    dtype: Dtypes = None,
+    torch_dtype: Dtypes = None,
 ) -> LightGenPipeline:
     """The pipeline of a model or pipeline folder; `vae` and `text_encoder` are where the parts lie now, if moved.
 
     FileNotFoundError or ValueError where a part that the model names is missing or is not the one it was trained with.
     """
     folder = Path(folder)
-    options: dict[str, Any] = {} if torch_dtype is None else {"torch_dtype": torch_dtype}
+    chosen = one_dtype(dtype, torch_dtype)
     if is_model(folder):
         components = read_components(folder, vae=vae, text_encoder=text_encoder)
+        options = load_options(folder, chosen, None)
         return LightGenPipeline(
-            vae=load_autoencoder(components.vae, **options),
-            text_encoder=load_text_model(components.text_encoder, **options),
+            vae=load_autoencoder(components.vae, **options["vae"]),
+            text_encoder=load_text_model(components.text_encoder, **options["text_encoder"]),
             tokenizer=load_tokenizer(components.text_encoder),
-            transformer=load_complete(MAR, folder, **options),
+            transformer=load_complete(MAR, folder, **options["transformer"]),
             sampling=components.sampling,
         )
     _transformer(folder)
     if vae is not None or text_encoder is not None:
         raise ValueError(f"{folder} is a pipeline folder with parts of its own; vae and text_encoder are a model's")
-    return LightGenPipeline.from_pretrained(folder, **options)
+    return LightGenPipeline.from_pretrained(folder, dtype=chosen)
 
 
 def load_encoders(folder: Path) -> tuple[ImageTokenizer, TextEncoder]:
@@ -151,8 +157,9 @@ def export(folder: Path, out: Path) -> Path:
         pipeline.save_pretrained(temporary, max_shard_size=MAX_SHARD)
         for part in (temporary, *temporary.iterdir()):
             _forget_paths(part)
-        if (lineage := Path(folder) / "lineage.json").is_file():
-            shutil.copyfile(lineage, temporary / "lineage.json")
+        for name in ("lineage.json", CARD):
+            if (Path(folder) / name).is_file():
+                shutil.copyfile(Path(folder) / name, temporary / name)
     return Path(out)
 
 

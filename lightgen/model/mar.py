@@ -39,6 +39,8 @@ class MAR(ModelMixin, ConfigMixin):
     """The trainable part of LightGen; saved and loaded as any diffusers model."""
 
     config_name = "config.json"  # type: ignore[assignment]
+    # Norms, and layers whose weights tell what type their inputs take, keep theirs where others are stored as float8.
+    _skip_layerwise_casting_patterns = ("norm", "^head.input$", "^head.time_in$")
     cross_blocks: Sequence[CrossBlock]  # an nn.ModuleList, whose items torch types as bare modules
 
     def __init__(self, config: MARConfig):

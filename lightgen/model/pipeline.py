@@ -1,11 +1,11 @@
 """`LightGenPipeline`: prompts to images with the diffusers interface."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.utils import BaseOutput
@@ -13,21 +13,16 @@ from PIL import Image
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from lightgen.device import require_bf16
+from lightgen.device import choose_device, require_bf16
 from lightgen.disk.config import from_dict, override
 from lightgen.disk.json_files import read_json
 from lightgen.model.config import SamplingConfig
-from lightgen.model.encoders import (
-    ImageTokenizer,
-    TextEncoder,
-    load_autoencoder,
-    load_complete,
-    load_text_model,
-    load_tokenizer,
-    to_images,
-)
+from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_tokenizer, to_images
+from lightgen.model.loading import LOADERS, Dtypes, device_map_of, load_options, one_dtype
 from lightgen.model.mar import MAR
 from lightgen.model.sampling import generate_latents
+
+OUTPUT_TYPES = ("pil", "pt", "np", "latent")
 
 
 def hasten(pipeline: Any) -> None:
@@ -42,9 +37,9 @@ def hasten(pipeline: Any) -> None:
 
 @dataclass
 class LightGenOutput(BaseOutput):
-    """The images of a call: a list of PIL images, or a tensor for the output types `pt` and `latent`."""
+    """The images of a call: PIL images, an array for the output type `np`, a tensor for `pt` and `latent`."""
 
-    images: list[Image.Image] | Tensor
+    images: list[Image.Image] | Tensor | np.ndarray
 
 
 class LightGenPipeline(DiffusionPipeline):
@@ -78,29 +73,51 @@ class LightGenPipeline(DiffusionPipeline):
             )
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, *, torch_dtype: torch.dtype | None = None, **given: Any) -> Self:  # type: ignore[override]
-        """The pipeline saved in a local folder, every part complete; `given` parts replace the folder's."""
+    def from_pretrained(  # type: ignore[override]
+        cls,
+        folder: str | Path,
+        *,
+        dtype: Dtypes = None,
+        torch_dtype: Dtypes = None,
+        variant: str | None = None,
+        device_map: str | Mapping[str, str] | None = None,
+        **given: Any,
+    ) -> Self:
+        """The pipeline saved in a local folder, every part complete; `given` parts replace the folder's.
+
+        `dtype` (torch_dtype is its old name) is one type or a mapping of parts' names and "default"; `variant` the
+        weights saved under that name; `device_map` a device, a mapping of parts' names to devices, or "balanced".
+        """
         folder = Path(folder)
         if not (folder / "model_index.json").is_file():
             raise FileNotFoundError(f"{folder} is no complete pipeline folder (no model_index.json); save it again")
-        loaders: dict[str, Callable[..., Any]] = {
-            "vae": load_autoencoder,
-            "text_encoder": load_text_model,
-            "transformer": partial(load_complete, MAR),
-        }
-        valid = (*loaders, "tokenizer", "sampling")
+        valid = (*LOADERS, "tokenizer", "sampling")
         if unknown := sorted(set(given) - set(valid)):
-            raise ValueError(f"unknown argument {', '.join(unknown)}; valid: {', '.join(valid)}, torch_dtype")
-        options = {} if torch_dtype is None else {"torch_dtype": torch_dtype}
+            options = "dtype, torch_dtype, variant, device_map"
+            raise ValueError(f"unknown argument {', '.join(unknown)}; valid: {', '.join(valid)}, {options}")
+        options_of = load_options(folder, one_dtype(dtype, torch_dtype), variant)
         parts = dict(given)
-        for name, load in loaders.items():
+        for name, load in LOADERS.items():
             if name not in parts:
-                parts[name] = load(folder / name, **options)
+                parts[name] = load(folder / name, **options_of[name])
         if "tokenizer" not in parts:
             parts["tokenizer"] = load_tokenizer(folder / "tokenizer")
         if "sampling" not in parts:
             parts["sampling"] = read_json(folder / "model_index.json").get("sampling")
-        return cls(**parts)
+        pipeline = cls(**parts)
+        return pipeline if device_map is None else pipeline._placed(device_map)
+
+    @property
+    def components(self) -> dict[str, Any]:
+        """What the constructor takes: `LightGenPipeline(**pipeline.components)` is the same pipeline."""
+        return {**super().components, "sampling": dict(self.config["sampling"])}
+
+    def _placed(self, places: str | Mapping[str, str]) -> Self:
+        """Its parts on the devices of a `device_map`."""
+        self.hf_device_map = device_map_of(places)
+        for name, place in self.hf_device_map.items():
+            self.components[name].to(choose_device(place))
+        return self
 
     @property
     def sampling(self) -> SamplingConfig:
@@ -116,6 +133,7 @@ class LightGenPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         num_images_per_prompt: int = 1,
         generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
         output_type: str = "pil",
         callback_on_step_end: Callable[[Any, int, int, dict[str, Tensor]], Any] | None = None,
         return_dict: bool = True,
@@ -126,17 +144,20 @@ class LightGenPipeline(DiffusionPipeline):
         `sampling` are fields of `SamplingConfig` as guidance_scale or solver, None = the pipeline's; num_steps, the
         autoregressive steps, is also `num_inference_steps`, as in diffusers. A list of generators, one an image, gives
         each image its own draws, equal to making it alone; one generator seeds a generator for each image in turn.
-        `output_type`: pil, pt (B, 3, H, W in [0, 1]) or latent. `callback_on_step_end(pipeline, step, step, {"tokens":
-        ...})` after a step. ValueError for sizes, settings and generators that do not fit.
+        `latents` (B, C, H / stride, W / stride), standard normal, is the noise that tokens are made from instead of
+        theirs. `output_type`: pil, pt (B, 3, H, W in [0, 1]), np (B, H, W, 3) or latent.
+        `callback_on_step_end(pipeline, step, step, {"tokens": ...})` after a step.
+        ValueError for sizes, settings and generators that do not fit.
         """
         prompts = self._prompts(prompt, num_images_per_prompt)
-        if output_type not in ("pil", "pt", "latent"):
-            raise ValueError(f"output_type is {output_type!r}; valid: pil, pt, latent")
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type is {output_type!r}; valid: {', '.join(OUTPUT_TYPES)}")
         grid = self._grid(height, width)
         config = override(self.sampling, {name: value for name, value in sampling.items() if value is not None})
         if num_inference_steps is not None:
             config = replace(config, num_steps=num_inference_steps)
         generators = self._generators(generator, len(prompts))
+        self._check_noise(latents, len(prompts), grid)
         features, lengths = self._encode(prompts)
         with self.progress_bar(total=config.num_steps) as bar:
 
@@ -145,10 +166,10 @@ class LightGenPipeline(DiffusionPipeline):
                 if callback_on_step_end is not None:
                     callback_on_step_end(self, step, step, {"tokens": tokens})
 
-            latents = generate_latents(
-                self.transformer, features, lengths, grid, config, generators, on_step=after_step
+            made = generate_latents(
+                self.transformer, features, lengths, grid, config, generators, start=latents, on_step=after_step
             )
-        images = self._decode(latents, output_type)
+        images = self._decode(made, output_type)
         self.maybe_free_model_hooks()
         return LightGenOutput(images=images) if return_dict else (images,)
 
@@ -158,15 +179,23 @@ class LightGenPipeline(DiffusionPipeline):
         encoder = TextEncoder(self.text_encoder, self.tokenizer, config.max_text_length)
         features, lengths = encoder(unique, pad=config.attend_to_padding)
         rows = torch.tensor([unique.index(text) for text in prompts]).to(features.device)
-        device = self._execution_device
+        device = self._execution_device if self.hf_device_map is None else self.transformer.device
         return features[rows].to(device), lengths[rows].to(device)
 
-    def _decode(self, latents: Tensor, output_type: str) -> list[Image.Image] | Tensor:
+    def _check_noise(self, latents: Tensor | None, count: int, grid: tuple[int, int]) -> None:
+        config = self.transformer.mar_config
+        shape = (count, config.vae_channels, *(side * config.patch_size for side in grid))
+        if latents is not None and tuple(latents.shape) != shape:
+            raise ValueError(f"latents are of shape {tuple(latents.shape)}, {count} images of this size need {shape}")
+
+    def _decode(self, latents: Tensor, output_type: str) -> list[Image.Image] | Tensor | np.ndarray:
         if output_type == "latent":
             return latents
         tokenizer = ImageTokenizer(self.vae)
         # One image at a time bounds the decoder's memory and keeps an image independent of its batch.
         pixels = torch.cat([tokenizer.decode_tensor(latent) for latent in latents.split(1)])
+        if output_type == "np":
+            return pixels.permute(0, 2, 3, 1).cpu().numpy()
         return to_images(pixels) if output_type == "pil" else pixels
 
     def _prompts(self, prompt: str | Sequence[str], copies: int) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from lightgen.model.blocks import take
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.image_draws import GeneratorDraws, ImageDraws
 from lightgen.model.mar import MAR
@@ -57,17 +58,21 @@ def generate_latents(
     generators: Sequence[torch.Generator],
     *,
     parts: Parts = Parts(),  # noqa: B008
+    start: Tensor | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Latents (B, C, H, W) for text features (B, L, text_channels) of true lengths (B,), one generator an image.
 
-    `on_step(step, tokens)` is called after each autoregressive step with the tokens (B, N, D) so far. ValueError for
-    more steps than tokens, and for a solver that does not fit the head.
+    `start`, latents (B, C, H, W) of standard normal numbers, is what the head begins with instead of the generators'
+    first draws. `on_step(step, tokens)` is called after each autoregressive step with the tokens (B, N, D) so far.
+    ValueError for more steps than tokens, and for a solver that does not fit the head.
     """
     if len(generators) != len(text):
         raise ValueError(f"{len(generators)} generators for {len(text)} images; give one for each image")
     draws = GeneratorDraws(generators, text.device)
-    return generate_from_draws(model, text, text_lengths, grid, config, draws, parts=parts, on_step=on_step)
+    return generate_from_draws(
+        model, text, text_lengths, grid, config, draws, parts=parts, start=start, on_step=on_step
+    )
 
 
 @torch.no_grad()
@@ -80,6 +85,7 @@ def generate_from_draws(
     draws: ImageDraws,
     *,
     parts: Parts = Parts(),  # noqa: B008
+    start: Tensor | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """As `generate_latents`, with the orders and every normal number from `draws`."""
@@ -92,6 +98,7 @@ def generate_from_draws(
         trunk = parts.trunk(model, text, text_lengths, grid, config.guidance_scale != 1)
         times = torch.tensor(solver.times, dtype=torch.float32).to(text.device, non_blocking=True)
         table = parts.prediction.table(model, times)
+        begin = None if start is None else model.patchify(start.to(text.device, torch.float32))
         order = draws.orders(num_tokens)  # drawn in any case: what is drawn after it stays the same
         if config.order == "raster":
             order = torch.arange(num_tokens - 1, -1, -1, device=order.device).expand_as(order)
@@ -101,6 +108,8 @@ def generate_from_draws(
             predicted = order[:, after:now].sort(1).values
             z = trunk(tokens, visible, predicted)
             noise = draws.normal(solver.num_draws, now - after, channels)
+            if begin is not None:
+                noise[0] = take(begin, predicted)
             predict = parts.prediction(model, z, table, guidance_at(config, after, num_tokens))
             with parts.unrecorded():
                 new = solver.run(predict, noise)

@@ -17,8 +17,11 @@ from lightgen.model.folder import load_transformer, model_identity, read_compone
 SUMMED = ("samples", "seconds", "flops", "samples_per_second")  # of the policies; the others are averaged
 
 
-def average_models(models: Sequence[Path], start: Path, out: Path, *, extrapolation: float = 1.0) -> Path:
-    """A model folder of the weights start + extrapolation (mean of the models - start), and all else of the first.
+def average_models(
+    models: Sequence[Path], start: Path, out: Path, *, extrapolation: float = 1.0, card: str = ""
+) -> Path:
+    """A model folder of the weights start + extrapolation (mean of the models - start), and all else of the first; with its
+    own `card`.
 
     ValueError where a model was not trained from `start`: then the mean of the weights means nothing.
     """
@@ -34,7 +37,7 @@ def average_models(models: Sequence[Path], start: Path, out: Path, *, extrapolat
         mean = sum(found[name].double() for found in weights) / len(weights)
         value.copy_(before[name] + extrapolation * (mean - before[name]))
     ancestors = [*read_lineage(models[0]), model_identity(models[0])]
-    write_model(average, out, **read_components(models[0])._asdict(), ancestors=ancestors)
+    write_model(average, out, **read_components(models[0])._asdict(), ancestors=ancestors, card=card)
     return out
 
 

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 
 from lightgen.disk.atomic import write_text
 from lightgen.disk.seeds import derive_seed
+from lightgen.model.card import model_card
 from lightgen.model.folder import (
     load_encoders,
     load_transformer,
@@ -140,7 +141,8 @@ def _train_one(config: PreferenceConfig, start: _Start, out: Path, on_step: OnSt
         if config.lora_rank:
             merge_adapters(policy)
         ancestors = [*read_lineage(start.model), settings["start"]]
-        write_model(policy, out / "model", **read_components(start.model)._asdict(), ancestors=ancestors)
+        card = model_card(policy.mar_config, policy.num_parameters(), settings, result)
+        write_model(policy, out / "model", **read_components(start.model)._asdict(), ancestors=ancestors, card=card)
         write_record(out, settings, result)
     start.accelerator.wait_for_everyone()
     return result
@@ -168,7 +170,9 @@ def _train_several(
         rows = average_rows([read_journal(folder / "metrics.jsonl") for folder in folders])
         write_text(out / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         trained = [folder / "model" for folder in folders]
-        average_models(trained, start.model, out / "model", extrapolation=extrapolation)
+        first = load_transformer(start.model)
+        card = model_card(first.mar_config, first.num_parameters(), settings, result)
+        average_models(trained, start.model, out / "model", extrapolation=extrapolation, card=card)
         result["drift"] = _drift(config, start, out / "model")
         write_record(out, settings, result)
     start.accelerator.wait_for_everyone()

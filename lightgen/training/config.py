@@ -47,6 +47,7 @@ class LoopConfig:
     accumulate: int = 1  # parts in which a process takes its batch, one after another; dropout is drawn anew in each
     checkpoint: bool = False  # compute activations again in the backward pass: less memory, a third more work
     compile: bool = False  # torch.compile the forward pass; sums may round differently
+    track: Literal["none", "tensorboard", "wandb"] = "none"  # where the rows go besides metrics.jsonl
 
     def __post_init__(self) -> None:
         if self.log_every < 1:

@@ -26,6 +26,9 @@ from lightgen.training.optimization import learning_rate_at, make_optimizer, set
 from lightgen.training.processes import agreed, any_process, is_step_finite, refuse_uneven
 from lightgen.training.saving import Saver
 from lightgen.training.state import load_state, pack_optimizer, prefixed, unpack_optimizer, without_prefix
+from lightgen.training.tracking import Tracking
+
+SILENT_SECONDS = 15.0  # after which `on_step` is told the step alone, if no row was due: means would cost a wait
 
 Stop = Callable[[], bool]
 OnStep = Callable[[dict[str, Any]], None]
@@ -73,6 +76,8 @@ class Run(ABC):
         # A device runs behind the host: bad steps are seen late, and a state is written while the next ones are taken.
         self.is_ahead = self.device.type != "cpu"
         self.saver = Saver(out / "resume", loop, beside=self.is_ahead)
+        self.tracking: Tracking | None = None  # of the main process, while it runs
+        self._told = time.monotonic()  # when `on_step` was last called
 
     # --- what a kind of training says -----------------------------------------------------------------------------
 
@@ -121,6 +126,8 @@ class Run(ABC):
         if self.is_ahead and self.step == 0:
             self.save()  # the weights to go back to: bad steps may be taken before they are seen
         journal = Journal(self.out / "metrics.jsonl", self.step) if self.accelerator.is_main_process else None
+        if journal is not None and self.pace.track != "none":
+            self.tracking = Tracking(self.pace.track, self.out, self.step)
         try:
             with carried_out(self.model, self.accelerator.prepare_model(self.model), self.pace) as self.forward:
                 stopped = self._steps(stop, on_step, journal)
@@ -130,6 +137,8 @@ class Run(ABC):
             self.forward = self.model
             if journal is not None:
                 journal.close()
+            if self.tracking is not None:
+                self.tracking.close()
             self.saver.wait()
         if self.healthy:
             self.save()
@@ -227,22 +236,28 @@ class Run(ABC):
         """Every `log_every` steps, and at the end, a row with the means since the last one."""
         ends = self.step == self.config.steps or self.status != "complete"
         if not self.healthy or not (ends or self.step % self.pace.log_every == 0):
+            if self.healthy and on_step is not None and time.monotonic() - self._told > SILENT_SECONDS:
+                self._told = time.monotonic()
+                on_step(self._pace_row())
             return
         values = dict(zip(self.names, self.sums["row"].means(self.accelerator), strict=True))
         self.healthy = all(math.isfinite(value) for value in values.values())
         if not self.healthy:
             return
-        samples = self.step * self.config.batch_size
-        times = {
-            "seconds": round(self.seconds, 3),
-            "samples_per_second": round(samples / max(self.seconds, 1e-9), 1),
-        }
-        rate = self.optimizer.param_groups[0]["lr"]
-        row = {"step": self.step, "samples": samples, **values, "lr": rate, **times}
+        pace, rate = self._pace_row(), self.optimizer.param_groups[0]["lr"]
+        row = {"step": pace.pop("step"), "samples": pace.pop("samples"), **values, "lr": rate, **pace}
         if journal is not None:
             journal.write(row)
+        if self.tracking is not None:
+            self.tracking.log(row)
         if on_step is not None:
+            self._told = time.monotonic()
             on_step(row)
+
+    def _pace_row(self) -> dict[str, Any]:
+        samples = self.step * self.config.batch_size
+        speed = round(samples / max(self.seconds, 1e-9), 1)
+        return {"step": self.step, "samples": samples, "seconds": round(self.seconds, 3), "samples_per_second": speed}
 
     def result(self, status: str) -> dict[str, Any]:
         """Steps, seconds, samples, flops (0 of a run that was stopped), processes and the status."""

@@ -20,12 +20,15 @@ from torch import Tensor
 from lightgen.data.latents import Batch, LatentDataset
 from lightgen.disk.folders import folder_sha256
 from lightgen.disk.seeds import derive_seed
+from lightgen.model.card import model_card
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.folder import load_transformer, model_identity, read_lineage, write_model
 from lightgen.model.mar import MAR, MARLoss
 from lightgen.model.masking import Draws, draw
 from lightgen.training.config import LoopConfig, TrainConfig
+from lightgen.training.evaluation import FILE_NAME as EVALUATIONS
 from lightgen.training.evaluation import Evaluation, evaluate
+from lightgen.training.journal import read_journal
 from lightgen.training.loop import OnStep, Run, Stop
 from lightgen.training.optimization import Average
 from lightgen.training.order import order
@@ -59,9 +62,9 @@ def train(
     The same call again resumes, with another `loop` if wanted, or returns the finished result. `stop` is asked before
     every step; when it answers true the state is saved and the status is "stopped". `start` is a model or pipeline
     folder whose weights training begins with; `ids` are the samples of the latents to train on (default: all).
-    `on_step` gets every logged row. `evaluation` measures the model now and then, into OUT/evaluations.jsonl. Result:
-    steps, seconds, samples, flops, status. ValueError for latents that do not
-    fit, and for a folder of another run.
+    `on_step` gets every logged row, and where these are far apart the step and the pace alone. `evaluation` measures
+    the model now and then, into OUT/evaluations.jsonl. Result: steps, seconds, samples, flops, status. ValueError for
+    latents that do not fit, and for a folder of another run.
     """
     out = Path(out)
     accelerator = make_accelerator(config.precision, device)
@@ -92,7 +95,9 @@ def train(
             run.average.store()
         ancestors = [] if start is None else [*read_lineage(start), model_identity(start)]
         parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": sampling}
-        write_model(run.model, out / "model", **parts, ancestors=ancestors)
+        scores = read_journal(out / EVALUATIONS)
+        card = model_card(model_config, run.model.num_parameters(), settings, result, scores)
+        write_model(run.model, out / "model", **parts, ancestors=ancestors, card=card)
         write_record(out, settings, result)
     accelerator.wait_for_everyone()
     return result
@@ -138,7 +143,9 @@ class TrainingRun(Run):
 
     def ready(self, stop: Stop | None) -> bool:
         if self.evaluation is not None:
-            evaluate(self.evaluation, self.step, self.model, self.average, self.out, self.accelerator)
+            row = evaluate(self.evaluation, self.step, self.model, self.average, self.out, self.accelerator)
+            if row and self.tracking is not None:
+                self.tracking.log(row)
         return True
 
     def after_step(self, values: Tensor) -> None:
@@ -194,23 +201,29 @@ class TrainingRun(Run):
 
 def check_fit(index: dict[str, Any], config: MARConfig, vae: Path, text_encoder: Path) -> None:
     """Refuse latents that a model of this config cannot read, or that other encoders made."""
-    for name, have, want in (
-        ("latent channels", index["vae"]["channels"], config.vae_channels),
-        ("pixels per latent", index["vae"]["stride"], config.vae_stride),
-        ("text channels", index["text"]["channels"], config.text_channels),
+    for name, field, have in (
+        ("latent channels", "vae_channels", index["vae"]["channels"]),
+        ("pixels per latent", "vae_stride", index["vae"]["stride"]),
+        ("text channels", "text_channels", index["text"]["channels"]),
     ):
-        if have != want:
-            raise ValueError(f"the latents have {have} {name}, the model config {want}; change the model's")
+        if have != (want := getattr(config, field)):
+            raise ValueError(
+                f"the latents have {have} {name}, the model config {want}; give --set model.{field}={have}"
+            )
     if index["text"]["max_length"] > config.max_text_length:
         raise ValueError(
             f"the latents hold up to {index['text']['max_length']} text positions, the model config "
-            f"{config.max_text_length}; change the model's max_text_length"
+            f"{config.max_text_length}; give --set model.max_text_length={index['text']['max_length']}"
         )
     if config.attend_to_padding and not index["keep_padding"]:
-        raise ValueError("a model with attend_to_padding needs latents encoded with keep_padding; encode them again")
+        raise ValueError(
+            "a model with attend_to_padding needs latents with their padding; prepare them again with --keep-padding, "
+            "or give --set model.attend_to_padding=false"
+        )
     for name, folder in (("vae", vae), ("text", text_encoder)):
         if folder_sha256(folder) != index[name]["identity"]:
-            raise ValueError(f"{folder} is not the {name} encoder that made these latents; give that, or encode again")
+            option = {"vae": "--vae", "text": "--text-encoder"}[name]
+            raise ValueError(f"{folder} is not the {name} encoder that made these latents; give that as {option}")
 
 
 def _first_model(config: MARConfig, seed: int, start: Path | None) -> MAR:

@@ -4,6 +4,8 @@ other fields are ignored):
     schema    1                      study, variant, scale   str         seed   int
     config    resolved settings      inputs   {step: "sha256:..."}       items  {"geneval": "results.jsonl", ...}
     env       git, dirty, python, torch, device, packages {name: version}
+    protocol  how the judged pictures were made (optional; a mapping of any depth): steps, guidance, solver, size in
+              pixels, dtype, seeding (the seed rule), seed, prompts_rewritten, processes
     cost      {name: number}: train_samples, flops, images and the seconds of each step, whatever the steps are called
     metrics   {name: {value: number or null, ci: [low, high] or null, n: int, clusters: int (optional),
                       higher_is_better: bool or null, version: str,
@@ -68,6 +70,7 @@ class Record:
     items: Mapping[str, str]
     status: str
     reason: str
+    protocol: Mapping[str, Any]
 
 
 def read_record(path: Path) -> Record:
@@ -78,7 +81,8 @@ def read_record(path: Path) -> Record:
         raise ValueError(f"{path}: status: {data['status']!r} is not one of {', '.join(STATUSES)}")
     metrics = {name: _metric(entry, f"{path}: metrics: {name}") for name, entry in data["metrics"].items()}
     given = {name: data[name] for name in FIELDS if name not in ("schema", "metrics")}
-    return Record(metrics=metrics, reason=data.get("reason") or "", **given)
+    protocol = checked(data.get("protocol") or {}, {}, f"{path}: protocol")
+    return Record(metrics=metrics, reason=data.get("reason") or "", protocol=protocol, **given)
 
 
 def is_geneval(name: str) -> bool:

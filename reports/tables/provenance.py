@@ -13,7 +13,8 @@ def protocol(study: Study) -> Table:
     """The resolved settings, one dotted name a row, with what differs between cells' environments."""
     facts = {"scale": study.scale, "seeds": ", ".join(map(str, study.seeds)), **flat(study.protocol)}
     for cell in study.complete():
-        for key, value in flat({"environment": cell.record.env if cell.record else {}}).items():
+        said = {"environment": cell.record.env, "generation": cell.record.protocol or {}} if cell.record else {}
+        for key, value in flat({name: found for name, found in said.items() if found}).items():
             name = key if facts.get(key, value) == value else f"{key} ({cell.name})"
             facts[name] = value
     data = [{"setting": key, "value": value} for key, value in facts.items()]

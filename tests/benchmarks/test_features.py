@@ -13,7 +13,8 @@ from benchmarks.quality.measurement import measure
 from benchmarks.quality.spectrum import compare_detail
 from benchmarks.quality.weights import DINOV2, findings
 from benchmarks.speed.quality import write_random_inception
-from geneval.clip import EMBEDDED, load_clip
+from geneval.clip import load_clip
+from geneval.embedded import CLIPS
 from geneval.weights import MissingWeights, WeightFile, require
 
 
@@ -160,7 +161,7 @@ def test_every_number_of_a_set_with_corrupt_images_says_so(clip_folder, tmp_path
 
 
 def test_the_embedded_clip_has_a_name():
-    named, folder = load_extractor("icon-clip"), load_extractor(EMBEDDED["icon-clip"], name="icon-clip")
+    named, folder = load_extractor("icon-clip"), load_extractor(CLIPS["icon-clip"], name="icon-clip")
     assert named.identity == folder.identity
 
 

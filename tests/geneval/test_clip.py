@@ -2,7 +2,8 @@
 
 import pytest
 
-from geneval.clip import EMBEDDED, find_clip, is_clip_name, load_clip
+from geneval.clip import find_clip, is_clip_name, load_clip
+from geneval.embedded import CLIPS
 from geneval.weights import WeightFile
 
 
@@ -32,7 +33,7 @@ def test_other_tags_and_files_keep_their_architecture(cached):
 
 
 def test_a_folder_and_an_embedded_name_are_the_same_network(clip_folder):
-    named, folder = load_clip("icon-clip"), load_clip(EMBEDDED["icon-clip"], label="icon-clip")
+    named, folder = load_clip("icon-clip"), load_clip(CLIPS["icon-clip"], label="icon-clip")
     assert (named.name, named.weights, named.source.identity) == (folder.name, folder.weights, folder.source.identity)
     assert find_clip(clip_folder).label == clip_folder.name
     assert is_clip_name(clip_folder) and is_clip_name("icon-clip") and is_clip_name("clip-ViT-B-32")

@@ -108,6 +108,40 @@ def test_a_pickle_is_not_read(url, pictures):
     assert post(url, body(pictures)).status_code == 200
 
 
+def files(pictures, kind="PNG"):
+    buffers = [io.BytesIO() for _ in pictures]
+    for picture, buffer in zip(pictures, buffers):
+        picture.save(buffer, format=kind)
+    return [("images", ("x.png", buffer.getvalue())) for buffer in buffers]
+
+
+def test_a_form_of_image_files_gets_the_same_answer(url, pictures):
+    """Files and their prompts in order, as curl -F sends them: text of a template, or metadata in JSON."""
+    pytest.importorskip("python_multipart")
+    asked = {"meta_datas": [PROMPTS[0].prompt, *(prompt.line() for prompt in PROMPTS[1:])]}
+    answer = httpx.post(url, files=files(pictures), data=asked, timeout=60)
+    assert answer.status_code == 200 and answer.json() == post(url, body(pictures)).json()
+    only = httpx.post(url, files=files(pictures), data={**asked, "only_strict": "true"}, timeout=60).json()
+    assert only["rewards"] == [0.0] * len(PROMPTS)
+    for data, sent, said in (
+        ({"meta_datas": CUP}, files(pictures[:2]), "2 images and 1 meta_datas"),
+        ({"meta_datas": "{"}, files(pictures[:1]), "meta_datas"),
+        ({"meta_datas": CUP, "x": "1"}, files(pictures[:1]), "'x' is no field"),
+        ({"meta_datas": CUP, "only_strict": "yes"}, files(pictures[:1]), "'only_strict' is no field"),
+        ({"meta_datas": "a" * 200_000}, files(pictures[:1]), "cannot be read"),
+        ({"meta_datas": CUP}, files(pictures[:1], "GIF"), "images[0]: not a readable picture"),
+        ({"meta_datas": [CUP] * 9}, files([Image.new("RGB", (8, 8))] * 9), "cannot be read"),
+    ):
+        answer = httpx.post(url, data=data, files=sent, timeout=60)
+        assert answer.status_code == 422 and said in answer.json()["error"], answer.text
+    for head, data in (("multipart/form-data", b"--x"), ("multipart/form-data; boundary=x", b"\xff" * 100)):
+        answer = httpx.post(url, content=data, headers={"content-type": head}, timeout=60)
+        assert answer.status_code == 422, answer.text
+    refused = httpx.post(url, files=files(pictures), data=asked, headers={"origin": "https://evil.example"}, timeout=60)
+    assert refused.status_code == 403
+    assert post(url, body(pictures)).status_code == 200
+
+
 def _bomb():
     """A PNG of 2,400 x 2,400 px in a few kilobytes, more than one image may have."""
     rows = zlib.compress(b"\0" * (2400 * 3 + 1) * 2400, 9)

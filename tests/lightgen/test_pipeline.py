@@ -129,7 +129,8 @@ def test_a_half_written_folder_is_refused(pipeline, tmp_path):
         ({"prompt": "a dog", "temperature": -1.0}, "temperature"),
         ({"prompt": "a dog", "num_inference_steps": 5}, "5 autoregressive steps for 4 tokens"),
         ({"prompt": "a dog", "num_images_per_prompt": 0}, "num_images_per_prompt"),
-        ({"prompt": "a dog", "output_type": "np"}, "output_type"),
+        ({"prompt": "a dog", "output_type": "jpeg"}, "output_type"),
+        ({"prompt": "a dog", "latents": torch.zeros(1, 16, 2, 2)}, "1 images of this size need"),
         ({"prompt": "a dog", "solver": "heun"}, "does not fit a ddpm head"),
     ],
 )

@@ -43,14 +43,16 @@ def pairs(tmp_path_factory):
     return write_pairs(listed, folder / "pairs.jsonl")
 
 
-def launch(processes: int, *words) -> subprocess.CompletedProcess:
+def launch(processes: int, *words, path=()) -> subprocess.CompletedProcess:
     launcher = ["accelerate.commands.launch", "--cpu", "--num_processes", str(processes), "--num_machines", "1"]
     # Port 0: a free one, as other tests and users of the machine may run at the same time.
     launcher += ["--main_process_port", "0"]
     quiet = ["--mixed_precision", "no", "--dynamo_backend", "no", "--num_cpu_threads_per_process", "1"]
     launched = [*launcher, *quiet, "--module"] if processes > 1 else []
     command = [sys.executable, "-m", *launched, "lightgen", *map(str, words)]
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    given = os.environ.get("PYTHONPATH")
+    paths = os.pathsep.join(map(str, [*path, Path(__file__).parents[2], *([given] if given else [])]))
+    environment = os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, timeout=300)
 
 

@@ -64,6 +64,18 @@ def test_what_a_change_of_code_changed_is_shown(finished, changed):
     assert rows["teacher", "kid"]["difference"] == 0
 
 
+def test_pictures_that_were_made_otherwise_are_marked(finished, changed):
+    for root, steps in ((finished, 8), (changed, 16)):
+        path = root / "cells/small-narrow-none-s0/result.json"
+        made = {"steps": steps, "guidance": 3.0, "processes": steps}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "protocol": made}))
+    table = comparison(read_study(finished), read_study(changed))
+    rows = {(row["variant"], row["metric"].split("[")[0]): row for row in table.data}
+    assert rows["small-narrow-none", "geneval/overall"]["note"] == "pictures made otherwise: steps"
+    assert rows["small-narrow-none", "geneval/overall"]["difference"] == 0
+    assert not rows["small-diverse-none", "geneval/overall"]["note"]
+
+
 def test_other_studies_are_not_compared(finished, changed, capsys, monkeypatch):
     study = json.loads((changed / "study.json").read_text())
     (changed / "study.json").write_text(json.dumps({**study, "name": "dpo_sweep"}))
