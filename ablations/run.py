@@ -224,7 +224,7 @@ def _submit(asked: _Run) -> int:
     print(f"watch: python -m ablations status {out}\n       python -m ablations logs {out} CELL")
     print(f"end:   python -m ablations cancel {out}")
     if refused:
-        print(f"{len(refused)} cells were refused; the same command submits them", flush=True)
+        print(f"{len(refused)} cells were not submitted; the same command submits them", flush=True)
     return 1 if refused else 0
 
 

@@ -15,12 +15,15 @@ import psutil
 import tyro
 from tyro.conf import Positional, arg
 
+from ablations.runner.attempt import DONE, RESUMABLE
 from ablations.runner.costs import duration
-from ablations.runner.engines.slurm import Job, find_jobs, scancel
+from ablations.runner.engines.slurm import Job, end_of, find_jobs, scancel
 from ablations.runner.folder import owner_of
 from ablations.runner.plan import read_plan
-from ablations.runner.queue import entries_of, live_jobs
+from ablations.runner.queue import LOST, entries_of, last_entry, live_jobs
 from lightgen.disk.json_files import read_json
+
+END_SECONDS = 60.0  # what a command gets to end with its workers, which save first
 
 Out = Annotated[Positional[Path], arg(metavar="OUT")]
 
@@ -77,7 +80,8 @@ def cancel(out: Out) -> int:
     pid, host = owner_of(out)
     if pid and host == socket.gethostname():
         os.kill(pid, signal.SIGTERM)
-        print(f"asked process {pid} to stop")
+        print(f"asked process {pid} to stop", flush=True)
+        _wait_for_end(out, pid)
     elif pid:
         print(f"process {pid} on {host} works in {out}: end it there")
     if jobs is None and any(entries_of(out, name) for name in names):
@@ -85,6 +89,15 @@ def cancel(out: Out) -> int:
     if not (live or pid):
         print("nothing waits or runs")
     return 0
+
+
+def _wait_for_end(out: Path, pid: int) -> None:
+    """Return once the process works in OUT no more, so that the same command can be given at once."""
+    deadline = time.monotonic() + END_SECONDS
+    while owner_of(out)[0] == pid:
+        if time.monotonic() > deadline:
+            raise ValueError(f"process {pid} still works in {out} after {END_SECONDS:g} s: end it")
+        time.sleep(0.1)
 
 
 def describe(out: Path, cell: str, jobs: Sequence[Job] | None) -> str:
@@ -95,17 +108,31 @@ def describe(out: Path, cell: str, jobs: Sequence[Job] | None) -> str:
     noted = _read(folder / "job.json")
     live = live_jobs(out, cell, jobs or ())
     if running := [job for _, job in live if not job.is_queued]:
-        return f"running {_place(folder)} (job {running[0].id})"
+        word = "ending" if all(job.is_ending for job in running) else "running"
+        return f"{word} {_place(folder)} (job {running[0].id})"
     if live:
         reason = next((job.reason for _, job in live if job.reason != "None"), "")
         return f"queued {reason} (job {live[-1][1].id})"
     if (folder / "error.txt").is_file():
         return f"failed {(folder / 'error.txt').read_text(encoding='utf-8').splitlines()[0]}"
+    if noted.get("engine") == "slurm" and jobs is not None:
+        return _ended(out, cell)
     if (folder / "progress.json").is_file() and _lives(folder):
         return f"running {_place(folder)}"
     if noted.get("engine") == "slurm":
-        return "unknown: Slurm does not answer here" if jobs is None else "lost: no job and no record"
+        return "unknown: Slurm does not answer here"
     return "waiting" if not (folder / "log.txt").is_file() else "stopped; the command that began it resumes"
+
+
+def _ended(out: Path, cell: str) -> str:
+    """How it stands with a cell whose last job is gone and left neither a record nor a reason."""
+    entry = last_entry(out, cell)
+    end = end_of(entry.job) if entry is not None and entry.job else None
+    if end is None or end.code == DONE:
+        return "lost: no job and no record"
+    if end.state == "CANCELLED" or end.state in LOST or end.code == RESUMABLE:
+        return f"stopped ({end.words}); the command that began it resumes"
+    return f"failed {end.words}"
 
 
 def _cells(out: Path) -> list[str]:

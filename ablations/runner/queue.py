@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from ablations.runner.attempt import DONE, FAILED, PERMANENT, RESUMABLE, is_recorded
-from ablations.runner.engines.slurm import End, Job, Slurm, find_jobs
+from ablations.runner.engines.slurm import End, Job, Slurm, end_of, find_jobs
 from ablations.runner.schedule import MAX_RESUMES, Display, State, failure, reason_of
 from ablations.runner.stages import Task, stages
 from ablations.runner.step import Step, in_order
@@ -26,6 +26,7 @@ from lightgen.disk.json_files import read_json, write_json
 LOOK_SECONDS = 5.0
 RETRY_SECONDS = 30.0  # after a refused submission
 MAX_REFUSALS = 5  # in a row, while nothing else of the study is left to wait for
+ENDING_SECONDS = 90.0  # how long a cancelled job may take to save and leave, before nobody waits for it any more
 SETTLE_SECONDS = 60.0  # how long a record may take to be seen from another host
 LOST = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")  # no fault of the cell
 
@@ -65,17 +66,13 @@ class Queue:
     def submit(self) -> list[str]:
         """Submit every cell that has neither a record nor a job; returns the ids of all live arrays. A refusal is said
         in one line and changes nothing for the cells that have a job."""
-        jobs = self._jobs()
+        jobs = self._jobs() if self.is_begun else self._settled()
         if jobs is None and not self.is_begun:
             raise ValueError("Slurm does not answer (squeue failed); nothing was submitted")
         if jobs is None:
             self.retry_at = time.monotonic() + RETRY_SECONDS
             return []
-        live = {cell: tasks for cell in self._names() if (tasks := live_jobs(self.out, cell, jobs))}
-        todo = [s for s in self.states if s.status == "waiting" and not any(not e.until for e, _ in _of(live, s))]
-        for state in self.states:
-            if state.status == "waiting" and state not in todo:
-                state.status = "queued"
+        live, todo = self._sort(jobs)
         before = self._makers(live, [state.cell for state in todo])
         planned = stages([state.cell for state in todo], self._is_there(live))
         if planned and not self.is_begun:
@@ -108,6 +105,36 @@ class Queue:
 
     def _names(self) -> list[str]:
         return [path.parent.name for path in (self.out / "cells").glob("*/job.json")]
+
+    def _settled(self) -> list[Job] | None:
+        """The jobs, once none of the cells' is just ending. Such a job is not adopted, since it may have been
+        cancelled, nor doubled, since Slurm may queue it again."""
+        deadline, said = time.monotonic() + ENDING_SECONDS, 0
+        while (jobs := self._jobs()) is not None and (ending := self._ending(jobs)) and time.monotonic() < deadline:
+            if len(ending) > said:
+                self.display.say(f"{len(ending)} cells have a job that is just ending; waiting for it")
+            said = len(ending)
+            time.sleep(LOOK_SECONDS)
+        return jobs
+
+    def _ending(self, jobs: Sequence[Job]) -> set[str]:
+        """The cells that have a job which is over, but for what it does to leave."""
+        names = [state.cell.name for state in self.states if state.status == "waiting"]
+        return {name for name in names if any(job.is_ending for _, job in live_jobs(self.out, name, jobs))}
+
+    def _sort(self, jobs: Sequence[Job]) -> tuple[dict[str, list[tuple[Entry, Job]]], list[State]]:
+        """The cells' live tasks, and which cells to submit; those that have a job are queued from here on."""
+        names = set(self._names()) - self._ending(jobs)
+        live = {name: found for name in names if (found := live_jobs(self.out, name, jobs))}
+        todo = []
+        for state in [state for state in self.states if state.status == "waiting"]:
+            if is_recorded(self.out, state.cell):
+                state.status = "done"
+            elif any(not entry.until for entry, _ in _of(live, state)):
+                state.status = "queued"
+            elif state.cell.name in names or not entries_of(self.out, state.cell.name):
+                todo.append(state)
+        return live, todo
 
     def _is_there(self, live: Mapping[str, Sequence[tuple[Entry, Job]]]) -> Callable[[Step], bool]:
         """Whether a step is in the store, or some live job makes it."""
@@ -184,8 +211,8 @@ class Queue:
             state.reason = "" if running or final[0].reason == "None" else final[0].reason
             return
         since = self.gone.setdefault(state.cell.name, time.monotonic())
-        entry = _last(self.out, state.cell.name)
-        end = self.slurm.end_of(entry.job) if entry is not None and entry.job else None
+        entry = last_entry(self.out, state.cell.name)
+        end = end_of(entry.job) if entry is not None and entry.job else None
         is_late = time.monotonic() - since > SETTLE_SECONDS
         if is_recorded(self.out, state.cell) or (end is not None and end.code == DONE and not is_late):
             return  # not failed: what is done is seen by the next look
@@ -223,7 +250,7 @@ def entries_of(out: Path, cell: str) -> list[Entry]:
     return [Entry(**entry) for entry in noted.get("jobs", ())]
 
 
-def _last(out: Path, cell: str) -> Entry | None:
+def last_entry(out: Path, cell: str) -> Entry | None:
     """The cell's own job, without those of steps that it shares."""
     return next((entry for entry in reversed(entries_of(out, cell)) if not entry.until), None)
 

@@ -19,6 +19,7 @@ class Encode(Step):
 
     resumable: ClassVar[bool] = True
     is_slow: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ("encode",)
     dataset: Step
     vae: Folder
     text: Folder
@@ -28,7 +29,8 @@ class Encode(Step):
     dtype: Literal["float32", "bfloat16"] = "float32"  # of stored moments and features
     once: bool = True  # each caption encoded once in the whole set, not once a shard
 
-    def run(self, work: Work) -> Facts:
+    def encode(self, work: Work) -> tuple[Any, Any]:
+        """The cache, or a process's share of it; returns its index, if it is whole, and the text encoder."""
         from lightgen.data.config import EncodeConfig
         from lightgen.data.encoding import encode_dataset
         from lightgen.device import choose_device
@@ -37,9 +39,8 @@ class Encode(Step):
         device = choose_device(work.runtime.device)
         text = TextEncoder.from_pretrained(self.text.location, self.max_text_length).to(device)
         tokenizer = ImageTokenizer.from_pretrained(self.vae.location).to(device)
-        made = work.made(self.dataset)
         index = encode_dataset(
-            made / "dataset",
+            work.made(self.dataset) / "dataset",
             work.out / "latents",
             EncodeConfig(
                 keep_padding=self.keep_padding,
@@ -50,10 +51,16 @@ class Encode(Step):
             ),
             tokenizer=tokenizer,
             text=text,
+            shard=work.shard,
             progress=work.tick,
         )
+        return index, text
+
+    def run(self, work: Work) -> Facts:
+        index, text = self.encode(work)
         assert index is not None  # one process has no others to wait for
         found = {"identity": index["identity"]}
+        made = work.made(self.dataset)
         if (made / "captions.json").is_file():  # of a set that is trained on as a whole
             found["vendi_text"] = _vendi(read_json(made / "captions.json"), text)
         return found

@@ -162,20 +162,25 @@ class TeacherPairs(Step):
 
     resumable: ClassVar[bool] = True
     is_slow: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ("draw",)
     model: Step
     dataset: Step
     sampling: SamplingConfig
     limit: int
     seed: int
 
-    def run(self, work: Work) -> Facts:
+    def draw(self, work: Work) -> Path:
+        """The pictures, or those of a shard."""
         from lightgen.data.painters import DiffusersPainter
         from lightgen.preference.pair_sources import teacher_pairs
 
         model = DiffusersPainter(load_model(work, self.model), "own", sampling_call(self.sampling))
         options: dict[str, Any] = {"limit": self.limit, "seed": self.seed, "batch_size": work.runtime.generate_batch}
         dataset = work.made(self.dataset) / "dataset"
-        return _counted(teacher_pairs(dataset, model, work.out, progress=work.tick, **options))
+        return teacher_pairs(dataset, model, work.out, shard=work.shard, progress=work.tick, **options)
+
+    def run(self, work: Work) -> Facts:
+        return _counted(self.draw(work))
 
 
 @dataclass(frozen=True, kw_only=True)

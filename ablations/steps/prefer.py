@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablations.runner.step import Facts, Step, Work
-from ablations.steps.generate import sampling_call
-from ablations.steps.judge import Judges
+from ablations.steps.generate import generate, sampling_call
+from ablations.steps.judge import Judges, detect
 from ablations.steps.pairs import NOISE_SEEDS, Learned, graded
 from ablations.steps.train import finished
 from lightgen.disk.json_files import write_json
@@ -69,6 +70,7 @@ class TuneGuidance(Step):
     """sampling.json: the guidance scale whose pictures of captions to learn from the verifier likes best."""
 
     resumable: ClassVar[bool] = True
+    parts: ClassVar[tuple[str, ...]] = ("draw", "look")
     model: Step
     learned: Learned
     sampling: SamplingConfig
@@ -76,17 +78,36 @@ class TuneGuidance(Step):
     scales: tuple[float, ...]
     copies: int
 
+    def draw(self, work: Work) -> None:
+        """The pictures of a shard."""
+        prompts = self.learned.prompts(work.made)
+        for images, call in self._tries(work).values():
+            generate(work, self.model, prompts, images, call, copies=self.copies, seed=self._seed)
+
+    def look(self, work: Work) -> None:
+        """What is seen in a shard of the pictures."""
+        for images, _ in self._tries(work).values():
+            detect(work, images, self.judges)
+
     def run(self, work: Work) -> Facts:
-        prompts, seed = self.learned.prompts(work.made), self.learned.seed + NOISE_SEEDS
-        found = {}
-        for scale in self.scales:
-            call = {**sampling_call(self.sampling), "guidance_scale": scale}
-            images = work.out / "images" / f"{scale:g}"
-            grades = graded(work, self.model, prompts, images, call, self.judges, copies=self.copies, seed=seed)
-            found[scale] = mean_of_tasks(grades, prompts)
+        prompts, found = self.learned.prompts(work.made), {}
+        options: dict[str, Any] = {"copies": self.copies, "seed": self._seed}
+        for scale, (images, call) in self._tries(work).items():
+            found[scale] = mean_of_tasks(
+                graded(work, self.model, prompts, images, call, self.judges, **options), prompts
+            )
         best = max(found, key=lambda scale: (found[scale], -scale))
         write_json(work.out / "sampling.json", {"guidance_scale": best})
         return {"guidance_scale": best, "right": {f"{scale:g}": value for scale, value in found.items()}}
+
+    @property
+    def _seed(self) -> int:
+        return self.learned.seed + NOISE_SEEDS
+
+    def _tries(self, work: Work) -> dict[float, tuple[Path, dict[str, Any]]]:
+        """{scale: (its folder of pictures, what the pipeline is called with)}."""
+        call = sampling_call(self.sampling)
+        return {scale: (work.out / "images" / f"{scale:g}", {**call, "guidance_scale": scale}) for scale in self.scales}
 
 
 def mean_of_tasks(grades: Mapping[str, float], prompts: Sequence[Prompt]) -> float:

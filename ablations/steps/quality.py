@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ablations.runner.step import Facts, Folder, Step, Work
+
+if TYPE_CHECKING:
+    from benchmarks.quality.config import MeasureConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +44,32 @@ class Quality(Step):
     """quality.json: FID and its kin against the reference, the CLIP score, and detail."""
 
     version: ClassVar[int] = 2
+    parts: ClassVar[tuple[str, ...]] = ("describe",)
 
     images: Step
     reference: DescribeReference
     clip: Folder
     extractor: str
 
+    def describe(self, work: Work) -> None:
+        """The features of a shard of the pictures."""
+        from benchmarks.quality.measurement import describe
+
+        describe(work.made(self.images) / "images", self._config(work), work.shard)
+
     def run(self, work: Work) -> Facts:
-        from benchmarks.quality.config import ExtractionConfig, MeasureConfig
         from benchmarks.quality.measurement import measure
 
-        config = MeasureConfig(
+        images, reference = work.made(self.images) / "images", work.made(self.reference) / "features.safetensors"
+        result = measure(images, reference, self._config(work))
+        return {"metrics": result["metrics"], "warnings": result["warnings"]}
+
+    def _config(self, work: Work) -> MeasureConfig:
+        from benchmarks.quality.config import ExtractionConfig, MeasureConfig
+
+        return MeasureConfig(
             extractor=self.clip.location,
             clip=self.clip.location,
             out=work.out,
             extraction=ExtractionConfig(name=self.extractor, device=work.runtime.device),
         )
-        images, reference = work.made(self.images) / "images", work.made(self.reference) / "features.safetensors"
-        result = measure(images, reference, config)
-        return {"metrics": result["metrics"], "warnings": result["warnings"]}

@@ -19,7 +19,7 @@ from benchmarks.quality.features import Features, load_features, pack_lines, sav
 from benchmarks.quality.images import ImageEntry, ImageError, container, decode_image, list_images, refuse_corrupt
 from benchmarks.quality.moments import Moments, Statistics, read_safetensors, write_safetensors
 
-_PART = 2048  # images between two saves
+_PART = 256  # images between two saves, and in what processes share out
 LOADERS = max(2, min(8, os.cpu_count() or 2))  # threads that read and decode
 _CHUNK = 16  # images that a loader takes at a time
 _AHEAD = 2  # batches that are made ready before the network asks for them
@@ -53,7 +53,7 @@ def extract(
     key = _input_key(entries, network, config.skip_corrupt)
     if out.is_file() and load_features(out).meta.get("key") == key:
         return out
-    folder = out.with_name(f".{out.name}.{key[:12]}.parts")
+    folder = out.with_name(f".{out.name}.{key[:12]}-{_PART}.parts")
     paths = {start: _part_path(folder, start) for start in range(0, len(entries), _PART)}
     for start in list(paths)[shard[0] :: shard[1]]:
         if not paths[start].is_file():

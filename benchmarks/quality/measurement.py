@@ -53,6 +53,14 @@ def measure(generated: Path, reference: Path, config: MeasureConfig) -> dict[str
     return result
 
 
+def describe(generated: Path, config: MeasureConfig, shard: tuple[int, int]) -> None:
+    """Make those of the features that `measure` will look for in `config.out` which are this process's share."""
+    if config.out is None:
+        raise ValueError("features that processes share need a folder (out)")
+    network, _ = _networks(config)
+    extract(generated, network, Path(config.out) / "features.safetensors", config.extraction, shard=shard)
+
+
 def _networks(config: MeasureConfig) -> tuple[Extractor, Clip | None]:
     """The extractor and the CLIP; loaded once where they are the same."""
     made = config.extraction

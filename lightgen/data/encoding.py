@@ -23,7 +23,7 @@ from torch import Tensor
 from lightgen.data.config import EncodeConfig
 from lightgen.data.latents import SCHEMA, read_index
 from lightgen.data.originals import numbers_of
-from lightgen.data.shards import Sample, read_manifest, read_shard, shard_paths
+from lightgen.data.shards import Sample, read_manifest, read_shard, read_shard_prompts, shard_paths
 from lightgen.disk.atomic import atomic_file
 from lightgen.disk.folders import file_sha256
 from lightgen.disk.json_files import read_json, write_json
@@ -46,22 +46,27 @@ def encode_dataset(
     """Encode this process's shards (I of N) to `out`; return the index, or None while other processes have some left.
 
     The same call goes on after finished shards. Features end at their caption's true length unless `keep_padding` is
-    set. `progress(done, total)` counts shards. ValueError for a bad sample (without `skip_bad`), other settings than
-    `out` was begun with, a shard that is not what its manifest says, and images of several sizes.
+    set. `progress(done, total)` counts shards. What is written does not depend on the number of processes. ValueError
+    for a bad sample (without `skip_bad`), other settings than `out` was begun with, a shard that is not what its
+    manifest says, and images of several sizes.
     """
     out, paths = Path(out), shard_paths(shards)
-    if config.once and shard[1] > 1:
-        raise ValueError("captions encoded once for the whole data set need one process; leave out --once or --shard")
+    if config.once and config.skip_bad and shard[1] > 1:
+        raise ValueError(
+            "which captions a shard brings anew depends on the bad samples before it: "
+            "leave out one of --once, --skip-bad and --shard"
+        )
     hashes = _hashes(Path(shards))
     settings = _settings(tokenizer, text, config, Path(shards), hashes)
     if (out / "index.json").is_file():
         return _finished(out, settings)
     _claim(out, settings)
     encoders, captions = _Encoders(tokenizer, text, config), dict[str, int]()
-    for number in range(shard[0], len(paths), shard[1]):
-        if _entry(out, number).is_file():
-            known = read_json(out / read_json(_entry(out, number))["captions"]) if config.once else ()
-            captions |= {caption: len(captions) + place for place, caption in enumerate(known)}
+    todo = [number for number in range(shard[0], len(paths), shard[1]) if not _entry(out, number).is_file()]
+    for number in range(todo[-1] + 1 if todo else 0):
+        if number not in todo:
+            if config.once:
+                _learn(captions, out, number, paths[number])
             continue
         if hashes and file_sha256(paths[number]) != hashes[paths[number].name]:
             raise ValueError(
@@ -73,6 +78,14 @@ def encode_dataset(
         if progress is not None:
             progress(number + 1, len(paths))
     return _merged(out, settings, len(paths))
+
+
+def _learn(captions: dict[str, int], out: Path, number: int, path: Path) -> None:
+    """Count the captions of a shard that this process does not encode: of a finished one those that were new in it."""
+    entry = _entry(out, number)
+    known = read_json(out / read_json(entry)["captions"]) if entry.is_file() else read_shard_prompts(path)
+    for caption in known:
+        captions.setdefault(caption, len(captions))
 
 
 def tokenizer_record(tokenizer: ImageTokenizer) -> dict[str, Any]:

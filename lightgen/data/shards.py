@@ -80,11 +80,12 @@ def read_shards(folder: Path, *, rejected: list[str] | None = None) -> Iterator[
 
 def read_prompts(folder: Path) -> list[str]:
     """Every sample's prompt, in order, without decoding an image."""
-    prompts = []
-    for path in shard_paths(folder):
-        for key, members in _groups(path):
-            prompts.append(_record(f"{path}, sample {key}", members)["prompt"])
-    return prompts
+    return [prompt for path in shard_paths(folder) for prompt in read_shard_prompts(path)]
+
+
+def read_shard_prompts(path: Path) -> list[str]:
+    """The prompts of one tar file's samples, in order, without decoding an image."""
+    return [_record(f"{path}, sample {key}", members)["prompt"] for key, members in _groups(Path(path))]
 
 
 def shard_paths(folder: Path) -> list[Path]:

@@ -40,12 +40,14 @@ def teacher_pairs(
     batch_size: int = 16,
     seed: int = 0,
     identity: str = "",
+    shard: tuple[int, int] = (0, 1),
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Pairs of a data set's image (chosen) and the model's own sample for its caption (rejected), as LightGen's
     released script makes them (scripts/dpo_sample.py).
 
-    `identity` names the model's weights, so that a folder begun with others is refused.
+    `identity` names the model's weights, so that a folder begun with others is refused. Of a `shard` (I of N) only
+    every N-th batch of images is made, for the call without one to find.
     """
 
     def draw(samples: Sequence[Sample], numbers: Sequence[int]) -> list[Image]:
@@ -53,9 +55,8 @@ def teacher_pairs(
         return model([sample.prompt for sample in samples], seeds)
 
     settings = {"source": "teacher", "model": identity or model.name, "seed": seed, "limit": limit}
-    return _against(
-        itertools.islice(read_shards(dataset), limit), draw, Path(out), settings, limit, batch_size, progress
-    )
+    samples = itertools.islice(read_shards(dataset), limit)
+    return _against(samples, draw, Path(out), settings, limit, batch_size, progress, shard)
 
 
 def detail_pairs(
@@ -222,6 +223,7 @@ def _against(
     total: int,
     batch_size: int,
     progress: Callable[[int, int], None] | None,
+    shard: tuple[int, int] = (0, 1),
 ) -> Path:
     """OUT/pairs.jsonl of each sample's image (chosen) against what `counterparts(samples, their numbers)` makes."""
     claim_folder(out, settings)
@@ -230,7 +232,7 @@ def _against(
     while batch := list(itertools.islice(stream, batch_size)):
         numbers = range(len(prompts), len(prompts) + len(batch))
         missing = [i for i, number in enumerate(numbers) if not _place(out, number, "rejected").is_file()]
-        if missing:
+        if missing and numbers[0] // batch_size % shard[1] == shard[0]:
             made = counterparts([batch[i] for i in missing], [numbers[i] for i in missing])
             for index, image in zip(missing, made, strict=True):
                 save_image(batch[index].image, _place(out, numbers[index], "chosen"))
@@ -238,6 +240,8 @@ def _against(
         prompts += [sample.prompt for sample in batch]
         if progress is not None:
             progress(len(prompts), total)
+    if shard[1] > 1:
+        return out / "pairs.jsonl"
     return write_pairs(
         (
             Pair(prompt=text, chosen=_place(out, i, "chosen"), rejected=_place(out, i, "rejected"),

@@ -105,14 +105,16 @@ def test_two_processes_train_and_judge_as_one_does_though_one_is_killed(tmp_path
     one, two = tmp_path / "one", tmp_path / "two"
     cell = planned(one, "dpo_sweep", "smoke", {"runtime.save_every_seconds": 0.0}, "base")
     folders = {step.name: step.folder for step in cell.steps}
-    assert finished(start(one, "base-s0", "--until", folders["encode"], processes=1)) == 0
-    shutil.copytree(one, two)
     assert finished(start(one, "base-s0", "--until", folders["train"], processes=1)) == 0
+    two.mkdir()
+    shutil.copy(one / "plan.json", two)
     worker = start(two, "base-s0", "--until", folders["judge"])
     wait_for(lambda: list((two / "store/.work").glob("train-*/resume*")) and len(ranks(worker)) == 2, 120)
     ranks(worker)[1].kill()
     told, _ = worker.communicate(timeout=600)
     assert worker.returncode == 0 and "start 1 of 3" in told, told
+    for path in (one / "store" / folders["encode"] / "latents").iterdir():
+        assert path.read_bytes() == (two / "store" / folders["encode"] / "latents" / path.name).read_bytes()
     saved = [out / "store" / folders["train"] / "model/diffusion_pytorch_model.safetensors" for out in (one, two)]
     first, second = map(load_file, saved)
     for name, value in first.items():

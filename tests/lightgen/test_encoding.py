@@ -39,8 +39,28 @@ def test_processes_share_the_work_and_the_last_writes_the_index(tiny, parts, tmp
     index = encode_dataset(tiny.dataset, tmp_path / "a", shard=(1, 3), **parts)
     assert index == encode_dataset(tiny.dataset, tmp_path / "b", **parts)
     assert index["num_samples"] == 40 and index["num_captions"] == 12  # four captions in each of three shards
-    with pytest.raises(ValueError, match="need one process"):
-        encode_dataset(tiny.dataset, tmp_path / "c", EncodeConfig(once=True), shard=(0, 2), **parts)
+
+
+def test_captions_encoded_once_in_the_whole_set_are_numbered_the_same_by_any_number_of_processes(tiny, parts, tmp_path):
+    once = EncodeConfig(once=True)
+    index = encode_dataset(tiny.dataset, tmp_path / "one", once, **parts)
+    for place in (2, 1, 0):  # the last shard first: it must know what the shards before it bring
+        encode_dataset(tiny.dataset, tmp_path / "three", once, shard=(place, 3), **parts)
+    names = [path.name for path in (tmp_path / "one").iterdir() if path.is_file()]
+    assert encode_dataset(tiny.dataset, tmp_path / "three", once, **parts) == index and index["num_captions"] == 4
+    for name in names:
+        assert (tmp_path / "three" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
+    with pytest.raises(ValueError, match="leave out one of --once, --skip-bad and --shard"):
+        encode_dataset(tiny.dataset, tmp_path / "c", EncodeConfig(once=True, skip_bad=True), shard=(0, 2), **parts)
+
+
+def test_a_process_goes_on_where_another_was_killed(tiny, parts, tmp_path):
+    once = EncodeConfig(once=True)
+    encode_dataset(tiny.dataset, tmp_path / "one", once, **parts)
+    assert encode_dataset(tiny.dataset, tmp_path / "two", once, shard=(1, 2), **parts) is None
+    encode_dataset(tiny.dataset, tmp_path / "two", once, **parts)  # one process: the shards 0 and 2 are left
+    for path in (tmp_path / "one").glob("*.safetensors"):
+        assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_captions_numbered_by_shard_are_the_same_captions(tiny, parts, tmp_path):

@@ -73,6 +73,15 @@ def test_teacher_pairs_set_the_data_set_s_image_against_the_model_s_own(tiny, tm
     assert asked == [listed[4].prompt]
     with pytest.raises(ValueError, match="other settings"):
         teacher_pairs(tiny.dataset, Model(), tmp_path, limit=6, seed=1)
+    asked.clear()
+    for place in (1, 0):
+        assert not teacher_pairs(
+            tiny.dataset, Model(), tmp_path / "b", limit=6, batch_size=2, shard=(place, 2)
+        ).exists()
+        assert len(asked) == (2 if place else 6)
+    shared = read_pairs(teacher_pairs(tiny.dataset, Model(), tmp_path / "b", limit=6, batch_size=2))
+    assert len(asked) == 6 and [pair.prompt for pair in shared] == [pair.prompt for pair in listed]
+    assert [pair.rejected.read_bytes() for pair in shared] == [pair.rejected.read_bytes() for pair in listed]
 
 
 def laplacian(image):

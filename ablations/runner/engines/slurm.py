@@ -46,6 +46,12 @@ class Job:
         return self.state in STARTING
 
     @property
+    def is_ending(self) -> bool:
+        """Whether it is over, but for what it does to leave. Nothing tells yet whether it was cancelled, is done, or is
+        to be queued again."""
+        return self.state == "COMPLETING"
+
+    @property
     def index(self) -> int:
         return int(self.id.rpartition("_")[2])
 
@@ -140,18 +146,6 @@ class Slurm:
         options = "\n".join(f"#SBATCH {line}" for line in lines)
         return self.submit(f"#!/bin/bash\n{options}\nexec {shlex.join([sys.executable, *command])}\n")
 
-    def end_of(self, job: str) -> End | None:
-        """How an ended job ended; None if nobody knows any more."""
-        shown = _ask("scontrol", "show", "job", job, "-o").stdout
-        if state := re.search(r"\bJobState=(\S+)", shown):
-            code = re.search(r"\bExitCode=(\d+):(\d+)", shown)
-            return _end(state[1], code[0].partition("=")[2] if code else "0:0")
-        if shutil.which("sacct"):
-            told = _ask("sacct", "-X", "-n", "-P", "-j", job, "-o", "State,ExitCode").stdout.split("\n")[0].split("|")
-            if len(told) == 2:
-                return _end(told[0].split()[0], told[1])
-        return None
-
 
 def find_jobs() -> list[Job] | None:
     """This user's jobs that wait or run; None if Slurm does not answer, or is not here."""
@@ -159,6 +153,19 @@ def find_jobs() -> list[Job] | None:
     if done.returncode:
         return None
     return [Job(*line.split("|", 3)) for line in done.stdout.splitlines() if line.count("|") >= 3]
+
+
+def end_of(job: str) -> End | None:
+    """How an ended job ended; None if nobody knows any more."""
+    shown = _ask("scontrol", "show", "job", job, "-o").stdout
+    if state := re.search(r"\bJobState=(\S+)", shown):
+        code = re.search(r"\bExitCode=(\d+):(\d+)", shown)
+        return _end(state[1], code[0].partition("=")[2] if code else "0:0")
+    if shutil.which("sacct"):
+        told = _ask("sacct", "-X", "-n", "-P", "-j", job, "-o", "State,ExitCode").stdout.split("\n")[0].split("|")
+        if len(told) == 2:
+            return _end(told[0].split()[0], told[1])
+    return None
 
 
 def scancel(jobs: Sequence[str]) -> None:
