@@ -9,9 +9,12 @@ test fails or time runs out. `mutation_equivalents.txt` lists those that change 
 """
 
 import argparse
+import gc
 import json
+import math
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -19,7 +22,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.machinery import SourceFileLoader
 from importlib.util import spec_from_file_location
@@ -30,6 +33,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}  # before torch is loaded
 os.environ["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # pytest refuses plugins whose modules are here already
 
+import pytest  # noqa: E402
 from mutants import Mutant, mutants, source_of  # noqa: E402
 
 _MODEL = ("tests/lightgen/test_release.py", "tests/lightgen/test_diffusion.py", "tests/lightgen/test_masking.py")
@@ -63,14 +67,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.again:
             texts = survivors(options.again, name)
             found = [mutant for mutant in mutants(ROOT / name) if mutant.text in texts]
-        begun, outcomes = time.monotonic(), judge(name, found, options.limit)
-        rows = [
-            {"file": name, "mutant": mutant.text, "line": mutant.line, "outcome": reasons.get((name, mutant.text), how)}
-            for mutant, how in zip(found, outcomes, strict=True)
-        ]
-        if options.out:
-            with open(options.out, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(row) + "\n" for row in rows)
+        begun, rows = time.monotonic(), []
+        for mutant, how in zip(found, judge(name, found, options.limit), strict=True):
+            outcome = reasons.get((name, mutant.text), how)
+            rows.append({"file": name, "mutant": mutant.text, "line": mutant.line, "outcome": outcome})
+            if options.out:  # at once: a run of hours may be stopped
+                with open(options.out, "a", encoding="utf-8") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
         survived = [row for row in rows if row["outcome"] == "survived"]
         dead = sum(row["outcome"] in ("killed", "timeout") for row in rows)
         killed, tested = killed + dead, tested + dead + len(survived)
@@ -89,7 +92,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sample", type=int, default=0, help="mutants of each file (0: all)")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--again", type=Path, help="a file of outcomes: only what survived in it, in place of a sample")
-    parser.add_argument("--limit", type=float, default=0, help="seconds for a mutant (0: five times the file's own)")
+    parser.add_argument(
+        "--limit", type=float, default=0, help="seconds of computing for a mutant (0: five times the file's own)"
+    )
     parser.add_argument("--out", type=Path, help="file to append the outcomes to, as JSON lines")
     return parser
 
@@ -115,22 +120,20 @@ def read_equivalents() -> dict[tuple[str, str], str]:
     return {(file, mutant): f"equivalent: {reason}" for file, mutant, reason in parts}
 
 
-def judge(name: str, found: list[Mutant], limit: float) -> list[str]:
+def judge(name: str, found: list[Mutant], limit: float) -> Iterator[str]:
     """killed, timeout or survived for each mutant; RuntimeError where the tests fail without one."""
     with tempfile.TemporaryDirectory() as scratch:
         loaded = Path(scratch) / "loaded"
         for remember in (loaded, None):  # once to learn what is loaded, and once as the mutants will run
-            begun = time.monotonic()
+            before = os.times()
             if (code := run_tests(name, None, Path(scratch), 600, remember)) != 0:
                 said = (Path(scratch) / "output").read_text()[-3000:]
                 raise RuntimeError(f"the tests of {name} fail as it is (exit code {code}):\n{said}")
-            own = time.monotonic() - begun
+            own = os.times().children_user - before.children_user
             _load(loaded.read_text().split())
-        outcomes = []
         for mutant in found:
-            code = run_tests(name, mutant, Path(scratch), limit or max(30.0, 5 * own))
-            outcomes.append({0: "survived", None: "timeout"}.get(code, "killed"))
-        return outcomes
+            code = run_tests(name, mutant, Path(scratch), limit or max(20.0, 5 * own))
+            yield {0: "survived", None: "timeout", -signal.SIGXCPU: "timeout"}.get(code, "killed")
 
 
 def _load(modules: Sequence[str]) -> None:
@@ -142,13 +145,17 @@ def _load(modules: Sequence[str]) -> None:
                 import_module(module)
             except Exception:
                 continue
+    gc.collect()
+    gc.freeze()  # the children's collections, of which pytest asks for many, pass over what is here
 
 
 def run_tests(name: str, mutant: Mutant | None, scratch: Path, limit: float, loaded: Path | None = None) -> int | None:
-    """pytest's exit code for the file's tests in a forked process; None past `limit` seconds."""
+    """pytest's exit code for the file's tests in a forked process; -SIGXCPU past `limit` seconds of computing, which
+    other programs beside it do not use up, or None past ten times as many of waiting."""
     child = os.fork()
     if not child:
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit) + 9))
         output = os.open(scratch / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -160,7 +167,7 @@ def run_tests(name: str, mutant: Mutant | None, scratch: Path, limit: float, loa
         finally:
             sys.stdout.flush()
             os._exit(code)
-    deadline = time.monotonic() + limit
+    deadline = time.monotonic() + 10 * limit
     while time.monotonic() < deadline:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
@@ -172,8 +179,6 @@ def run_tests(name: str, mutant: Mutant | None, scratch: Path, limit: float, loa
 
 
 def _pytest(name: str, mutant: Mutant | None, scratch: Path, loaded: Path | None) -> int:
-    import pytest
-
     if mutant is not None:
         sys.meta_path.insert(0, Replacing(name, mutant))
     base = scratch / "tests"
