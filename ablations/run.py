@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,21 +33,23 @@ from ablations.runner.schedule import Schedule, State
 from ablations.runner.stages import stages
 from ablations.runner.store import Store
 from ablations.runner.study import Cell, Study
-from ablations.studies import load_study
+from ablations.studies import load_study, study_names
 from lightgen.console import json_pairs
 from lightgen.disk.config import override
+
+STOPPED = 130  # exit code
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
     """Carry out a study, or go on with it."""
 
-    study: Annotated[Positional[str], arg(metavar="STUDY")]  # diversity_sweep, dpo_sweep, or a file of your own
+    study: Annotated[Positional[str], arg(metavar="STUDY")]  # diversity_sweep, dpo_sweep, ..., all, or a file of yours
     scale: str = "auto"  # smoke, cpu, gpu, paper; auto: gpu or cpu
     seeds: Annotated[tuple[int, ...], arg(metavar="N ...")] = (0,)  # training seeds
     out: Path | None = None  # folder of the run (default: runs/STUDY-SCALE)
     set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")] = ()  # changes of the setting, as model.width=128
-    only: Annotated[tuple[str, ...], arg(metavar="VARIANT ...")] = ()  # these variants alone, optional ones too
+    only: Annotated[tuple[str, ...], arg(metavar="VARIANT ...")] = ()  # these alone, optional ones too; all: every one
     workers: int = 0  # cells at a time (default: one a core, or a GPU; on a cluster as many as it runs)
     engine: str = "local"  # local, ray or slurm
     resources: OmitArgPrefixes[Resources] = field(default_factory=Resources)
@@ -110,7 +112,32 @@ class _Run:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 all done, 1 some cell failed, 2 bad input, 130 stopped."""
-    return run(tyro.cli(Command, prog="python -m ablations.run", args=arguments))
+    command = tyro.cli(Command, prog="python -m ablations.run", args=arguments)
+    return run_all(command) if command.study == "all" else run(command)
+
+
+def run_all(command: Command) -> int:
+    """Every study of the package in a folder of its own, OUT/STUDY, all over one store: what they share is made once.
+
+    The worst of their exit codes; a stop ends the whole.
+    """
+    out, codes = command.out or Path("runs") / f"all-{command.scale}", [0]
+    for name in study_names():
+        if not command.plan:
+            _share_store(out, name)
+        codes.append(run(replace(command, study=name, out=out / name)))
+        if codes[-1] == STOPPED:
+            break
+    return max(codes)
+
+
+def _share_store(out: Path, name: str) -> None:
+    """OUT/STUDY/store as a link to OUT/store; a store that stands there already stays."""
+    link = out / name / "store"
+    link.parent.mkdir(parents=True, exist_ok=True)
+    (out / "store").mkdir(exist_ok=True)
+    if not link.exists():
+        link.symlink_to(Path("..") / "store", target_is_directory=True)
 
 
 def run(command: Command) -> int:
@@ -131,7 +158,7 @@ def run(command: Command) -> int:
         )
         with suppress(OSError):  # the terminal may be gone
             print(f"{told}; the same command resumes" if told == "stopped" else told, file=sys.stderr)
-        return 130
+        return STOPPED
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,12 +15,13 @@ from ablations.runner.study import Cell, Study, Variant
 from lightgen.disk.json_files import read_json, write_json
 
 SCHEMA = 2
+EVERY = "all"  # instead of variants' names: optional ones too
 
 
 def plan_cells(study: Study, scale: str, setting: Any, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Cell]:
     """All cells in running order: seed by seed, and within one the bases before the variants built on them.
 
-    Without names in `only`, every variant that is not optional. Controls are made at the first seed alone.
+    Without names in `only`, every variant that is not optional; of "all", every one. Controls are made at the first seed alone.
     """
     described = plain(setting)
     cells: list[Cell] = []
@@ -113,8 +114,11 @@ def _references(value: Any) -> list[str]:
 
 
 def _chosen(study: Study, variants: Sequence[Variant], only: Sequence[str]) -> list[Variant]:
-    if not only:
-        return [variant for variant in variants if not (variant.optional or variant.why_not)]
+    if not only or list(only) == [EVERY]:
+        wanted = [variant for variant in variants if only or not variant.optional]
+        if wanted and all(variant.why_not for variant in wanted):
+            raise ValueError(f"{study.name} cannot be made of this setting: {wanted[0].why_not}")
+        return [variant for variant in wanted if not variant.why_not]
     named = {variant.name: variant for variant in variants}
     for name in only:
         if name not in named:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ablations.data import IconData
 from ablations.recipes import judged, judges, study, trained
+from ablations.runner.step import Step
 from ablations.runner.study import Contrast, Variant
 from ablations.settings import SETTINGS, Setting
 from ablations.steps import Distill, DrawIcons, Train
@@ -21,46 +22,45 @@ SEVERAL = 4  # pictures a caption
 TRIES = 4
 
 
+SETS = (
+    ("teacher", "the model that draws", "exact", 1),
+    ("exact", "exact pictures", "exact", 1),
+    ("exact-several", f"exact pictures, {SEVERAL} a caption", "exact", SEVERAL),
+    ("distilled", "the model's pictures", "distilled", 1),
+    ("distilled-several", f"the model's pictures, {SEVERAL} a caption", "distilled", SEVERAL),
+    ("filtered", "the model's pictures that were judged right", "filtered", 1),
+)
+
+
 def variants(setting: Setting, seed: int) -> list[Variant]:
     """The teacher model, and students of its pictures and of exact ones."""
     why_not = "" if isinstance(setting.data, IconData) else "exact pictures of any caption are of the icon world"
-    longer = {"train.samples_seen": 2 * setting.train.samples_seen}
-    teacher = trained(setting, seed, changes=longer)
+    models = {} if why_not else _models(setting, seed)
     return [
         Variant(
             name=name,
             label=label,
-            factors={"pictures": kind, "per caption": count},
-            ends=() if why_not else judged(setting, model),
+            factors={"pictures": kind, "per caption": f"{count}"},
+            ends=() if why_not else judged(setting, models[name]),
             why_not=why_not,
         )
-        for name, label, kind, count, model in [
-            ("teacher", "the model that draws", "exact", "1", teacher),
-            *([] if why_not else _students(setting, seed, teacher)),
-        ]
+        for name, label, kind, count in SETS
     ]
 
 
-def _students(setting: Setting, seed: int, teacher: Train) -> list[tuple[str, str, str, str, Train]]:
+def _models(setting: Setting, seed: int) -> dict[str, Train]:
+    teacher = trained(setting, seed, changes={"train.samples_seen": 2 * setting.train.samples_seen})
     exact = setting.data.dataset("small", "diverse", seed)
     assert isinstance(exact, DrawIcons)
-    one, several = exact.config, replace(exact.config, per_caption=SEVERAL)
-
-    def student(dataset: DrawIcons | Distill) -> Train:
-        return trained(setting, seed, volume="small", dataset=dataset)
-
-    def drawn(config: Any, tries: int = 1) -> Distill:
-        return Distill(model=teacher, config=config, sampling=setting.sampling, judges=judges(setting), tries=tries)
-
-    return [
-        ("exact", "exact pictures", "exact", "1", student(exact)),
-        ("exact-several", f"exact pictures, {SEVERAL} a caption", "exact", f"{SEVERAL}",
-         student(DrawIcons(config=several))),
-        ("distilled", "the model's pictures", "distilled", "1", student(drawn(one))),
-        ("distilled-several", f"the model's pictures, {SEVERAL} a caption", "distilled", f"{SEVERAL}",
-         student(drawn(several))),
-        ("filtered", "the model's pictures that were judged right", "filtered", "1", student(drawn(one, TRIES))),
-    ]  # fmt: skip
+    sets: dict[str, Step] = {}
+    for name, _, kind, count in SETS[1:]:
+        config = replace(exact.config, per_caption=count)
+        sets[name] = DrawIcons(config=config) if kind == "exact" else Distill(
+            model=teacher, config=config, sampling=setting.sampling, judges=judges(setting),
+            tries=TRIES if kind == "filtered" else 1,
+        )  # fmt: skip
+    students = {name: trained(setting, seed, volume="small", dataset=dataset) for name, dataset in sets.items()}
+    return {"teacher": teacher, **students}
 
 
 def _minus(name: str, a: str, b: str, label: str, claim: str, **more: Any) -> Contrast:

@@ -200,6 +200,17 @@ def _more_contrasts() -> list[Contrast]:
     ]
     found += [
         Contrast(
+            name=f"dose-{volume}",
+            label=f"from narrow to diverse, the line through all levels, {volume} volume",
+            a=f"{volume}-diverse",
+            between=tuple(f"{volume}-{name}" for name in reversed(LEVELS)),
+            b=f"{volume}-narrow",
+            claim=f"More diversity helps in doses at {volume} volume.",
+        )
+        for volume in VOLUMES
+    ]
+    found += [
+        Contrast(
             name="claim-converged",
             label="small and diverse minus large and narrow, each at its best",
             a="small-diverse-best",

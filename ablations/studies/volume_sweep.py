@@ -74,6 +74,16 @@ def _contrasts() -> list[Contrast]:
         )
     found.append(
         Contrast(
+            name="slope",
+            label="over two decades, the line through all sizes",
+            a="v5",
+            between=("v4", "v3", "v2"),
+            b="v1",
+            claim="H1: more images help over two decades.",
+        )
+    )
+    found.append(
+        Contrast(
             name="copies",
             label="copies, smallest minus largest",
             a="v1",
