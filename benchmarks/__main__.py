@@ -1,4 +1,4 @@
-"""`python -m benchmarks quality | speed | regression | gpu`: measurements beside GenEval."""
+"""`python -m benchmarks quality | speed | regression | gpu | budget`: measurements beside GenEval."""
 
 import json as json_text
 import os
@@ -225,11 +225,29 @@ _SPEED = (
     ("judge", speed.JudgeSpeed, "Time judging in a process, over a folder, and through the reward service."),
     ("quality", speed.QualitySpeed, "Time FID against SciPy's matrix root, extraction against bare forward passes."),
 )
+
+
+def budget(out: Path | None = None) -> None:
+    """Print what LightGen's statement of cost comes to: parameters, operations, days of a GPU.
+
+    Args:
+        out: JSON file to write, too
+    """
+    from benchmarks.speed.budget import budget as computed
+    from lightgen.disk.json_files import write_json
+
+    found = computed()
+    if out is not None:
+        write_json(out, found)
+    print(*found["sentences"], sep="\n")
+
+
 VERBS = {
     "quality": ("FID, KID, precision and recall, CLIP score and detail of images.", _QUALITY),
     "speed": ("How fast the parts are, against their limits.", {row[0]: _benchmark(*row) for row in _SPEED}),
     "regression": regression,
     "gpu": gpu,
+    "budget": budget,
 }
 
 

@@ -132,8 +132,20 @@ def _print_json(value: object) -> None:
     print(json.dumps(value, ensure_ascii=False))
 
 
+def claims(folder: Folder) -> int:
+    """Write FOLDER/claims, the page of a paper's claims, from FOLDER/claims.toml and the studies beside it.
+
+    Args:
+        folder: The folder that holds claims.toml and a folder of records for each study that it names.
+    """
+    from reports.claims import build_claims
+
+    print(build_claims(folder))
+    return 0
+
+
 VERBS: dict[str, Callable[..., int]] = {
-    "build": build, "check": check, "compare": compare, "coverage": coverage, "difference": difference, "pack": pack,
+    "build": build, "check": check, "claims": claims, "compare": compare, "coverage": coverage, "difference": difference, "pack": pack,
 }  # fmt: skip
 
 

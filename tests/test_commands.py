@@ -26,7 +26,8 @@ OPTIONS = {
     "geneval convert": "--out",
     "geneval validate": "--json",
     "geneval doctor": "--detector --clip",
-    "benchmarks": "quality speed regression gpu",
+    "benchmarks": "quality speed regression gpu budget",
+    "benchmarks budget": "--out",
     "benchmarks quality": "features fid measure clip-score detail doctor",
     "benchmarks quality features": "--extractor --out --shard --statistics --name --weights --batch-size --device "
     "--limit --skip-corrupt",

@@ -1,0 +1,165 @@
+"""Claims of a paper against the studies that test them: one page over many reports.
+
+`FOLDER/claims.toml` names the claims; FOLDER/STUDY or FOLDER/STUDY-SCALE holds the records that answer them. A row's
+verdict is that of its first contrast; every number is computed from the records when the page is built.
+
+    title, paper     text: what the page is called, and whose claims these are
+    [[claim]]        id, claim, place (in the paper), change (what would change the answer), and one of
+      study + contrasts [names]      what is measured, the answer first
+      study + spread "VARIANT"       how far the scores of its seeds scatter
+      facts "FILE"                   {"sentences": [...]}, written by the command that it names
+      cannot                         why it cannot be tested here
+    optional: confounds              what else could explain the numbers
+"""
+
+import statistics
+import tomllib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightgen.disk.atomic import write_text
+from lightgen.disk.json_files import read_json
+from reports.records.study import Study, read_study
+from reports.verdict import Verdict, verdicts
+from reports.words import interval
+
+FIELDS = {"id", "claim", "place", "change", "study", "contrasts", "spread", "facts", "cannot", "confounds"}
+NEEDED = ("id", "claim", "place", "change")
+OUTCOMES = ("supported", "refuted", "inconclusive", "measured", "not tested")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A claim with its answer."""
+
+    id: str
+    claim: str
+    place: str
+    change: str
+    confounds: str
+    outcome: str  # in one word, of OUTCOMES or "unsettled"
+    answer: str  # the outcome in the words of the verdict
+    measured: Sequence[str]  # a line for each contrast or number
+    link: str  # to the study's report, from FOLDER/claims/
+
+
+def build_claims(folder: Path) -> Path:
+    """Write FOLDER/claims/index.html and claims.md; returns the folder. ValueError for a claim that names what the
+    records do not have."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    listed = _listed(folder / "claims.toml")
+    studies: dict[str, tuple[Study, Path]] = {}
+    rows = [_row(claim, folder, studies) for claim in listed["claim"]]
+    counts = Counter(row.outcome for row in rows)
+    facts = {
+        "title": listed["title"],
+        "paper": listed["paper"],
+        "rows": rows,
+        "counts": {outcome: counts[outcome] for outcome in (*OUTCOMES, "unsettled") if counts[outcome]},
+    }
+    out = folder / "claims"
+    out.mkdir(exist_ok=True)
+    for name, template in (("index.html", "claims.html.j2"), ("claims.md", "claims.md.j2")):
+        loader = PackageLoader("reports.page")
+        pages = Environment(
+            loader=loader, autoescape=name.endswith("html"), undefined=StrictUndefined, trim_blocks=True,
+            lstrip_blocks=True,
+        )  # fmt: skip
+        write_text(out / name, pages.get_template(template).render(**facts) + "\n")
+    return out
+
+
+def _listed(path: Path) -> Mapping[str, Any]:
+    """claims.toml, its fields checked."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there; it names the claims (reports/README.md)")
+    try:
+        listed = tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {error}") from None
+    for name in ("title", "paper", "claim"):
+        if name not in listed:
+            raise ValueError(f"{path} has no {name}")
+    for claim in listed["claim"]:
+        where = f"{path}: claim {claim.get('id', '?')}"
+        if missing := [name for name in NEEDED if name not in claim]:
+            raise ValueError(f"{where} has no {', '.join(missing)}")
+        if unknown := set(claim) - FIELDS:
+            raise ValueError(f"{where}: unknown {', '.join(sorted(unknown))}; valid: {', '.join(sorted(FIELDS))}")
+        if sum(name in claim for name in ("contrasts", "spread", "facts", "cannot")) != 1:
+            raise ValueError(f"{where} needs one of contrasts, spread, facts and cannot")
+    return listed
+
+
+def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study, Path]]) -> Row:
+    link = ""
+    if "cannot" in claim:
+        outcome, answer, measured = "not tested", f"cannot be tested here: {claim['cannot']}", []
+    elif "facts" in claim:
+        outcome, answer = "measured", "computed, not judged"
+        measured = [str(line) for line in read_json(folder / claim["facts"])["sentences"]]
+    else:
+        study, place = _study(claim["study"], folder, studies)
+        link = f"../{place.name}/report/index.html"
+        if "spread" in claim:
+            outcome, answer, measured = "measured", "measured, not judged", _spread(study, claim["spread"])
+        else:
+            found = _verdicts(study, claim["contrasts"], f"claim {claim['id']}")
+            outcome, answer = found[0].kind, found[0].outcome
+            measured = [_line(verdict) for verdict in found]
+    texts = {name: claim[name].strip() for name in NEEDED}
+    return Row(**texts, confounds=claim.get("confounds", "").strip(), outcome=outcome, answer=answer,
+               measured=measured, link=link)  # fmt: skip
+
+
+def _study(name: str, folder: Path, studies: dict[str, tuple[Study, Path]]) -> tuple[Study, Path]:
+    """The records of the study of that name, read once."""
+    if name not in studies:
+        places = [path for path in sorted(folder.glob(f"{name}*")) if (path / "study.json").is_file()]
+        found = [(study, path) for path in places if (study := read_study(path)).name == name]
+        if len(found) != 1:
+            raise ValueError(f"{folder} holds {len(found)} folders of records of {name}; one is needed")
+        studies[name] = found[0]
+    return studies[name]
+
+
+def _verdicts(study: Study, names: Sequence[str], where: str) -> list[Verdict]:
+    found = {verdict.contrast.name: verdict for verdict in verdicts(study)}
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(f"{where}: {study.name} has no contrast {', '.join(missing)}; there are {', '.join(found)}")
+    return [found[name] for name in names]
+
+
+def _line(verdict: Verdict) -> str:
+    """One contrast in one line: what it compares, the difference with its interval, and how it was judged."""
+    found, contrast = verdict.difference, verdict.contrast
+    if found.effect is None:
+        return f"{contrast.label}: {found.obstacle}"
+    published = "" if contrast.published_effect is None else f"; published {contrast.published_effect:+.2f}"
+    seeds = f"{len(found.seeds)} seeds" if len(found.seeds) != 1 else "one seed"
+    spread = interval(found.ci, "{:+.3f}") or "no interval"
+    detectable = "" if verdict.detectable is None else f"; detectable {verdict.detectable:.3f}"
+    return f"{contrast.label}: {found.effect:+.3f} {spread}, {seeds}{published}{detectable}: {verdict.outcome}"
+
+
+def _spread(study: Study, variant: str) -> list[str]:
+    """How the scores of one variant scatter over its seeds, over all prompts and task by task."""
+    cells = [cell for cell in study.complete() if cell.variant == variant]
+    if len(cells) < 2:
+        raise ValueError(f"{study.name} has {len(cells)} complete cells of {variant!r}; a scatter needs two")
+    names = [name for name in cells[0].metrics if name.startswith("geneval/")]
+    values = {name: [cell.metrics[name].value for cell in cells] for name in names}
+    overall = values.pop("geneval/overall")
+    spreads = sorted((statistics.stdev(given), name.removeprefix("geneval/")) for name, given in values.items())
+    reach = 1.96 * 2**0.5 * statistics.stdev(overall)
+    return [
+        f"{len(cells)} seeds of {variant}: overall {statistics.mean(overall):.3f}, standard deviation"
+        f" {statistics.stdev(overall):.3f}; by task from {spreads[0][0]:.3f} ({spreads[0][1]}) to"
+        f" {spreads[-1][0]:.3f} ({spreads[-1][1]})",
+        f"so two models of one seed each, trained alike, differ by up to {reach:.3f} overall and"
+        f" {1.96 * 2**0.5 * spreads[-1][0]:.3f} in {spreads[-1][1]} in 19 of 20 cases",
+    ]
