@@ -145,7 +145,8 @@ def claims(folder: Folder) -> int:
 
 
 VERBS: dict[str, Callable[..., int]] = {
-    "build": build, "check": check, "claims": claims, "compare": compare, "coverage": coverage, "difference": difference, "pack": pack,
+    "build": build, "check": check, "claims": claims, "compare": compare, "coverage": coverage,
+    "difference": difference, "pack": pack,
 }  # fmt: skip
 
 

@@ -152,7 +152,7 @@ def _spread(study: Study, variant: str) -> list[str]:
     if len(cells) < 2:
         raise ValueError(f"{study.name} has {len(cells)} complete cells of {variant!r}; a scatter needs two")
     names = [name for name in cells[0].metrics if name.startswith("geneval/")]
-    values = {name: [cell.metrics[name].value for cell in cells] for name in names}
+    values = {name: [value for cell in cells if (value := cell.metrics[name].value) is not None] for name in names}
     overall = values.pop("geneval/overall")
     spreads = sorted((statistics.stdev(given), name.removeprefix("geneval/")) for name, given in values.items())
     reach = 1.96 * 2**0.5 * statistics.stdev(overall)

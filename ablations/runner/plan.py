@@ -21,7 +21,8 @@ EVERY = "all"  # instead of variants' names: optional ones too
 def plan_cells(study: Study, scale: str, setting: Any, seeds: Sequence[int], only: Sequence[str] = ()) -> list[Cell]:
     """All cells in running order: seed by seed, and within one the bases before the variants built on them.
 
-    Without names in `only`, every variant that is not optional; of "all", every one. Controls are made at the first seed alone.
+    Without names in `only`, every variant that is not optional; of "all", every one. Controls are made at the first
+    seed alone.
     """
     described = plain(setting)
     cells: list[Cell] = []

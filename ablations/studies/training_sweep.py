@@ -85,7 +85,7 @@ def _contrasts() -> list[Contrast]:
             claim="H5: the last fifth of the training still brings a gain.",
             primary=True,
             published_effect=0.04,
-            published_source="LightGen, Table 2: 0.49 after 80k steps, 0.53 after 100k, one model, no interval",
+            published_source="LightGen, Table 1: 0.49 after 80k steps, 0.53 after 100k, one model, no interval",
         ),
         Contrast(
             name="early-gain",
@@ -117,7 +117,7 @@ STUDY = study(
     title="What the training's choices are worth",
     question="Which of the release's switches matter, and how much does the last part of the training bring?",
     claim="The recipe converges fast; its switches are not ablated in the paper.",
-    source="LightGen (arXiv 2503.08619), Table 2 (80k and 100k steps), and the released code",
+    source="LightGen (arXiv 2503.08619), Table 1 (80k and 100k steps), and the released code",
     variants=variants,
     contrasts=_contrasts(),
     settings={name: override(setting, CHANGES[name]) for name, setting in SETTINGS.items()},

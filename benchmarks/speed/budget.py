@@ -42,8 +42,8 @@ def budget(config: MARConfig = MARConfig()) -> dict[str, Any]:  # noqa: B008
             f"one image of {tokens} tokens takes {per_image / 1e9:.0f} GFLOP forward and backward by the fewest"
             f" operations that give the same result; {STEPS:,} steps of {BATCH:,} images take"
             f" {per_image * images:.2g} FLOP, {at_peak:.1f} days of an A100 at its peak",
-            f"{STATED_DAYS} days of it are reached at {at_peak / STATED_DAYS:.0%} of the peak, {rate:.0f} images a second"
-            " on each GPU, if they were all spent on the first stage: the statement is plausible",
+            f"{STATED_DAYS} days of it are reached at {at_peak / STATED_DAYS:.0%} of the peak, {rate:.0f} images a"
+            " second on each GPU, if they were all spent on the first stage: the statement is plausible",
             f"at 40 % of the peak {STATED_DAYS} days would buy {0.4 * STATED_DAYS / at_peak:.1f} such trainings;"
             " no training at this size was measured here",
         ],

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ablations.run import main
+from ablations.run import _share_store, main
 from ablations.runner.engines import start_engine
 from ablations.runner.engines.resources import Resources, Shape
+from ablations.studies import study_names
 
 FILE = str(Path(__file__).parent / "counting_study.py")
 COMMAND = [sys.executable, "-m", "ablations.run"]
@@ -210,3 +211,18 @@ def test_help_and_a_finished_study_import_no_torch(tmp_path):
         "assert not {'torch', 'transformers', 'diffusers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, env=dict(os.environ))
+
+
+def test_all_studies_share_one_store(tmp_path, capsys):
+    for name in study_names():
+        _share_store(tmp_path, name)
+        _share_store(tmp_path, name)  # as the command does when it is given again
+    assert {(tmp_path / name / "store").resolve() for name in study_names()} == {(tmp_path / "store").resolve()}
+    assert main(["all", "--plan", "--scale", "smoke", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.count("cells, ") == len(study_names())
+
+
+def test_only_all_makes_the_optional_variants_too(tmp_path, capsys):
+    assert main(["diversity_sweep", "--plan", "--scale", "smoke", "--only", "all", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "large-diverse-best" in out and "small-some" in out and "made only with" not in out

@@ -220,3 +220,17 @@ def test_the_loop_never_waits_for_the_device():
         generate_latents(*arguments, generators())
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_raster_order_fills_the_image_row_by_row_with_the_same_noise():
+    model, (text, lengths) = make_model(), make_text()
+    filled = {"raster": [], "random": []}
+    for order, seen in filled.items():
+        config = SamplingConfig(num_steps=16, num_head_steps=2, guidance_scale=1.0, order=order)
+        generate_latents(
+            model, text, lengths, (4, 4), config, generators(),
+            on_step=lambda step, tokens, seen=seen: seen.append((tokens != 0).any(-1)),
+        )  # fmt: skip
+    for step, done in enumerate(filled["raster"], 1):
+        assert torch.equal(done, (torch.arange(16) < step).expand(3, 16))
+    assert not torch.equal(filled["random"][3], filled["raster"][3])

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ablations.icons.compositions import SPLITS, color_split, colors_of, compositions, split_of
+from ablations.icons.compositions import LEVELS, SPLITS, color_split, colors_of, compositions, split_of
 from ablations.icons.glyphs import COLORS, GLYPHS, glyph, silhouette
-from ablations.icons.render import DatasetConfig, diversity_statistics, sample_scenes
+from ablations.icons.render import DatasetConfig, diversity_statistics, sample_captions, sample_scenes
 from ablations.icons.scenes import arrange, parse
 from ablations.icons.teacher import IconTeacher, draw
 from ablations.icons.world import TASKS, WORLDS, World, world
@@ -104,3 +104,49 @@ def test_worlds_that_cannot_be_drawn_are_refused() -> None:
         world("mars")
     with pytest.raises(ValueError, match="unknown diversity"):
         DatasetConfig(diversity="broad")
+
+
+def test_levels_nest_and_every_draw_has_its_own_narrow_set():
+    found = {}
+    for number in range(4):
+        by_level = {
+            name: {asked["prompt"] for t in compositions(CPU, name, number).values() for asked in t} for name in LEVELS
+        }
+        assert by_level["narrow"] < by_level["some"] < by_level["many"] < by_level["diverse"] < by_level["all"]
+        found[number] = by_level
+    assert len({frozenset(levels["narrow"]) for levels in found.values()}) == 4
+    assert len({frozenset(levels["diverse"]) for levels in found.values()}) == 1  # what no set shows stays the same
+    sizes = [len(levels["narrow"]) for levels in found.values()]
+    assert max(sizes) <= 1.1 * min(sizes)
+
+
+def test_a_draw_of_a_narrow_set_shows_no_other_draw_s_colors():
+    for number in (1, 2):
+        for scene in sample_scenes(DatasetConfig(diversity="narrow", draw=number, images=60)):
+            assert split_of(scene.request, CPU, number) == "shared"
+            assert all(color_split(CPU, item.name, item.color, number) == "shared" for item in scene.objects)
+
+
+def test_dense_captions_are_true_of_their_scenes():
+    config = DatasetConfig(images=60, captions="dense")
+    for scene, caption in zip(sample_scenes(config), sample_captions(config), strict=True):
+        for item in scene.objects:
+            assert f"{item.color} {item.name}" in caption
+        if len(scene.objects) == 2:  # judged by the teacher's own grammar
+            again = parse(
+                caption.replace(f" {scene.objects[0].color} ", " ").replace(f" {scene.objects[1].color} ", " "), CPU
+            )
+            assert again["tag"] == "position"
+
+
+def test_mixed_captions_are_half_dense_in_every_task():
+    short, dense, mixed = (
+        list(sample_captions(DatasetConfig(images=48, captions=kind))) for kind in ("short", "dense", "mixed")
+    )
+    assert mixed[:6] == short[:6] and mixed[6:12] == dense[6:12] and mixed[12:18] == short[12:18]
+
+
+def test_several_pictures_of_a_caption_follow_one_another():
+    found = list(sample_captions(DatasetConfig(images=40, per_caption=4)))
+    assert all(len(set(found[first : first + 4])) == 1 for first in range(0, 40, 4))
+    assert len(set(scene.seed for scene in sample_scenes(DatasetConfig(images=40, per_caption=4)))) == 40

@@ -1,0 +1,67 @@
+"""The page of claims: every number from the records beside it, and one clear line for what they do not have."""
+
+import json
+import shutil
+
+import pytest
+
+from reports.claims import build_claims
+from reports.records.study import read_study
+from reports.verdict import verdicts
+
+HEAD = 'title = "Claims"\npaper = "A paper"\n'
+
+
+def claim(**fields):
+    given = {"id": "H1", "claim": "More helps", "place": "Fig. 1", "change": "more seeds", **fields}
+    lines = (f"{name} = {json.dumps(value)}" for name, value in given.items())
+    return "[[claim]]\n" + "\n".join(lines) + "\n"
+
+
+@pytest.fixture
+def folder(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "diversity_sweep-cpu")
+    return tmp_path
+
+
+def build(folder, *claims):
+    (folder / "claims.toml").write_text(HEAD + "".join(claims), encoding="utf-8")
+    return build_claims(folder)
+
+
+def test_a_row_says_what_the_study_s_own_report_says(folder):
+    study = read_study(folder / "diversity_sweep-cpu")
+    verdict = verdicts(study)[0]
+    out = build(folder, claim(study=study.name, contrasts=[verdict.contrast.name]))
+    for name in ("index.html", "claims.md"):
+        text = (out / name).read_text()
+        assert f"{verdict.difference.effect:+.3f}" in text and verdict.outcome in text
+        assert "diversity_sweep-cpu/report/" in text
+
+
+def test_a_hostile_claim_is_text(folder):
+    out = build(folder, claim(claim="<script>alert(1)</script>", cannot="it cannot"))
+    page = (out / "index.html").read_text()
+    assert "<script>" not in page and "&lt;script&gt;" in page and "cannot be tested here: it cannot" in page
+
+
+def test_numbers_of_a_file_are_told_and_counted_as_measured(folder):
+    (folder / "cost.json").write_text('{"sentences": ["792 M parameters"]}')
+    text = (build(folder, claim(facts="cost.json")) / "claims.md").read_text()
+    assert "792 M parameters" in text and "1 measured" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"study": "diversity_sweep", "contrasts": ["nope"]}, "has no contrast nope; there are "),
+        ({"study": "volume_sweep", "contrasts": ["a"]}, "holds 0 folders of records of volume_sweep"),
+        ({"study": "diversity_sweep", "spread": "small-diverse"}, "complete cells of 'small-diverse'"),
+        ({}, "needs one of contrasts, spread, facts and cannot"),
+        ({"cannot": "x", "why": "y"}, "unknown why"),
+        ({"cannot": "x", "change": None}, "Invalid value"),
+    ],
+)
+def test_what_the_records_do_not_have_is_one_line(fields, says, folder):
+    with pytest.raises(ValueError, match=says):
+        build(folder, claim(**fields))
