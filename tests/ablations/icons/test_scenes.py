@@ -149,4 +149,4 @@ def test_mixed_captions_are_half_dense_in_every_task():
 def test_several_pictures_of_a_caption_follow_one_another():
     found = list(sample_captions(DatasetConfig(images=40, per_caption=4)))
     assert all(len(set(found[first : first + 4])) == 1 for first in range(0, 40, 4))
-    assert len(set(scene.seed for scene in sample_scenes(DatasetConfig(images=40, per_caption=4)))) == 40
+    assert len({scene.seed for scene in sample_scenes(DatasetConfig(images=40, per_caption=4))}) == 40
