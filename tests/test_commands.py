@@ -87,7 +87,7 @@ OPTIONS = {
     "--time --slurm --detach --plan",
     "ablations.train": "--out --vae --text-encoder --detector --clip --evaluate-every --prompts --copies --preset "
     "--set --device",
-    "ablations.worker": "--study --until --processes --nodes --parent",
+    "ablations.worker": "--study --until --processes --nodes --group --parent",
 }
 COMMANDS = ("lightgen", "geneval", "benchmarks", "ablations", "ablations.run", "ablations.icons", "reports")
 HEAVY = ("torch", "transformers", "diffusers", "open_clip", "torchmetrics", "torch_fidelity", "matplotlib.pyplot")
