@@ -17,9 +17,10 @@ STARTS = 3
 VARIANTS = ("few", "many", "few-dpo")
 # A cluster that only loopback reaches; told to end a node, or all, by lines on its standard input.
 CLUSTER = """
-import os, sys
+import importlib.util, sys
 from ray.cluster_utils import Cluster
-args = {"node_ip_address": "127.0.0.1", "include_dashboard": False, "num_cpus": 1, "object_store_memory": 80 * 2**20}
+has_jobs = importlib.util.find_spec("aiohttp_cors") is not None
+args = {"node_ip_address": "127.0.0.1", "include_dashboard": has_jobs, "num_cpus": 1, "object_store_memory": 80 * 2**20}
 cluster = Cluster(initialize_head=True, head_node_args=args)
 node = cluster.add_node(num_cpus=1, node_ip_address="127.0.0.1", object_store_memory=80 * 2**20)
 print("address", cluster.address, flush=True)
@@ -35,7 +36,8 @@ cluster.shutdown()
 def ray(tmp_path_factory):
     pytest.importorskip("ray", reason="ray is not installed (pip install 'lightgen-bench[ray]')")
     folder = Path("/tmp") if len(str(tmp_path_factory.getbasetemp())) > 40 else tmp_path_factory.mktemp("ray")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(folder)}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
+    environment |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_TMPDIR": str(folder)}
     # Ray's own switch for machines whose nodes are all on loopback; else a driver looks for them at the host's address.
     environment |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
     environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
@@ -89,10 +91,11 @@ def start(environment, out, *more, only=VARIANTS):
     )
 
 
-def wait_for(condition, run, seconds=240.0):
+def wait_for(condition, run=None, seconds=240.0):
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline and run.poll() is None, run.communicate()[0]
+        assert run is None or run.poll() is None, run.communicate()[0]
+        assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
@@ -138,6 +141,20 @@ def test_a_stopped_run_lets_its_workers_save(ray, expected, tmp_path):
     assert run.returncode == 130, told
     assert not processes(tmp_path, "ablations.worker")
     assert "saved; the same command resumes it" in (tmp_path / "cells/few-s0/log.txt").read_text()
+
+
+def test_one_may_leave_and_cancel_later(ray, expected, tmp_path):
+    pytest.importorskip("aiohttp_cors", reason="Ray's job server is not installed (pip install 'ray[default]')")
+    run = start(ray[1], tmp_path, "--detach")
+    told, _ = run.communicate(timeout=240)
+    assert run.returncode == 0 and "you may leave" in told, told
+    wait_for(lambda: len(training(tmp_path)) == 2)
+    cancel = [sys.executable, "-m", "ablations", "cancel", str(tmp_path)]
+    told = subprocess.run(cancel, cwd=ROOT, env=ray[1], capture_output=True, text=True)
+    assert "stopped Ray's job" in told.stdout, told
+    assert start(ray[1], tmp_path, "--detach").wait(timeout=240) == 0
+    wait_for((tmp_path / "report/index.html").exists)
+    assert records(tmp_path) == expected
 
 
 def test_a_lost_node_is_no_failure(ray, expected, tmp_path):
