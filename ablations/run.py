@@ -22,6 +22,7 @@ from ablations.runner.attempt import is_recorded
 from ablations.runner.costs import Costs
 from ablations.runner.devices import choose_scale, default_workers, find_devices
 from ablations.runner.engines import ENGINES, start_engine
+from ablations.runner.engines.ray_job import submit_command
 from ablations.runner.engines.resources import Resources, Shape
 from ablations.runner.engines.slurm import Slurm
 from ablations.runner.folder import alone, check_folder, write_study
@@ -53,7 +54,7 @@ class Command:
     workers: int = 0  # cells at a time (default: one a core, or a GPU; on a cluster as many as it runs)
     engine: str = "local"  # local, ray or slurm
     resources: OmitArgPrefixes[Resources] = field(default_factory=Resources)
-    detach: bool = False  # submit and leave; `python -m ablations status OUT` watches (--engine slurm)
+    detach: bool = False  # submit and leave; `python -m ablations status OUT` watches
     plan: bool = False  # print what is there, what the rest takes, and what would be submitted
 
 
@@ -81,10 +82,12 @@ class _Run:
             raise ValueError(f"--workers and --seeds are 0 or more, not {command.workers} and {command.seeds}")
         if command.engine not in ENGINES:
             raise ValueError(f"no engine {command.engine!r}; there are {', '.join(ENGINES)}")
-        if command.detach and command.engine != "slurm":
-            raise ValueError("--detach is for --engine slurm: the cells of other engines end with this command")
+        if command.detach and is_local:
+            raise ValueError("--detach is for --engine slurm and ray: local cells end with this command")
         changes = json_pairs(command.set)
         setting = override(study.setting(scale), changes)
+        if setting.runtime.processes == 1:  # the GPUs of a cell are one process each
+            setting = override(setting, {"runtime.processes": max(1, command.resources.gpus)})
         study.note(scale, setting)  # data that cannot be studied are told before anything is planned
         cells = plan_cells(study, scale, setting, command.seeds, command.only)
         shape = Shape.of(command.resources, setting.runtime, command.engine)
@@ -112,8 +115,9 @@ class _Run:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 all done, 1 some cell failed, 2 bad input, 130 stopped."""
-    command = tyro.cli(Command, prog="python -m ablations.run", args=arguments)
-    return run_all(command) if command.study == "all" else run(command)
+    words = sys.argv[1:] if arguments is None else arguments
+    command = tyro.cli(Command, prog="python -m ablations.run", args=words)
+    return run_all(command) if command.study == "all" else run(command, words)
 
 
 def run_all(command: Command) -> int:
@@ -121,6 +125,9 @@ def run_all(command: Command) -> int:
 
     The worst of their exit codes; a stop ends the whole.
     """
+    if command.detach and command.engine == "ray":
+        print("error: a job of a Ray cluster is one study; give their names one by one", file=sys.stderr)
+        return 2
     out, codes = command.out or Path("runs") / f"all-{command.scale}", [0]
     for name in study_names():
         if not command.plan:
@@ -140,8 +147,8 @@ def _share_store(out: Path, name: str) -> None:
         link.symlink_to(Path("..") / "store", target_is_directory=True)
 
 
-def run(command: Command) -> int:
-    """Carry out the command; bad input is one line on standard error."""
+def run(command: Command, words: Sequence[str] = ()) -> int:
+    """Carry out the command, which was given by these words; bad input is one line on standard error."""
     for name in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, _interrupt)
     try:
@@ -149,6 +156,8 @@ def run(command: Command) -> int:
         check_folder(asked.out, asked.study, asked.scale, plain(asked.setting))
         if command.plan:
             return _print_plan(asked)
+        if command.detach and command.engine == "ray" and not asked.is_done:
+            return _hand_over(asked, words)
         with alone(asked.out):
             return _carry_out(asked)
     except KeyboardInterrupt:
@@ -198,7 +207,9 @@ def _print_plan(asked: _Run) -> int:
         todo = [cell for cell in asked.cells if not is_recorded(asked.out, cell)]
         for number, stage in enumerate(stages(todo, store.has), start=1):
             after = [f"STAGE_{number - 1}"] if number > 1 else []
-            print(f"\n# stage {number}\n{asked.slurm.script(f'STAGE_{number}', stage, asked.command.workers, after)}")
+            for part in asked.slurm.arrays(stage):
+                script = asked.slurm.script(f"STAGE_{number}", part, asked.command.workers, after)
+                print(f"\n# stage {number}\n{script}")
     return 0
 
 
@@ -248,11 +259,24 @@ def _submit(asked: _Run) -> int:
     if arrays:
         report = asked.slurm.submit_report(f"report-{asked.study.name}", report_command(out), arrays)
         print(f"submitted: jobs {', '.join(arrays)}, and job {report} for the report; you may leave")
-    print(f"watch: python -m ablations status {out}\n       python -m ablations logs {out} CELL")
-    print(f"end:   python -m ablations cancel {out}")
+    print(_how_to_watch(out))
     if refused:
         print(f"{len(refused)} cells were not submitted; the same command submits them", flush=True)
     return 1 if refused else 0
+
+
+def _hand_over(asked: _Run, words: Sequence[str]) -> int:
+    """Have Ray's own job server give the same command on the cluster."""
+    own = {"--detach": (), asked.command.study: (asked.extra or (asked.command.study,))[-1:]}
+    given = [word for old in words for word in own.get(old, (old,))]
+    job = submit_command(asked.out, ["-m", "ablations.run", *given, "--out", str(asked.out)])
+    print(f"submitted: Ray's job {job}; you may leave (its own words: ray job logs {job})\n{_how_to_watch(asked.out)}")
+    return 0
+
+
+def _how_to_watch(out: Path) -> str:
+    verbs = "python -m ablations"
+    return f"watch: {verbs} status {out}\n       {verbs} logs {out} CELL\nend:   {verbs} cancel {out}"
 
 
 if __name__ == "__main__":

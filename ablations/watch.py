@@ -17,6 +17,7 @@ from tyro.conf import Positional, arg
 
 from ablations.runner.attempt import DONE, RESUMABLE
 from ablations.runner.costs import duration
+from ablations.runner.engines.ray_job import stop_command
 from ablations.runner.engines.slurm import Job, end_of, find_jobs, scancel
 from ablations.runner.folder import owner_of
 from ablations.runner.plan import read_plan
@@ -77,6 +78,8 @@ def cancel(out: Out) -> int:
     if live:
         scancel(live)
         print(f"cancelled {len(live)} jobs")
+    if job := stop_command(out):
+        print(f"stopped Ray's job {job}")
     pid, host = owner_of(out)
     if pid and host == socket.gethostname():
         os.kill(pid, signal.SIGTERM)
@@ -86,7 +89,7 @@ def cancel(out: Out) -> int:
         print(f"process {pid} on {host} works in {out}: end it there")
     if jobs is None and any(entries_of(out, name) for name in names):
         print("Slurm does not answer here: its jobs, if there are any, go on")
-    if not (live or pid):
+    if not (live or pid or job):
         print("nothing waits or runs")
     return 0
 

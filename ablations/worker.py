@@ -37,6 +37,7 @@ def worker(
     until: str = "",
     processes: int = 1,
     nodes: int = 1,
+    group: str = "",
     parent: int = 0,
 ) -> int:
     """One cell of a planned study, start to end.
@@ -47,7 +48,8 @@ def worker(
         study: the study's file, if it is not one of the package
         until: make only what leads to this step, named by its folder in the store
         processes: that share the steps which several can make
-        nodes: that they are spread over; more than one is for a job of Slurm's
+        nodes: that they are spread over; more than one is for a job of Slurm's, or a group of Ray's
+        group: the placement group of Ray's that the nodes are (set by the engine)
         parent: end with the process of this number (set by the engines)
     """
     faulthandler.enable()
@@ -59,7 +61,7 @@ def worker(
         print(f"error: {error}", file=sys.stderr)
         return PERMANENT
     extra = ("--study", study) if study else ()
-    several = Processes(out=out, cell=cell, extra=extra, count=processes, nodes=nodes)
+    several = Processes(out=out, cell=cell, extra=extra, count=processes, nodes=nodes, group=group)
     return run_cell(out, found, chosen.record, runtime, stop, until=until, processes=several)
 
 

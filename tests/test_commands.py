@@ -88,7 +88,7 @@ OPTIONS = {
     "ablations logs": "--lines",
     "ablations.run": "--scale --seeds --out --set --only --workers --engine --nodes --gpus-per-node --cpus --memory "
     "--time --slurm --detach --plan",
-    "ablations.worker": "--study --until --processes --nodes --parent",
+    "ablations.worker": "--study --until --processes --nodes --group --parent",
 }
 COMMANDS = ("lightgen", "geneval", "benchmarks", "ablations", "ablations.run", "ablations.icons", "reports")
 HEAVY = ("torch", "transformers", "diffusers", "open_clip", "torchmetrics", "torch_fidelity", "matplotlib.pyplot")

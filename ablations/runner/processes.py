@@ -2,7 +2,7 @@
 
 A training step runs in all of them as one, in a process group; of a step with `parts` each does its shard, and the
 worker finishes it. They are started anew, at another port, when one was killed or the port was taken; what they had
-saved is gone on from. On several nodes Slurm's srun starts them.
+saved is gone on from. On several nodes Slurm's srun starts them, or in a placement group of Ray's `engines/spread.py`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Processes:
     extra: Sequence[str] = ()  # further arguments of the worker, as --study FILE
     count: int = 1
     nodes: int = 1
+    group: str = ""  # the placement group of Ray's that the nodes are, where Slurm does not give them
 
     @property
     def described(self) -> dict[str, int]:
@@ -80,6 +81,9 @@ class Processes:
         port = str(_free_port())
         words = ["-m", "ablations.rank", str(self.out), self.cell, step.folder, str(work.out), method, *self.extra]
         environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        if self.group:
+            spread = ["-m", "ablations.runner.engines.spread", self.group, str(self.count)]
+            return [_popen([sys.executable, *spread, *words], environment)]
         if self.nodes > 1:
             environment["MASTER_ADDR"] = socket.gethostname()
             spread = [f"--nodes={self.nodes}", f"--ntasks={self.count}", "--kill-on-bad-exit=1", "--export=ALL"]

@@ -76,14 +76,17 @@ class Queue:
         before = self._makers(live, [state.cell for state in todo])
         planned = stages([state.cell for state in todo], self._is_there(live))
         if planned and not self.is_begun:
-            self.slurm.check(self.slurm.script("check", planned[0], self.limit))
+            self.slurm.check(self.slurm.script("check", self.slurm.arrays(planned[0])[0], self.limit))
         self.is_begun = True
         arrays = {entry.job.partition("_")[0] for tasks in live.values() for entry, _ in tasks}
         try:
             for stage in planned:
-                before = [self._submit(stage, before)]
-                arrays |= set(before)
-                self._mark(stage, todo)
+                behind, before = before, []
+                for part in self.slurm.arrays(stage):
+                    # The limit is of all cells: the arrays of a stage that is too long for one follow each other.
+                    before.append(self._submit(part, before[-1:] if self.limit and before else behind))
+                    arrays.add(before[-1])
+                    self._mark(part, todo)
             self.refusals = 0
         except ValueError as error:
             self._refused(str(error), [state for state in todo if state.status == "waiting"])

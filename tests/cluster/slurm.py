@@ -43,6 +43,7 @@ SlurmctldParameters=preempt_send_user_signal
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 MessageTimeout=4
+MaxArraySize=2
 SlurmdTimeout=6
 ReturnToService=2
 MpiDefault=none

@@ -49,17 +49,17 @@ def records(out):
     return {path.parent.name: path.read_text() for path in sorted(out.glob("cells/*/result.json"))}
 
 
-def start(slurm, out, *more, seconds=0.15, environment=None):
+def start(slurm, out, *more, seconds=0.15, environment=None, only=VARIANTS):
     """The command in the background."""
     command = [sys.executable, "-c", RUN, "run", FILE, "--scale", "cpu", "--out", str(out), "--engine", "slurm"]
-    command += ["--only", *VARIANTS, "--set", f"runtime.step_seconds={seconds}", *map(str, more)]
+    command += ["--only", *only, "--set", f"runtime.step_seconds={seconds}", *map(str, more)]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment or slurm.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, start_new_session=True,
     )  # fmt: skip
 
 
-def finish(run, seconds=90):
+def finish(run, seconds=300):
     told, _ = run.communicate(timeout=seconds)
     return told
 
@@ -69,7 +69,7 @@ def verb(slurm, name, *arguments):
     return subprocess.run(command, cwd=ROOT, env=slurm.environment, capture_output=True, text=True).stdout
 
 
-def wait_for(condition, seconds=60.0):
+def wait_for(condition, seconds=240.0):
     deadline = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < deadline
@@ -93,31 +93,26 @@ def scripts(out):
     return len(list((out / "jobs").glob("*.sh")))
 
 
-def test_one_may_leave_and_the_report_comes_by_itself(slurm, expected, tmp_path):
-    told = finish(run := start(slurm, tmp_path, "--detach"))
+def test_one_may_leave_a_study_of_cells_on_two_nodes_and_the_report_comes_by_itself(slurm, expected, tmp_path):
+    wide = ("runtime.processes=4", "--nodes", "2", "--detach")
+    told = finish(run := start(slurm, tmp_path, *wide, only=[*VARIANTS, "alone"]))
     assert run.returncode == 0 and f"python -m ablations status {tmp_path}" in told
     assert re.search(r"few-dpo-s0 +(queued|running)", verb(slurm, "status", tmp_path))
+    assert scripts(tmp_path) == 3  # the cluster lets an array have two tasks, and the first stage has three
     wait_for((tmp_path / "report/index.html").exists)
-    assert records(tmp_path) == expected
-    assert "3 done" in verb(slurm, "status", tmp_path) and "train: " in verb(slurm, "logs", tmp_path, "few-s0")
-
-
-def test_a_cell_spreads_over_two_nodes(slurm, expected, tmp_path):
-    told = finish(run := start(slurm, tmp_path, "runtime.processes=4", "--nodes", "2"))
-    assert run.returncode == 0, told
-    assert records(tmp_path) == expected
+    made = records(tmp_path)
+    assert made.pop("alone-s0") and made == expected
+    assert "4 done" in verb(slurm, "status", tmp_path) and "train: " in verb(slurm, "logs", tmp_path, "few-s0")
     seen = sorted(path.name for path in next((tmp_path / "store").glob("judge-*")).glob("seen*"))
     assert seen == [f"seen-{number}-of-4.txt" for number in range(4)]
-    how = json.loads(next((tmp_path / "store").glob("train-*/step.json")).read_text())["how"]
-    assert how == {"processes": 4, "threads": 1}
+    how = [json.loads(path.read_text())["how"] for path in (tmp_path / "store").glob("train-*/step.json")]
+    assert how == [{"processes": 4, "threads": 1}] * 3
 
 
-def send_term(slurm, out):
+def told_to_stop(slurm, out):
+    """One by a signal, another by Slurm."""
     slurm.ask("scancel", "--signal=TERM", "--full", job_of(out, "many", slurm.running()))
-
-
-def requeue(slurm, out):
-    slurm.ask("scontrol", "requeue", job_of(out, "many", slurm.running()))
+    slurm.ask("scontrol", "requeue", job_of(out, "few", slurm.running()))
 
 
 def preempt(slurm, out):
@@ -130,7 +125,7 @@ def kill_node(slurm, out):
     slurm.start_again = node
 
 
-@pytest.mark.parametrize("happens", [send_term, requeue, preempt, kill_node], ids=lambda function: function.__name__)
+@pytest.mark.parametrize("happens", [told_to_stop, preempt, kill_node], ids=lambda function: function.__name__)
 def test_a_cell_that_is_stopped_from_outside_goes_on(happens, slurm, expected, tmp_path):
     run = start(slurm, tmp_path, seconds=0.2)
     wait_for(lambda: training(tmp_path, "few") and training(tmp_path, "many"))
@@ -141,31 +136,40 @@ def test_a_cell_that_is_stopped_from_outside_goes_on(happens, slurm, expected, t
     assert run.returncode == 0, told
     assert records(tmp_path) == expected
     assert scripts(tmp_path) == 2  # the scheduler queued it again, nobody submitted it twice
-    steps = next((tmp_path / "store").glob("train-*/steps.txt")).read_text().split()
-    assert len(steps) in (20, 21)  # gone on, not begun anew
+    for path in (tmp_path / "store").glob("train-*/steps.txt"):
+        assert len(path.read_text().split()) in (20, 21)  # gone on, not begun anew
 
 
-def test_a_cancelled_cell_stays_so_and_the_others_go_on(slurm, expected, tmp_path):
-    run = start(slurm, tmp_path, seconds=0.2)
+def test_a_cell_that_was_cancelled_or_lost_its_shell_stays_so_until_the_command_is_given_again(
+    slurm, expected, tmp_path
+):
+    run = start(slurm, tmp_path, seconds=0.3)
     wait_for(lambda: training(tmp_path, "many"))
-    slurm.ask("scancel", job_of(tmp_path, "many", slurm.running()))
+    slurm.ask("scancel", job_of(tmp_path, "many", slurm.running()), job_of(tmp_path, "few-dpo"))
     told = finish(run)
-    assert run.returncode == 1 and "failed: many-s0: cancelled" in told and told.count("FAILED") == 1
-    assert set(records(tmp_path)) == {"few-s0", "few-dpo-s0"}
+    assert run.returncode == 1 and told.count("FAILED") == 2, told
+    assert "failed: many-s0: cancelled" in told and "failed: few-dpo-s0: cancelled" in told
+    assert set(records(tmp_path)) == {"few-s0"}
     assert re.search(r"many-s0 +stopped \(cancelled\)", verb(slurm, "status", tmp_path))
+    run = start(slurm, tmp_path, seconds=0.4)
+    os.kill(wait_for(lambda: wrappers(f"{tmp_path} ", "many-s0")), signal.SIGKILL)
+    told = finish(run)
+    assert run.returncode == 1 and "many-s0 FAILED: ended by SIGKILL" in told, told
     told = finish(run := start(slurm, tmp_path))
     assert run.returncode == 0, told
     assert records(tmp_path) == expected
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
-def test_a_command_that_ends_leaves_the_cells_and_the_next_one_adopts_them(number, slurm, expected, tmp_path):
-    run = start(slurm, tmp_path, seconds=0.2)
+def test_a_command_that_ends_leaves_the_cells_and_the_next_one_adopts_them(slurm, expected, tmp_path):
+    run = start(slurm, tmp_path, seconds=0.5)
     wait_for(lambda: training(tmp_path))
-    run.send_signal(number)
-    told = finish(run)
-    assert number == signal.SIGKILL or "left; the cells go on" in told
-    assert len(slurm.running()) == 2
+    run.kill()
+    finish(run)
+    run = start(slurm, tmp_path, seconds=0.5)
+    wait_for(lambda: (tmp_path / ".owner").read_text().startswith(f"{run.pid} "))
+    run.send_signal(signal.SIGHUP)
+    assert "left; the cells go on" in finish(run)
+    assert slurm.running()
     told = finish(run := start(slurm, tmp_path))
     assert run.returncode == 0, told
     assert records(tmp_path) == expected
@@ -189,18 +193,6 @@ def test_a_refused_submission_leaves_the_others_alone_and_is_tried_again(slurm, 
     assert run.returncode == 0, told
     assert "Slurm refused few-s0 and 1 more: Socket timed out; what has a job goes on" in told
     assert records(tmp_path / "out") == expected
-
-
-def test_a_dead_wrapper_is_noticed(slurm, expected, tmp_path):
-    run = start(slurm, tmp_path, seconds=0.2)
-    wait_for(lambda: training(tmp_path, "many"))
-    script = wait_for(lambda: wrappers(f"{tmp_path} ", "many-s0"))
-    os.kill(script, signal.SIGKILL)
-    told = finish(run)
-    assert run.returncode == 1 and "many-s0 FAILED: ended by SIGKILL" in told
-    told = finish(run := start(slurm, tmp_path))
-    assert run.returncode == 0, told
-    assert records(tmp_path) == expected
 
 
 def wrappers(*words):
@@ -227,10 +219,8 @@ def test_cancel_ends_all_and_they_save(slurm, expected, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (["--slurm", "partition=nope"], "Slurm would not take the cells: .*artition"),
         (["--slurm", "partition=short", "--time", "2:00:00"], r"--time 2:00:00 is more than partition short allows"),
         (["--gpus-per-node", "1"], "Slurm would not take the cells: Invalid generic resource"),
-        (["--memory", "1T"], "Slurm would not take the cells: "),
     ],
 )
 def test_what_the_cluster_cannot_give_is_refused_before_anything_is_submitted(asked, says, slurm, tmp_path):

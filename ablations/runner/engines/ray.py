@@ -1,4 +1,5 @@
-"""The Ray engine (extra `ray`): each cell is a Ray task on one node, which runs the worker command as its child."""
+"""The Ray engine (extra `ray`): each cell is a placement group, a bundle a node; a task in its first bundle runs the
+worker command as its child."""
 
 from __future__ import annotations
 
@@ -7,20 +8,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+import uuid
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ablations.runner.attempt import RESUMABLE
+from ablations.runner.engines.ranks import NAMESPACE
 from ablations.runner.engines.resources import Shape
 
 STOP_SECONDS = 40.0  # what workers get to save before their tasks are killed
 
 
-def run_command(command: Sequence[str], log: str, threads: int) -> int:
+def run_command(command: Sequence[str], log: str, more: Mapping[str, str]) -> int:
     """Run the worker in a process group of its own; a cancelled task lets it save and leaves nothing behind."""
-    environment = os.environ | {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment = os.environ | more
     arguments = [sys.executable, *command, "--parent", str(os.getpid())]
     with open(log, "ab") as output:
         worker = subprocess.Popen(
@@ -38,6 +42,14 @@ def run_command(command: Sequence[str], log: str, threads: int) -> int:
             os.killpg(worker.pid, signal.SIGKILL)
 
 
+@dataclass(frozen=True)
+class RayJob:
+    """A cell's task, and the placement group that it runs in."""
+
+    task: Any
+    group: Any
+
+
 class RayEngine:
     """Uses the cluster that RAY_ADDRESS names, else one on this machine that listens on loopback alone."""
 
@@ -51,24 +63,39 @@ class RayEngine:
         _connect(ray)
         for number, handler in ours.items():  # Ray puts its own in their place, which end the process at once
             signal.signal(number, handler)
-        cores, gpus = shape.resources.cpus, shape.resources.gpus_per_node
         _check(ray.nodes(), shape)
         # Of a cluster only a shared folder is assumed; the code comes from where each node has it installed.
-        self.task = ray.remote(max_retries=0)(run_command).options(num_cpus=cores, num_gpus=gpus)
+        self.remote = ray.remote(max_retries=0)(run_command)
 
-    def submit(self, command: Sequence[str], log: Path, slot: int) -> Any:
-        """Queue the command."""
+    def submit(self, command: Sequence[str], log: Path, slot: int) -> RayJob:
+        """Queue the command; it starts once all of its nodes can be had together."""
+        from ray.util.placement_group import placement_group
+        from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+        asked, name = self.shape.resources, f"cell-{uuid.uuid4().hex}"
+        group = placement_group(
+            [{"CPU": asked.cpus, "GPU": asked.gpus_per_node}] * asked.nodes,
+            strategy="STRICT_SPREAD" if asked.nodes > 1 else "PACK",
+            name=name,
+        )
+        task = self.remote.options(
+            num_cpus=asked.cpus,
+            num_gpus=asked.gpus_per_node,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0),
+        )
         log.parent.mkdir(parents=True, exist_ok=True)
-        return self.task.remote([*command, *self.shape.words], str(log), self.shape.threads)
+        spread = ("--group", name) if asked.nodes > 1 else ()
+        return RayJob(task.remote([*command, *self.shape.words, *spread], str(log), self._environment), group)
 
-    def poll(self, job: Any) -> int | None:
+    def poll(self, job: RayJob) -> int | None:
         """The worker's exit code; a task whose node or process was lost is to be resumed."""
-        ready, _ = self.ray.wait([job], timeout=0)
+        ready, _ = self.ray.wait([job.task], timeout=0)
         if not ready:
             return None
+        self.ray.util.remove_placement_group(job.group)
         errors = self.ray.exceptions
         try:
-            return int(self.ray.get(job))
+            return int(self.ray.get(job.task))
         except errors.OutOfMemoryError:
             return -signal.SIGKILL
         except (errors.WorkerCrashedError, errors.NodeDiedError, errors.ObjectLostError, errors.TaskCancelledError):
@@ -76,41 +103,52 @@ class RayEngine:
         except errors.RayError:
             return -signal.SIGKILL
 
-    def name(self, job: Any) -> str:
+    def name(self, job: RayJob) -> str:
         """Ray's id of the task."""
-        return job.task_id().hex()
+        return job.task.task_id().hex()
 
-    def stop(self, jobs: Sequence[Any]) -> None:
+    def stop(self, jobs: Sequence[RayJob]) -> None:
         """Cancel the tasks, which let their workers save; those that take too long are killed."""
-        for job in jobs:
-            self.ray.cancel(job)
+        left = [job.task for job in jobs]
+        for task in left:
+            self.ray.cancel(task)
         deadline = time.monotonic() + STOP_SECONDS
-        left = list(jobs)
         while left and time.monotonic() < deadline:
             _, left = self.ray.wait(left, num_returns=len(left), timeout=1.0)
-        for job in left:
-            self.ray.cancel(job, force=True)
+        for task in left:
+            self.ray.cancel(task, force=True)
+        for job in jobs:
+            self.ray.util.remove_placement_group(job.group)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        """What a worker is given: its threads, and where its cluster is."""
+        threads = {name: str(self.shape.threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+        return threads | {"RAY_ADDRESS": self.ray.get_runtime_context().gcs_address}
 
 
 def _connect(ray: Any) -> None:
     """The cluster that is named, or a new one that nobody else can reach."""
     if "RAY_ADDRESS" in os.environ:
         try:
-            ray.init(log_to_driver=False, logging_level="error")
+            ray.init(namespace=NAMESPACE, log_to_driver=False, logging_level="error")
         except (ConnectionError, ValueError) as error:
             raise ValueError(f"no Ray cluster at RAY_ADDRESS={os.environ['RAY_ADDRESS']} ({error})") from None
         return
-    ray.init(include_dashboard=False, log_to_driver=False, logging_level="error", _node_ip_address="127.0.0.1")
+    quiet: dict[str, Any] = {"include_dashboard": False, "log_to_driver": False, "logging_level": "error"}
+    try:
+        ray.init(namespace=NAMESPACE, _node_ip_address="127.0.0.1", **quiet)
+    except Exception as error:  # Ray raises no class of its own where a node does not start within its 30 s
+        raise ValueError(f"Ray did not start on this machine: {error}") from error
 
 
 def _check(nodes: Sequence[dict[str, Any]], shape: Shape) -> None:
-    """A cell that fits on no node would wait for ever."""
+    """A cell that fits on no nodes would wait for ever."""
     asked = {"CPU": shape.resources.cpus, "GPU": shape.resources.gpus_per_node}
-    if shape.resources.nodes > 1:
-        raise ValueError("--engine ray runs a cell on one node; give --nodes 1, or --engine slurm")
     found = [node["Resources"] for node in nodes if node["Alive"]]
-    if not any(all(node.get(kind, 0) >= count for kind, count in asked.items()) for node in found):
+    fit = sum(all(node.get(kind, 0) >= count for kind, count in asked.items()) for node in found)
+    if fit < shape.resources.nodes:
         has = "; ".join(f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in found)
-        raise ValueError(
-            f"no node of the Ray cluster has what a cell asks for, {asked['CPU']} cores and {asked['GPU']} GPUs: {has}"
-        )
+        wanted = f"{asked['CPU']} cores and {asked['GPU']} GPUs"
+        few = f"of the {shape.resources.nodes} nodes that a cell asks for, only {fit}" if fit else "no node"
+        raise ValueError(f"{few} of the Ray cluster has what a cell asks for, {wanted}: {has}")

@@ -23,6 +23,11 @@ class Resources:
     time: str = ""  # at most, as 12:00:00 (--engine slurm); a cell that reaches it saves and is queued again
     slurm: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")] = ()  # to sbatch: partition, account, qos, ...
 
+    @property
+    def gpus(self) -> int:
+        """Of all nodes."""
+        return self.nodes * self.gpus_per_node
+
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:

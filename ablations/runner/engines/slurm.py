@@ -19,6 +19,7 @@ from ablations.runner.stages import Task
 
 ASK_SECONDS = 60.0  # what a command of Slurm's may take
 SIGNAL_SECONDS = 60  # before the time limit, when cells are asked to save and are queued again
+MAX_ARRAY_SIZE = 1001
 STARTING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "SPECIAL_EXIT", "RESV_DEL_HOLD")
 WORDS = {
     "CANCELLED": "cancelled",
@@ -117,6 +118,11 @@ class Slurm:
             extra=shlex.join([*self.extra, *self.shape.words]),
         )
 
+    def arrays(self, stage: Sequence[Task]) -> list[Sequence[Task]]:
+        """The stage's tasks, as many in an array as the cluster lets one have."""
+        size = max_array_size() if len(stage) > 1 else 1
+        return [stage[start : start + size] for start in range(0, len(stage), size)]
+
     def check(self, script: str) -> None:
         """ValueError with Slurm's own reason if it would not take the script, or would never start it."""
         if shutil.which("sbatch") is None:
@@ -145,6 +151,12 @@ class Slurm:
         lines += [f"--dependency=afterany:{':'.join(after)}"] if after else []
         options = "\n".join(f"#SBATCH {line}" for line in lines)
         return self.submit(f"#!/bin/bash\n{options}\nexec {shlex.join([sys.executable, *command])}\n")
+
+
+def max_array_size() -> int:
+    """The most tasks that an array of this cluster may have; Slurm's default where it does not answer."""
+    found = re.search(r"\bMaxArraySize\s*=\s*(\d+)", _ask("scontrol", "show", "config").stdout)
+    return max(1, int(found[1])) if found else MAX_ARRAY_SIZE
 
 
 def find_jobs() -> list[Job] | None:
