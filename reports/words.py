@@ -37,7 +37,7 @@ def shortened(text: str, most: int) -> str:
 
 
 METRICS = {
-    "fid": "FID", "fid_infinity": "FID for infinite N", "kid": "KID", "cmmd": "CMMD", "vendi": "Vendi score",
+    "fid": "FID", "fid_infinity": "FID∞", "kid": "KID", "cmmd": "CMMD", "vendi": "Vendi score",
     "prompt_vendi": "Vendi score within a prompt", "clip_score": "CLIP score", "geneval": "GenEval",
     "spectrum_gap": "spectrum gap", "laplacian_gap": "Laplacian gap",
 }  # fmt: skip

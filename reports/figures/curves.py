@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.figures.figure import Figure, grid, note, render
-from reports.figures.looks import Look, key, looks
+from reports.figures.looks import Look, looks
 from reports.records.cell import Cell
 from reports.records.study import Study
 from reports.words import shortened
@@ -38,7 +38,6 @@ def training(study: Study) -> Figure | None:
         label_ends(ax, dict(list(ends.items())[:MAX_LABELS]), gap=0.055)
         if len(ends) > MAX_LABELS:
             note(figure, f"the first {MAX_LABELS} of {len(ends)} variants are named; the table beside has all")
-        key(figure, study)
         ax.set_xlabel("training samples seen")
         ax.set_ylabel("loss (smoothed)")
         ax.xaxis.set_major_formatter(_thousands)
@@ -77,8 +76,8 @@ def label_ends(ax: Any, ends: Ends, *, gap: float) -> None:
         places[i] = max(places[i], places[i - 1] + gap)
     shift = max(0.0, places[-1] - 1.0)
     for (label, (_, look)), place in zip(order, places):
-        ax.annotate(shortened(label, 52), (1.0, place - shift), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points",
-                    va="center", color=look.color, fontsize=8.5)  # fmt: skip
+        ax.annotate(shortened(label, 52), (1.0, place - shift), xycoords="axes fraction", xytext=(6, 0),
+                    textcoords="offset points", va="center", color=look.color, fontsize=8.5)  # fmt: skip
 
 
 def _distinct(cells: Sequence[Cell]) -> list[Cell]:

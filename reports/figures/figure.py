@@ -91,7 +91,7 @@ def even(count: int, most: int) -> int:
 
 def list_down(ax: Any, labels: Sequence[str], most: int = 48) -> None:
     """A row for each label, the first at the top; labels of up to `most` characters."""
-    ax.set_yticks(range(len(labels)), [shortened(label, most) for label in labels])
+    ax.set_yticks(range(len(labels)), [shortened(label, most) for label in labels], fontsize=8.5)
     ax.set_ylim(len(labels) - 0.4, -0.6)
 
 

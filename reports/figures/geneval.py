@@ -49,7 +49,7 @@ def _intervals(study: Study, scores: Scores, name: str, title: str, shown: Seque
         axes = panels(figure, len(shown), columns, sharey=True, sharex=True)
         for ax, panel in zip(axes, shown):
             _panel(ax, study, scores, variants, panel, 88 // columns)
-        list_down(axes[0], [variant.label for variant in variants], 40)
+        list_down(axes[0], [variant.label for variant in variants], 50)
         _set_controls_apart(axes[: len(shown)], variants)
         key(figure, study)
 

@@ -30,7 +30,7 @@ def quality(study: Study) -> Figure | None:
         for ax, ((name, _), found) in zip(axes, points.items()):
             _dots(ax, study, variants, found)
             ax.set_title(f"{wrapped(metric_name(name)[0], 17)}\n{_better(found[0][2])}", fontsize=8.5)
-        list_down(axes[0], [variant.label for variant in variants], 40)
+        list_down(axes[0], [variant.label for variant in variants], 50)
         key(figure, study)
         note(figure, "a dot a seed; ◂ ▸: a control beyond the scale of the variants, with its value")
 
@@ -83,5 +83,6 @@ def _control(ax: Any, metric: Metric, y: float, limits: tuple[float, float]) -> 
         ax.plot([value], [y], "o", color=MUTED, markersize=6)
         return
     is_low = value < low
-    ax.annotate(f"◂ {number(value)}" if is_low else f"{number(value)} ▸", (0 if is_low else 1, y), fontsize=8,
-                xycoords=("axes fraction", "data"), ha="left" if is_low else "right", va="center", color=MUTED)  # fmt: skip
+    ax.annotate(f"◂ {number(value)}" if is_low else f"{number(value)} ▸", (0 if is_low else 1, y),
+                xycoords=("axes fraction", "data"), ha="left" if is_low else "right", va="center", color=MUTED,
+                fontsize=8)  # fmt: skip

@@ -22,7 +22,7 @@ def samples(given: Gallery) -> Figure:
     def draw(figure: Any) -> None:
         ax = figure.subplots()
         ax.imshow(canvas, interpolation="nearest")
-        ax.set_xticks(_centers(len(prompts)), [wrapped(line.prompt, 15, 4) for line in prompts])
+        ax.set_xticks(_centers(len(prompts)), [wrapped(line.prompt, 13, 4) for line in prompts])
         ax.set_yticks(_centers(len(variants)), [shortened(variant.label, 44) for variant in variants])
         ax.tick_params(length=0, labeltop=True, labelbottom=False, labelsize=8)
         ax.spines[:].set_visible(False)
