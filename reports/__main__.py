@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
@@ -101,6 +101,24 @@ def compare(before: Folder, after: Folder, out: Path | None = None, json: Flag =
     return 0
 
 
+def export(folder: Folder, to: Literal["trackio", "tensorboard", "hub-card"], out: Path) -> int:
+    """Write a study for another tool.
+
+    Args:
+        folder: The study's folder, packed or not.
+        to: trackio or tensorboard (curves and scores of every cell), or hub-card (README.md of the model with the
+            highest score, and leaderboard.json).
+        out: A folder that is not there yet, or empty.
+    """
+    from reports.export import EXPORTS
+    from reports.records.study import read_study
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"{out}: is not empty; give another folder, or remove what is there")
+    print(EXPORTS[to](read_study(folder), out))
+    return 0
+
+
 def coverage(trials: int = 4000, seed: int = 0, out: Path | None = None, json: Flag = False) -> int:
     """Simulate how often the 95 % intervals of contrasts hold the truth, and print the table (minutes).
 
@@ -117,11 +135,12 @@ def coverage(trials: int = 4000, seed: int = 0, out: Path | None = None, json: F
 
 
 def _show(table: "Table", out: Path | None, as_json: bool) -> None:
+    from reports.tables.files import write_table
     from reports.tables.table import to_markdown
 
     if out:
         out.mkdir(parents=True, exist_ok=True)
-        table.write(out)
+        write_table(table, out)
     if as_json:
         _print_json(table.data)
     else:
@@ -146,7 +165,7 @@ def claims(folder: Folder) -> int:
 
 VERBS: dict[str, Callable[..., int]] = {
     "build": build, "check": check, "claims": claims, "compare": compare, "coverage": coverage,
-    "difference": difference, "pack": pack,
+    "difference": difference, "export": export, "pack": pack,
 }  # fmt: skip
 
 

@@ -25,6 +25,7 @@ class Picture:
     is_correct: bool
     reason: str
     image: Any  # a PIL image, or None
+    label: str = ""  # of its variant, with the seed where it is not the first variant's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +37,30 @@ class PromptRow:
     task: str
     pictures: Sequence[Picture | None]
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether the variants' pictures were judged differently."""
+        return len({picture.is_correct for picture in self.pictures if picture}) > 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class Gallery:
     variants: Sequence[Variant]
     seeds: Sequence[int]  # of the cell shown for each variant
     rows: Sequence[PromptRow]
+
+    @property
+    def tasks(self) -> list[str]:
+        return list(dict.fromkeys(row.task for row in self.rows if row.task))
+
+    @property
+    def splits(self) -> list[str]:
+        return list(dict.fromkeys(row.split for row in self.rows if row.split))
+
+    def empty(self) -> list[tuple[str, str]]:
+        """The pairs of a task and a split ("" for any) of which no prompt is shown."""
+        shown = {(row.task, row.split) for row in self.rows}
+        return [(task, split) for task in self.tasks for split in self.splits if (task, split) not in shown]
 
 
 def gallery(study: Study) -> Gallery | None:
@@ -60,8 +79,10 @@ def gallery(study: Study) -> Gallery | None:
             split=str(sample.get("split") or ""),
             task=pretty(str(sample.get("tag") or "")),
             pictures=[
-                _picture(cell, found[sample["prompt"]]) if sample["prompt"] in found else None
-                for (_, cell), found in zip(shown, drawn)
+                _picture(cell, found[sample["prompt"]], _label(variant, cell, shown[0][1]))
+                if sample["prompt"] in found
+                else None
+                for (variant, cell), found in zip(shown, drawn)
             ],
         )
         for sample in spread(shown[0][1].samples, MAX_PROMPTS)
@@ -83,16 +104,20 @@ def spread(samples: Sequence[dict], count: int) -> list[dict]:
     return [samples[i] for i in sorted(chosen)]
 
 
-def _picture(cell: Cell, sample: dict) -> Picture:
+def _label(variant: Variant, cell: Cell, first: Cell) -> str:
+    return variant.label if cell.seed == first.seed else f"{variant.label} (seed {cell.seed})"
+
+
+def _picture(cell: Cell, sample: dict, label: str) -> Picture:
     try:
         image = _read(inside(cell.folder, sample["file"]))
     except (OSError, ValueError, SyntaxError) as error:
         name = type(error).__name__
-        return Picture(source="", is_correct=False, reason=f"cannot be shown ({name})", image=None)
+        return Picture(source="", is_correct=False, reason=f"cannot be shown ({name})", image=None, label=label)
     file = io.BytesIO()
     image.save(file, format="PNG", optimize=True)
     source = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
-    return Picture(source=source, is_correct=sample["correct"], reason=sample["reason"], image=image)
+    return Picture(source=source, is_correct=sample["correct"], reason=sample["reason"], image=image, label=label)
 
 
 def _read(path: Path) -> Any:

@@ -31,6 +31,7 @@ class Verdict:
     difference: Difference
     outcome: str
     sentence: str
+    reason: str = ""  # the sentence without what the design could have found
     detectable: float | None = None  # the true difference that would be supported four times in five
     p_zero: float | None = None  # that the true difference is 0
     p_smallest: float | None = None  # that it is the smallest effect of interest
@@ -91,7 +92,8 @@ def _adjusted(given: PValues) -> PValues:
 
 def _judged(study: Study, contrast: Contrast, found: Difference, zero: PValues, smallest: PValues) -> Verdict:
     if found.inference is None:
-        return Verdict(contrast=contrast, difference=found, outcome="inconclusive", sentence=found.obstacle)
+        return Verdict(contrast=contrast, difference=found, outcome="inconclusive", sentence=found.obstacle,
+                       reason=found.obstacle)  # fmt: skip
     p = smallest.get(contrast)
     outcome, why = _outcome(study, contrast, found, p)
     detectable = found.inference.detectable(contrast.smallest_effect) if len(found.seeds) >= MIN_SEEDS else None
@@ -103,6 +105,7 @@ def _judged(study: Study, contrast: Contrast, found: Difference, zero: PValues, 
         difference=found,
         outcome=outcome,
         sentence=f"{why} {power}".strip(),
+        reason=why,
         detectable=detectable,
         p_zero=zero.get(contrast),
         p_smallest=p,

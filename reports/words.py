@@ -30,6 +30,32 @@ def pretty(name: str) -> str:
     return {"color_attr": "color attribution", "flops": "FLOPs"}.get(name, name.replace("_", " "))
 
 
+def shortened(text: str, most: int) -> str:
+    """The text in one line, cut to `most` characters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+METRICS = {
+    "fid": "FID", "fid_infinity": "FID∞", "kid": "KID", "cmmd": "CMMD", "vendi": "Vendi score",
+    "prompt_vendi": "Vendi score within a prompt", "clip_score": "CLIP score", "geneval": "GenEval",
+    "spectrum_gap": "spectrum gap", "laplacian_gap": "Laplacian gap",
+}  # fmt: skip
+
+
+def metric_name(name: str) -> tuple[str, str]:
+    """A metric in words, and its protocol: ("FID", "icon-clip, n=856") of "fid[icon-clip,n=856]"."""
+    base, _, protocol = name.partition("[")
+    place, _, last = base.rpartition("/")
+    group, _, split = place.partition("@")
+    words = METRICS.get(last, pretty(last))
+    if group == "geneval":
+        words = " ".join(word for word in ("GenEval", split, words) if word)
+    elif group not in ("", "detail"):
+        words = f"{pretty(group)}: {words}"
+    return words, protocol.rstrip("]").replace(",", ", ")
+
+
 def part_label(split: str, task: str) -> str:
     """A split and a task in words; "all prompts" for both together."""
     words = pretty(task) if task != OVERALL else ("all prompts" if not split else "")

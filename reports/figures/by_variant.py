@@ -1,29 +1,57 @@
-"""Plots with a small panel for each variant, all its seeds in it: FID against the number of images, and fine detail."""
+"""Plots with a row for each variant: FID against the number of images, and fine detail by frequency."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from reports.figures.figure import MUTED, Figure, grid, note, panels, render, wrapped
-from reports.figures.looks import Look, looks
+from reports.figures.figure import CARD, MUTED, Figure, grid, list_down, render
+from reports.figures.looks import Look, draw_dot, key, looks
 from reports.records.cell import SPECTRUM, Cell
-from reports.records.study import Study
+from reports.records.study import Study, Variant
+from reports.words import metric_name
 
-COLUMNS = 5
 NORMAL_95 = 1.959964
+WIDEST = 2.0  # powers of two that the colors of the spectra reach
 
 
 def fid_by_size(study: Study) -> Figure | None:
-    """FID of random subsets over 1/N, the line through them, and its value for infinitely many images."""
+    """FID of random subsets, from few images to many, and its value for infinitely many, all on one scale."""
     cells = [cell for cell in study.complete() if cell.quality.get("fid_by_n")]
     if not cells:
         return None
     data = [row for cell in cells for row in _sizes(cell)] + [row for cell in cells for row in _limits(cell)]
-    names = ", ".join(dict.fromkeys(row["metric"] for row in data))
+    name = _fid_name(cells[0])
     limits = [(cell, cell.quality["fid_infinity"]) for cell in cells if cell.quality.get("fid_infinity")]
-    alt = f"{names} against N. For infinite N: "
+    alt = f"{name} against N. For infinite N: "
     alt += "; ".join(f"{cell.name} {limit['value']:.4g}" for cell, limit in limits)
-    label = f"{names} over the number of images N, spaced as 1/N; ∞: where the line ends"
-    return _by_variant(study, cells, _draw_sizes, data, name="fid_by_n", title="FID against N", alt=alt, label=label)
+    variants = _of(study, cells)
+    sizes = [n for cell in cells for n, _ in cell.quality["fid_by_n"]]
+
+    def draw(figure: Any) -> None:
+        ax = figure.subplots()
+        for cell in cells:
+            _draw_sizes(ax, cell, _row(study, variants, cell), looks(study)[cell.variant])
+        list_down(ax, [variant.label for variant in variants])
+        ax.set_xlabel(
+            f"{', '.join(metric_name(name))}; a line a seed: small dots from {min(sizes)} to {max(sizes)} images,\n"
+            "large: where their line over 1/N ends, with the error of the fit",
+            fontsize=8.5,
+        )
+        grid(ax, "x")
+        key(figure, study)
+
+    return render("fid_by_n", "FID against N", alt, draw, data, height=0.34 * len(variants) + 1.2)
+
+
+def _of(study: Study, cells: Sequence[Cell]) -> list[Variant]:
+    measured = {cell.variant for cell in cells}
+    return [variant for variant in study.variants_in_order() if variant.name in measured]
+
+
+def _row(study: Study, variants: Sequence[Variant], cell: Cell) -> float:
+    """The height of a seed's line within its variant's row."""
+    names, own = [variant.name for variant in variants], study.complete(cell.variant)
+    place = [other.seed for other in own].index(cell.seed)
+    return names.index(cell.variant) + 0.7 * ((place + 0.5) / len(own) - 0.5)
 
 
 def _sizes(cell: Cell) -> list[dict[str, Any]]:
@@ -38,26 +66,23 @@ def _limits(cell: Cell) -> list[dict[str, Any]]:
 
 
 def _fid_name(cell: Cell) -> str:
-    return next((name for name in cell.metrics if name.startswith("fid[")), "FID")
+    return next((name for name in cell.metrics if name.startswith("fid[")), "fid")
 
 
-def _draw_sizes(ax: Any, cell: Cell, look: Look) -> None:
-    xs, ys = [1 / n for n, _ in cell.quality["fid_by_n"]], [fid for _, fid in cell.quality["fid_by_n"]]
-    ax.plot(xs, ys, linestyle="none", marker=look.marker, color=look.color, markersize=4)
-    if limit := cell.quality.get("fid_infinity"):
-        # A least-squares line passes through the means.
-        slope = (sum(ys) / len(ys) - limit["value"]) / (sum(xs) / len(xs))
-        ax.plot([0, max(xs)], [limit["value"], limit["value"] + slope * max(xs)], color=look.color, linewidth=1.2)
-        error = None if limit["stderr"] is None else [NORMAL_95 * limit["stderr"]]
-        ax.errorbar([0], [limit["value"]], yerr=error, **look.errorbar())
-    sizes = [n for n, _ in cell.quality["fid_by_n"]]
-    shown = [max(sizes), min(sizes)]
-    ax.set_xticks([0, *(1 / n for n in shown)], ["∞", *map(str, shown)])
-    ax.set_xlim(-0.07 * max(xs), 1.07 * max(xs))
+def _draw_sizes(ax: Any, cell: Cell, y: float, look: Look) -> None:
+    values = [fid for _, fid in sorted(cell.quality["fid_by_n"])]
+    limit = cell.quality.get("fid_infinity")
+    ends = [*values, *([limit["value"]] if limit else [])]
+    ax.plot([min(ends), max(ends)], [y, y], color=look.color, linewidth=0.6, alpha=0.5)
+    ax.scatter(values, [y] * len(values), s=[3 + 9 * i / len(values) for i in range(len(values))], color=look.color,
+               linewidths=0)  # fmt: skip
+    if limit:
+        half = NORMAL_95 * (limit["stderr"] or 0.0)
+        draw_dot(ax, limit["value"], y, (limit["value"] - half, limit["value"] + half), look)
 
 
 def detail(study: Study) -> Figure | None:
-    """How much of the reference's power the images have at each frequency."""
+    """How much of the reference's power the images have at each frequency, seeds averaged."""
     cells = [cell for cell in study.complete() if cell.quality.get("spectrum")]
     if not cells:
         return None
@@ -66,10 +91,25 @@ def detail(study: Study) -> Figure | None:
         for cell in cells
         for frequency, power, reference in _spectrum(cell)
     ]
-    label = "power relative to the reference's (1: equal) over cycles per pixel; spectrum_gap is of the right half"
     alt = "Power spectra relative to the reference of " + ", ".join(cell.name for cell in cells)
-    words = {"name": "detail", "title": "Fine detail", "alt": alt, "label": label}
-    return _by_variant(study, cells, _draw_spectrum, data, sharey=True, **words)
+    variants = _of(study, cells)
+    most = max(len(_spectrum(cell)) for cell in cells)
+    rows = [_ratios([cell for cell in cells if cell.variant == variant.name], most) for variant in variants]
+
+    def draw(figure: Any) -> None:
+        ax = figure.subplots()
+        ax.set_facecolor(CARD)
+        image = ax.imshow(rows, aspect="auto", cmap="PuOr_r", vmin=-WIDEST, vmax=WIDEST, interpolation="nearest",
+                          extent=(0, 0.5, len(rows) - 0.5, -0.5))  # fmt: skip
+        list_down(ax, [variant.label for variant in variants])
+        ax.set_xlabel("cycles per pixel; the spectrum gap is of the right half", fontsize=8.5)
+        ax.axvline(0.25, color=MUTED, linewidth=0.8)
+        ax.tick_params(length=0)
+        bar = figure.colorbar(image, ax=ax, ticks=[-2, -1, 0, 1, 2], shrink=0.9, pad=0.01)
+        bar.ax.set_yticklabels(["¼ or less", "½", "equal", "2 ×", "4 × or more"])
+        bar.set_label("power against the reference's", fontsize=8.5)
+
+    return render("detail", "Fine detail", alt, draw, data, height=0.24 * len(variants) + 1.0)
 
 
 def _spectrum(cell: Cell) -> list[tuple[float, float, float]]:
@@ -77,39 +117,16 @@ def _spectrum(cell: Cell) -> list[tuple[float, float, float]]:
     return list(zip(frequencies, powers, references))
 
 
-def _draw_spectrum(ax: Any, cell: Cell, look: Look) -> None:
-    rows = [row for row in _spectrum(cell) if row[1] > 0 and row[2] > 0]
-    ratios = [power / reference for _, power, reference in rows]
-    ax.plot([row[0] for row in rows], ratios, color=look.color, linestyle=look.line, linewidth=1.6)
-    ax.axhline(1, color=MUTED, linewidth=0.8)
-    ax.set_yscale("log", base=2)
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g} ×")
-    ax.set_xlim(0, 0.5)
-    ax.set_xticks([0, 0.25, 0.5], ["0", "¼", "½"])
+def _ratios(cells: Sequence[Cell], most: int) -> list[float]:
+    """The mean over seeds of log2 of power over the reference's, at each frequency; NaN where one is 0."""
+    import numpy as np
 
-
-def _by_variant(
-    study: Study,
-    cells: Sequence[Cell],
-    draw_cell: Callable[[Any, Cell, Look], None],
-    data: Sequence[dict[str, Any]],
-    *,
-    name: str,
-    title: str,
-    alt: str,
-    label: str,
-    sharey: bool = False,
-) -> Figure:
-    measured = {cell.variant for cell in cells}
-    variants = [variant for variant in study.variants_in_order() if variant.name in measured]
-    columns = min(COLUMNS, len(variants))
-
-    def draw(figure: Any) -> None:
-        for ax, variant in zip(panels(figure, len(variants), columns, sharey=sharey), variants):
-            for cell in (cell for cell in cells if cell.variant == variant.name):
-                draw_cell(ax, cell, looks(study)[variant.name])
-            ax.set_title(wrapped(variant.label, 110 // columns), fontsize=9.5)
-            grid(ax, "y")
-        note(figure, label)
-
-    return render(name, title, alt, draw, data, height=1.75 * -(-len(variants) // columns) + 0.4)
+    found = np.full((len(cells), most), np.nan)
+    for row, cell in zip(found, cells):
+        for place, (_, power, reference) in enumerate(_spectrum(cell)):
+            if power > 0 and reference > 0:
+                row[place] = np.log2(power / reference)
+    known = ~np.isnan(found).all(0)
+    means = np.full(most, np.nan)
+    means[known] = np.nanmean(found[:, known], axis=0)
+    return [float(value) for value in means]

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from reports.figures.figure import Figure, grid, render
+from reports.figures.figure import Figure, grid, note, render
 from reports.figures.looks import Look, looks
 from reports.records.cell import Cell
 from reports.records.study import Study
+from reports.words import shortened
 
+MAX_LABELS = 16  # of curves
 MAX_POINTS = 400  # of one curve in a plot and in the CSV behind it
 
 Ends = dict[str, tuple[float, Look]]  # label -> (height of the curve's end, look)
@@ -33,7 +35,9 @@ def training(study: Study) -> Figure | None:
         settled = sorted(row["smoothed"] for row in data)
         low, high = settled[0], settled[int(0.97 * (len(settled) - 1))]
         ax.set_ylim(low - 0.08 * (high - low), high + 0.08 * (high - low) + 1e-9)
-        label_ends(ax, ends, gap=0.055)
+        label_ends(ax, dict(list(ends.items())[:MAX_LABELS]), gap=0.055)
+        if len(ends) > MAX_LABELS:
+            note(figure, f"the first {MAX_LABELS} of {len(ends)} variants are named; the table beside has all")
         ax.set_xlabel("training samples seen")
         ax.set_ylabel("loss (smoothed)")
         ax.xaxis.set_major_formatter(_thousands)
@@ -72,8 +76,8 @@ def label_ends(ax: Any, ends: Ends, *, gap: float) -> None:
         places[i] = max(places[i], places[i - 1] + gap)
     shift = max(0.0, places[-1] - 1.0)
     for (label, (_, look)), place in zip(order, places):
-        ax.annotate(label, (1.0, place - shift), xycoords="axes fraction", xytext=(6, 0), textcoords="offset points",
-                    va="center", color=look.color, fontsize=8.5)  # fmt: skip
+        ax.annotate(shortened(label, 52), (1.0, place - shift), xycoords="axes fraction", xytext=(6, 0),
+                    textcoords="offset points", va="center", color=look.color, fontsize=8.5)  # fmt: skip
 
 
 def _distinct(cells: Sequence[Cell]) -> list[Cell]:

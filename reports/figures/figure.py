@@ -1,5 +1,5 @@
-"""A plot as bytes: the same bytes for the same rows. One style for all; the palette is Okabe and Ito's, which
-color-blind readers can tell apart."""
+"""A plot as bytes: the same bytes for the same rows. One style for all; the palette is Okabe and Ito's with two of
+Tol's, which color-blind readers can tell apart."""
 
 import io
 import textwrap
@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from reports.tables.table import to_csv
+from reports.words import shortened
 
-PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#999933")
 INK, MUTED, GRID, CARD = "#24292f", "#6e7781", "#d8dee4", "#fefefe"
 
 STYLE: dict[Any, Any] = {
@@ -82,9 +83,15 @@ def panels(figure: Any, count: int, columns: int, **shared: bool) -> list[Any]:
     return axes
 
 
-def list_down(ax: Any, labels: Sequence[str]) -> None:
-    """A row for each label, the first at the top."""
-    ax.set_yticks(range(len(labels)), labels)
+def even(count: int, most: int) -> int:
+    """Columns for `count` panels, at most `most`, so that the last row is as full as can be."""
+    rows = -(-count // most)
+    return max(1, -(-count // rows))
+
+
+def list_down(ax: Any, labels: Sequence[str], most: int = 48) -> None:
+    """A row for each label, the first at the top; labels of up to `most` characters."""
+    ax.set_yticks(range(len(labels)), [shortened(label, most) for label in labels], fontsize=8.5)
     ax.set_ylim(len(labels) - 0.4, -0.6)
 
 
@@ -98,6 +105,6 @@ def note(figure: Any, text: str) -> None:
     figure.supxlabel(text, fontsize=8.5, color=MUTED)
 
 
-def wrapped(text: str, width: int) -> str:
-    """`text` broken into lines of about `width` characters."""
-    return "\n".join(textwrap.wrap(text, width)) or text
+def wrapped(text: str, width: int, lines: int = 3) -> str:
+    """`text` broken into at most so many lines of `width` characters."""
+    return "\n".join(textwrap.wrap(text, width, max_lines=lines, placeholder=" …")) or text

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from reports.figures.figure import PALETTE, Figure, grid, note, render
+from reports.figures.figure import MUTED, Figure, grid, note, render
 from reports.figures.geneval import overall_words, score_row
-from reports.figures.looks import LINES, MARKERS, Look, levels
+from reports.figures.looks import LINES, MARKERS, Look, color_of, levels
 from reports.records.study import Study, Variant
 from reports.scores import Score, Scores
 from reports.words import OVERALL
@@ -32,13 +32,14 @@ def interaction(study: Study, scores: Scores) -> Figure | None:
                 heading = split or "all prompts"
                 ax.set_title(f"{heading}\n{other}" if other else heading)
             line[0].set_ylabel("GenEval overall")
-        axes[0][0].set_ylim(0, 1.08 * max(row["high"] or row["value"] for row in data) or 1)
-        note(figure, f"{column}; lines: {row}")
+        low, high = (pick(row[side] or row["value"] for row in data) for pick, side in ((min, "low"), (max, "high")))
+        axes[0][0].set_ylim(low - 0.05 * (high - low) - 1e-3, high + 0.05 * (high - low) + 1e-3)
+        note(figure, f"{column} (color); lines: {row}; bars: 95 % intervals, on one scale")
         handles, names = axes[0][0].get_legend_handles_labels()
         figure.legend(handles, [f"{row}: {name}" for name in names], loc="outside upper right", ncols=len(names))
 
     title = f"{row} × {column}"
-    height = 2.5 * len(others) + 0.6
+    height = 2.3 * len(others) + 0.5
     return render("interaction", title, overall_words(title, data), draw, data, height=height)
 
 
@@ -56,10 +57,10 @@ def _panel(ax: Any, study: Study, variants: Sequence[Variant], scores: dict[str,
             if score := scores[variant.name]:
                 points.setdefault(places.index(variant.factors[column]), []).append(score)
         found = {x: _pooled(points[x]) for x in sorted(points)}
-        _line(ax, found, level, rows.index(level), len(rows))
+        _line(ax, found, level, (rows.index(level), len(rows)))
     grid(ax, "y")
     ax.set_xticks(range(len(places)), places)
-    ax.set_xlim(-0.35, len(places) - 0.35)
+    ax.set_xlim(-0.3, len(places) - 0.7)
 
 
 def _pooled(draws: Sequence[Score]) -> Score:
@@ -69,11 +70,14 @@ def _pooled(draws: Sequence[Score]) -> Score:
     return replace(draws[0], value=sum(score.value for score in draws) / len(draws), ci=None)
 
 
-def _line(ax: Any, points: dict[int, Score], level: str, place: int, count: int) -> None:
-    values = [score.value for score in points.values()]
-    bounds = [score.ci or (score.value, score.value) for score in points.values()]
-    error = [[max(v - b[0], 0) for v, b in zip(values, bounds)], [max(b[1] - v, 0) for v, b in zip(values, bounds)]]
-    # A small shift keeps the intervals of two lines apart.
-    shifted = [x + 0.06 * (place - (count - 1) / 2) for x in points]
-    look = Look(PALETTE[(place + 2) % len(PALETTE)], MARKERS[place % len(MARKERS)], LINES[place % len(LINES)])
-    ax.errorbar(shifted, values, yerr=error, label=level, linestyle=look.line, linewidth=1.6, **look.errorbar())
+def _line(ax: Any, points: dict[int, Score], level: str, places: tuple[int, int]) -> None:
+    """A line a level of the row factor, in its marker and style; its dots in the colors of the column factor."""
+    place, count = places
+    shifted = {x: x + 0.06 * (place - (count - 1) / 2) for x in points}  # keeps the intervals of two lines apart
+    style = {"linestyle": LINES[place % len(LINES)], "marker": MARKERS[min(place, len(MARKERS) - 1)], "markersize": 6}
+    ax.plot(list(shifted.values()), [score.value for score in points.values()], color=MUTED, label=level,
+            linewidth=1.4, **style)  # fmt: skip
+    for x, score in points.items():
+        low, high = score.ci or (score.value, score.value)
+        look = Look(color_of(x), MARKERS[min(place, len(MARKERS) - 1)])
+        ax.plot([shifted[x]] * 3, [low, score.value, high], markevery=[1], linewidth=1.8, **look.marked())

@@ -1,40 +1,57 @@
-"""Preference training: drift of winners and losers, implicit accuracy and loss over steps."""
+"""Preference training: drift of winners and losers, implicit accuracy and loss over steps, a column a variant."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reports.figures.curves import MAX_POINTS, thinned
-from reports.figures.figure import MUTED, PALETTE, Figure, grid, note, panels, render, wrapped
-from reports.figures.looks import looks
+from reports.figures.figure import MUTED, Figure, grid, note, panels, render, wrapped
+from reports.figures.looks import Look, looks
 from reports.records.cell import Cell
-from reports.records.study import Study
+from reports.records.study import Study, Variant
 
-COLUMNS = 5  # panels of one variant each in a row
+COLUMNS = 5  # variants in a row
 TITLES = {"drift": "drift of the squared error", "accuracy": "implicit accuracy", "loss": "preference loss"}
 
 Rows = Sequence[Mapping[str, Any]]
 
 
 def preference(study: Study) -> Figure | None:
-    """A panel a quantity; of many variants the drift alone, a panel each: many lines would not be told apart."""
+    """A row a quantity, a column a variant, on one scale; of many variants the drift alone."""
     cells = [cell for cell in study.cells if len(cell.preference) > 1]
     fields = list(dict.fromkeys(key for cell in cells for row in cell.preference for key in row if _panel(key)))
     if not fields:
         return None
-    alt = "Preference training of " + ", ".join(cell.name for cell in cells)
-    is_crowded = len({cell.variant for cell in cells}) > len(PALETTE)
+    names = {cell.variant for cell in cells}
+    variants = [variant for variant in study.variants if variant.name in names]
+    is_crowded = len(variants) > COLUMNS
     if is_crowded:
-        fields = [key for key in fields if _panel(key) == "drift"]
-    data = _rows(cells, fields, MAX_POINTS // 4 if is_crowded else MAX_POINTS)
-    height = 1.75 * -(-len({cell.variant for cell in cells}) // COLUMNS) + 0.4 if is_crowded else 3.6
-    drawn = _by_variant if is_crowded else _by_quantity
-    return render("preference", "Preference training", alt, lambda figure: drawn(figure, study, data), data,
-                  height=height)  # fmt: skip
+        fields = [key for key in fields if _panel(key) == "drift"] or fields[:1]
+    shown = [panel for panel in TITLES if any(_panel(key) == panel for key in fields)]
+    data = _rows(cells, fields, MAX_POINTS // 4)
+
+    def draw(figure: Any) -> None:
+        if is_crowded:
+            axes = [panels(figure, len(variants), COLUMNS, sharex=True, sharey=True)]
+        else:
+            axes = list(figure.subplots(len(shown), len(variants), squeeze=False, sharex=True, sharey="row"))
+        for line, panel in zip(axes, shown):
+            for ax, variant in zip(line, variants):
+                _draw(ax, study, variant, [row for row in data if _panel(row["field"]) == panel])
+                _finish(ax, panel)
+            line[0].set_ylabel(TITLES[panel], fontsize=8.5)
+        for ax, variant in zip(axes[0], variants):
+            ax.set_title(wrapped(variant.label, 27), fontsize=8.5)
+        note(figure, "step; solid: winners and what is not of one side, dashed: losers")
+
+    lines = -(-len(variants) // COLUMNS) if is_crowded else len(shown)
+    alt = "Preference training of " + ", ".join(cell.name for cell in cells)
+    return render("preference", "Preference training", alt, draw, data, height=1.6 * lines + 0.6)
 
 
 def _rows(cells: Sequence[Cell], fields: Sequence[str], most: int) -> list[dict[str, Any]]:
     return [
-        {"cell": cell.name, "field": key, "step": row["step"], "value": row[key], "smoothed": smooth}
+        {"variant": cell.variant, "cell": cell.name, "field": key, "step": row["step"], "value": row[key],
+         "smoothed": smooth}
         for cell in cells for key in fields
         for row, smooth in thinned(cell.preference, "step", key, most)
     ]  # fmt: skip
@@ -45,55 +62,21 @@ def _panel(key: str) -> str:
     return next((panel for panel in TITLES if key == panel or key.endswith(f"_{panel}")), "")
 
 
-def _by_variant(figure: Any, study: Study, data: Rows) -> None:
-    names = {row["cell"] for row in data}
-    variants = [v for v in study.variants if any(cell.name in names for cell in study.complete(v.name))]
-    axes = panels(figure, len(variants), COLUMNS, sharex=True, sharey=True)
-    for ax, variant in zip(axes, variants):
-        for cell in study.complete(variant.name):
-            for key in dict.fromkeys(row["field"] for row in data):
-                _line(ax, data, cell, key, color=PALETTE[1 if "loser" in key else 0], linestyle="-")
-        ax.set_title(wrapped(variant.label, 26), fontsize=8.5)
-        _finish(ax, "drift")
-    figure.supylabel("drift of the squared error; blue: winners, orange: losers", fontsize=8.5, color=MUTED)
-    note(figure, "step")
+def _draw(ax: Any, study: Study, variant: Variant, data: Rows) -> None:
+    curves: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for row in (row for row in data if row["variant"] == variant.name):
+        curves.setdefault((row["cell"], row["field"]), []).append(row)
+    for (_, field), rows in curves.items():
+        _line(ax, rows, "loser" in field, looks(study)[variant.name])
 
 
-def _by_quantity(figure: Any, study: Study, data: Rows) -> None:
-    fields = list(dict.fromkeys(row["field"] for row in data))
-    shown = [panel for panel in TITLES if any(_panel(key) == panel for key in fields)]
-    axes = figure.subplots(1, len(shown), squeeze=False)[0]
-    for ax, panel in zip(axes, shown):
-        keys = [key for key in fields if _panel(key) == panel]
-        for cell in (cell for cell in study.complete() if cell.preference):
-            _quantity(ax, study, data, cell, keys)
-        ax.set_title(TITLES[panel] + ("\nsolid: winner, dashed: loser" if len(keys) > 1 else "\n"))
-        ax.set_xlabel("step")
-        _finish(ax, panel)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-
-
-def _quantity(ax: Any, study: Study, data: Rows, cell: Cell, keys: Sequence[str]) -> None:
-    for key in keys:
-        style = looks(study)[cell.variant].line if len(keys) == 1 else ("--" if "loser" in key else "-")
-        is_named = key == keys[0] and cell.seed == study.seeds[0]
-        label = study.variant(cell.variant).label if is_named else None
-        _line(ax, data, cell, key, color=_shade(study, cell), linestyle=style, label=label)
-
-
-def _line(ax: Any, data: Rows, cell: Cell, key: str, **look: Any) -> None:
-    rows = [row for row in data if row["cell"] == cell.name and row["field"] == key]
-    if rows:
-        ax.plot([row["step"] for row in rows], [row["smoothed"] for row in rows], linewidth=1.6, **look)
+def _line(ax: Any, rows: Rows, is_loser: bool, look: Look) -> None:
+    ax.plot([row["step"] for row in rows], [row["smoothed"] for row in rows], color=look.color, linewidth=1.3,
+            linestyle="--" if is_loser else "-")  # fmt: skip
 
 
 def _finish(ax: Any, panel: str) -> None:
     if panel != "loss":
         ax.axhline(0.5 if panel == "accuracy" else 0.0, color=MUTED, linewidth=0.8)
     grid(ax, "y")
-
-
-def _shade(study: Study, cell: Cell) -> str:
-    """A color of its own for each variant with preference training: line styles are taken."""
-    names = list(dict.fromkeys(c.variant for c in study.cells if c.preference))
-    return PALETTE[names.index(cell.variant) % len(PALETTE)]
+    ax.locator_params(axis="both", nbins=4)

@@ -1,13 +1,14 @@
-"""The top of the report: what a reader must know before any number, the headline in numbers, the verdicts as cards."""
+"""The top of the report: what a reader must know before any number, the answer, the headline in numbers."""
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from reports.records.study import Study
 from reports.scores import Score, Scores, by_version
 from reports.tables.contrasts import claimed
-from reports.verdict import Verdict, primary
-from reports.words import OVERALL, flat, interval, number
+from reports.verdict import MIN_SEEDS, Verdict, primary
+from reports.words import OVERALL, flat, interval, metric_name, number
 
 MARKS = {"supported": "✓", "refuted": "✗", "inconclusive": "?", "unsettled": "·"}
 SMOKE = "Smoke run: this proves nothing. It only shows that the path from data to report works."
@@ -15,47 +16,62 @@ VERSIONS = "The cells were judged by different versions of GenEval; they are in 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Card:
-    """A contrast as the reader meets it: its verdict and a small drawing of its interval."""
+class Answer:
+    """The primary contrast as the reader meets it first."""
 
     verdict: Verdict
     mark: str
-    role: str  # among the study's contrasts
-    effect: str
-    interval: str
-    claimed: str
+    role: str
+    numbers: str  # effect, interval, what was claimed
     facts: Sequence[str]  # of the design
-    bar: Mapping[str, float]  # places on a line of 0 to 100
+    command: str  # that would give a verdict; empty where there is one
 
 
-def card(study: Study, verdict: Verdict) -> Card:
-    """The card of a verdict."""
-    contrast, found = verdict.contrast, verdict.difference
-    low, high = found.ci or (0.0, 0.0)
-    places = {"zero": 0.0, "low": low, "high": high, "effect": found.effect or 0.0}
-    places["smallest"] = contrast.smallest_effect
-    reach = 1.15 * max(1e-9, *map(abs, places.values()))
-    first = "primary" if study.names_primary else "primary (the first: the study names none)"
-    return Card(
+def answer(study: Study, verdicts: Sequence[Verdict]) -> Answer | None:
+    """None of a study without contrasts."""
+    verdict = primary(verdicts)
+    if verdict is None:
+        return None
+    found, contrast = verdict.difference, verdict.contrast
+    spread = interval(found.ci, "{:+.3f}")
+    said = "" if contrast.published_effect is None else f"; claimed {claimed(contrast)}"
+    return Answer(
         verdict=verdict,
         mark=MARKS[verdict.kind],
-        role=first if contrast.is_primary else "",
-        effect="–" if found.effect is None else f"{found.effect:+.3f}",
-        interval=interval(found.ci, "{:+.3f}"),
-        claimed="" if contrast.published_effect is None else str(claimed(contrast)),
+        role="primary" if study.names_primary else "primary (the first: the study names none)",
+        numbers="" if found.effect is None else f"{found.effect:+.3f} {spread}".strip() + said,
         facts=_design(verdict),
-        bar={name: round(50 + 50 * place / reach, 2) for name, place in places.items()} if found.ci else {},
+        command=_command(study) if len(found.seeds) < MIN_SEEDS else "",
     )
+
+
+def _command(study: Study) -> str:
+    """What runs the missing seeds; what is made is not made again."""
+    seeds = [*study.seeds, *(seed for seed in range(MIN_SEEDS) if seed not in study.seeds)][:MIN_SEEDS]
+    changes = (
+        [f"{name}={value}" for name, value in flat(study.setting_changes).items()] if study.setting_changes else []
+    )
+    given = ["--set", *changes] if changes else []
+    return shlex.join(["python", "-m", "ablations.run", study.name, "--scale", study.scale, "--seeds",
+                       *map(str, sorted(seeds)), *given])  # fmt: skip
+
+
+def reasons(verdicts: Sequence[Verdict]) -> list[tuple[str, str, str, list[str]]]:
+    """(kind, outcome, why, the contrasts) of each reason, said once."""
+    found: dict[tuple[str, str, str], list[str]] = {}
+    for verdict in verdicts:
+        found.setdefault((verdict.kind, verdict.outcome, verdict.reason), []).append(verdict.contrast.label)
+    return [(*key, labels) for key, labels in found.items()]
 
 
 def _design(verdict: Verdict) -> list[str]:
     found, contrast = verdict.difference, verdict.contrast
-    p = "" if verdict.p_zero is None else f"p {verdict.p_zero:.2g}" + ("" if contrast.is_primary else " (Holm)")
+    power = "" if verdict.detectable is None else f"{number(verdict.detectable)} would be supported four times in five"
     texts = [
-        contrast.metric,
+        metric_name(contrast.metric)[0],
         f"smallest effect of interest {contrast.smallest_effect:g}",
-        p,
-        "" if verdict.detectable is None else f"detectable {number(verdict.detectable)}",
+        "" if verdict.p_zero is None else f"p {verdict.p_zero:.2g}",
+        power,
         f"{found.prompts} prompts" if found.prompts else "",
         f"{len(found.seeds)} seed{'s' if len(found.seeds) != 1 else ''}",
     ]
@@ -94,14 +110,11 @@ def _lacking(study: Study) -> str:
     return f"{len(study.complete())} of {len(study.cells)} cells are complete. Not shown as scores: {cells}"
 
 
-def facts(study: Study, scores: Scores, verdicts: Sequence[Verdict]) -> list[tuple[str, str, str]]:
-    """(name, number, detail): the headline in numbers, the primary contrast first."""
+def facts(study: Study, scores: Scores) -> list[tuple[str, str, str]]:
+    """(name, number, detail): the study in numbers."""
     main = next(iter(by_version(scores)), {})
     whole = {name: score for (name, split, task), score in main.items() if split == "" and task == OVERALL}
-    found = []
-    if (first := primary(verdicts)) and first.difference.effect is not None:
-        spread = interval(first.difference.ci, "{:+.3f}")
-        found.append((first.contrast.label, f"{first.difference.effect:+.3f}", f"{spread} {first.outcome}".strip()))
+    found: list[tuple[str, str, str]] = []
     for variant in study.variants:
         if variant.is_control and variant.name in whole:
             found.append((f"control: {variant.label}", *_value(whole[variant.name])))

@@ -6,13 +6,15 @@ The report is made beside the old one and takes its place at the end.
 import shutil
 from pathlib import Path
 
+from reports.figures.effects import main_contrast
 from reports.figures.samples import samples
 from reports.gallery import gallery
-from reports.page.head import banners, card, facts
+from reports.page.head import answer, banners, facts, reasons
 from reports.page.sections import sections
 from reports.page.texts import texts
 from reports.records.study import Study, read_study
 from reports.scores import scores
+from reports.tables.files import write_table
 from reports.verdict import verdicts
 
 
@@ -38,24 +40,25 @@ def build_report(folder: Path, out: Path | None = None) -> Path:
 def _write(study: Study, out: Path) -> None:
     found, judged, shown = scores(study), verdicts(study), gallery(study)
     parts = sections(study, found, judged)
-    sheet = samples(shown) if shown else None
+    sheet, first = samples(shown) if shown else None, main_contrast(judged)
     view = {
         "study": study,
         "banners": banners(study, found),
-        "facts": facts(study, found, judged),
-        "cards": [card(study, verdict) for verdict in judged],
+        "facts": facts(study, found),
+        "answer": answer(study, judged),
+        "answer_figure": first,
+        "reasons": reasons(judged),
         "sections": parts,
         "gallery": shown,
         "samples": sheet,
-        # The pictures come before the curves, or before the small print where there are none.
-        "samples_before": next(p.anchor for p in parts if p.anchor in ("training", "preference") or p.is_folded),
     }
     for name in ("tables", "figures"):
         (out / name).mkdir()
     for table in (table for part in parts for table in part.tables):
-        table.write(out / "tables")
-    for figure in [*(figure for part in parts for figure in part.figures), *([sheet] if sheet else [])]:
-        figure.write(out / "figures")
+        write_table(table, out / "tables")
+    for figure in [*(figure for part in parts for figure in part.figures), sheet, first]:
+        if figure:
+            figure.write(out / "figures")
     for name, text in texts(view).items():
         (out / name).write_text(text, encoding="utf-8", newline="\n")
 

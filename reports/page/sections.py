@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from reports.figures.by_variant import detail, fid_by_size
 from reports.figures.curves import training
 from reports.figures.drift import drift
+from reports.figures.effects import contrasts as contrast_figure
 from reports.figures.effects import effects
 from reports.figures.figure import Figure
 from reports.figures.geneval import geneval, splits
@@ -23,11 +24,17 @@ from reports.tables.table import Table
 from reports.verdict import Verdict
 
 TEXTS = {
+    "contrasts": (
+        "What the contrasts say",
+        "Paired differences on the same prompts and seeds, each against the smallest effect that would matter. Only "
+        "these verdicts are tests, everything below explains them. One contrast is primary; the others are corrected "
+        "together (Holm).",
+    ),
     "geneval": (
         "GenEval by task and variant",
         "Share of images judged right. Dots are means, lines 95 % intervals with prompts resampled within task (the "
         "images of a prompt share it) and training seeds as a second level. Overall is the mean of the task means. "
-        "Controls stand below the line.",
+        "Controls stand below the line. Colors, markers and fillings mean the same in all figures.",
     ),
     "splits": (
         "Where the effects come from",
@@ -94,6 +101,7 @@ def sections(study: Study, scores: Scores, verdicts: Sequence[Verdict]) -> list[
     has_splits = any(split for _, split, _ in scores)
     by_part = effects(verdicts)
     parts = [
+        _part("contrasts", [contrast_figure(verdicts)], [contrast_tables.contrasts(verdicts)] if verdicts else []),
         _part("geneval", [geneval(study, main) if main else None],
               [_numbered(geneval_tables.geneval(study, found), i) for i, found in enumerate(versions)]),
         _part("splits", [splits(study, main) if has_splits else None, by_part],
@@ -103,7 +111,7 @@ def sections(study: Study, scores: Scores, verdicts: Sequence[Verdict]) -> list[
         _part("quality", [quality(study), fid_by_size(study), detail(study)], measures(study)),
         _part("training", [training(study)]),
         _part("preference", [preference(study), drift(study, main)]),
-        _part("protocol", [], [contrast_tables.contrasts(verdicts), *_provenance(study)]),
+        _part("protocol", [], _provenance(study)),
         _part("published", [], [published()]),
     ]  # fmt: skip
     return [part for part in parts if part.figures or part.tables]

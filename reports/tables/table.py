@@ -1,20 +1,14 @@
-"""A table as data, and its texts: CSV with all digits, Markdown and LaTeX that show exactly what was recorded."""
+"""A table as data, and its texts: CSV with all digits and Markdown that shows what was recorded (LaTeX: latex.py)."""
 
 import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from reports.words import interval
 
 MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#~$"}, "<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "})
-LATEX = str.maketrans({
-    **{c: f"\\{c}" for c in "&%$#_{}"}, "\\": r"\textbackslash{}", "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}", "\n": " ", "↑": r"$\uparrow$", "↓": r"$\downarrow$", "→": r"$\rightarrow$", "–": "--",
-})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,12 +34,6 @@ class Table:
     data: Sequence[Mapping[str, Any]]
     controls: frozenset[int] = field(default_factory=frozenset)  # rows set apart: not variants under test
     text_columns: int = 1  # leading columns of words, set flush left
-
-    def write(self, folder: Path) -> None:
-        """`folder`/NAME.csv, .md and .tex."""
-        texts = {"csv": to_csv(self.data), "md": to_markdown(self), "tex": to_latex(self)}
-        for suffix, text in texts.items():
-            (folder / f"{self.name}.{suffix}").write_text(text, encoding="utf-8", newline="\n")
 
 
 def estimated(value: float | None, ci: tuple[float, float] | None, form: str) -> Entry:
@@ -80,22 +68,3 @@ def to_markdown(table: Table) -> str:
     lines = [[markdown_text(name) for name in table.header], marks]
     lines += [[markdown_text(str(entry)) for entry in row] for row in table.rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def to_latex(table: Table) -> str:
-    """A `tabular` in booktabs rules; controls below a rule of their own."""
-    form = "l" * table.text_columns + "r" * (len(table.header) - table.text_columns)
-    header = " & ".join(name.translate(LATEX) for name in table.header) + r" \\"
-    lines = [f"\\begin{{tabular}}{{{form}}}", "\\toprule", header, "\\midrule"]
-    for i, row in enumerate(table.rows):
-        if i in table.controls and i - 1 not in table.controls and i:
-            lines.append("\\midrule")
-        lines.append(" & ".join(_latex_entry(entry) for entry in row) + r" \\")
-    lines += ["\\bottomrule", "\\end{tabular}"]
-    return f"% {table.title.translate(LATEX)}. Needs booktabs.\n" + "\n".join(lines) + "\n"
-
-
-def _latex_entry(entry: Entry) -> str:
-    # Braces keep a detail that opens with a bracket from being read as the option of a preceding \\.
-    detail = f" {{\\scriptsize {entry.detail.translate(LATEX)}}}" if entry.detail else ""
-    return entry.text.translate(LATEX) + detail

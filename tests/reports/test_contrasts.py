@@ -13,10 +13,11 @@ from reports.contrasts import Difference
 from reports.figures.interaction import interaction
 from reports.figures.looks import looks
 from reports.inference import Inference, Part
-from reports.page.head import card
+from reports.page.head import answer as headline
 from reports.records.study import Contrast, read_study
 from reports.tables import contrasts as tables
-from reports.tables.table import to_latex, to_markdown
+from reports.tables.latex import to_latex
+from reports.tables.table import to_markdown
 from reports.verdict import UNSETTLED, _judged, between, primary, verdicts
 
 T_2 = 4.302652729911275  # Student's quantile with two degrees of freedom
@@ -195,7 +196,7 @@ def test_what_was_claimed_stands_beside_what_was_measured(make_study):
     edit(root / "study.json", lambda d: d["contrasts"][0].update(published_effect=0.09, published_source="Table 2"))
     study = read_study(root)
     found = verdicts(study)
-    assert card(study, found[0]).claimed == "+0.09 (Table 2)" and card(study, found[1]).claimed == ""
+    assert headline(study, found).numbers.endswith("; claimed +0.09 (Table 2)")
     for table in (tables.contrasts(found), tables.effects(found)):
         assert "+0.09 (Table 2)" in to_markdown(table) and "(Table 2)" in to_latex(table)
     edit(root / "study.json", lambda d: d["contrasts"][0].update(published_effect="much"))

@@ -40,7 +40,18 @@ def files(folder):
 
 def test_everything_is_there(report):
     names = set(files(report))
-    for name in ("geneval", "splits", "effects", "interaction", "quality", "training", "preference", "samples"):
+    for name in (
+        "primary",
+        "contrasts",
+        "geneval",
+        "splits",
+        "effects",
+        "interaction",
+        "quality",
+        "training",
+        "preference",
+        "samples",
+    ):
         assert {f"figures/{name}.{suffix}" for suffix in ("svg", "png", "csv")} <= names
     for name in (
         "geneval",
@@ -57,7 +68,7 @@ def test_everything_is_there(report):
         assert {f"tables/{name}.{suffix}" for suffix in ("csv", "md", "tex")} <= names
     text = (report / "report.md").read_text()
     assert (
-        "**seen on one seed, settles nothing** (primary (the first" in text
+        "seen on one seed, settles nothing** (primary (the first" in text
         and "![" in text
         and "| small, diverse + DPO |" in text
     )
@@ -66,8 +77,11 @@ def test_everything_is_there(report):
 def test_one_seed_is_said_everywhere(report):
     for name in ("index.html", "report.md", "tables/contrasts.md", "tables/contrasts.csv", "tables/contrasts.tex"):
         assert (report / name).read_text().count("seen on one seed, settles nothing") >= 4, name
+    assert "python -m ablations.run diversity_sweep --scale cpu --seeds 0 1 2" in (report / "report.md").read_text()
     page = (report / "index.html").read_text()
-    assert '<article class="card unsettled' in page and "card supported" not in page and "best variant" not in page
+    assert 'class="answer unsettled' in page and "best variant" not in page
+    assert page.count("covers the choice of prompts, not the luck of training") == 2  # the answer, and the reasons once
+    assert page.index('id="answer"') < page.index('id="samples"') < page.index('id="contrasts"')
     assert "primary (the first: the study names none)" in page
 
 
@@ -78,7 +92,7 @@ def test_the_same_records_give_the_same_bytes(finished, report, tmp_path):
 def test_the_page_needs_nothing_but_itself(report):
     page = Page((report / "index.html").read_text())
     for tag, attributes in page.elements:
-        assert tag not in ("script", "link", "iframe", "object", "embed", "form")
+        assert tag not in ("script", "link", "iframe", "object", "embed") and "action" not in attributes
         assert not any(name.startswith("on") for name in attributes)
         for name in ("src", "href", "xlink:href"):
             assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,"))

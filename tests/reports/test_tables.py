@@ -6,17 +6,22 @@ import csv
 import io
 import json
 import re
+import shutil
+import subprocess
 
 import pytest
 
 from reports.figures.quality import quality
 from reports.records.study import read_study
 from reports.scores import scores
+from reports.tables import contrasts as contrast_tables
 from reports.tables import provenance
 from reports.tables.geneval import geneval
+from reports.tables.latex import latex_text, to_latex
 from reports.tables.measures import measures
 from reports.tables.published import published
-from reports.tables.table import Entry, Table, to_csv, to_latex, to_markdown
+from reports.tables.table import Entry, Table, to_csv, to_markdown
+from reports.verdict import verdicts
 from reports.words import flat, number
 
 
@@ -103,9 +108,43 @@ def test_markdown_shows_the_characters_themselves(text):
 
 def test_latex_escapes_its_special_characters():
     found = to_latex(table(r"50 % of \input{x} & $y_1$ #2 ^ ~ {z}"))
-    line = found.splitlines()[5]
+    line = next(line for line in found.splitlines() if line.startswith("50"))
     assert r"50 \% of \textbackslash{}input\{x\} \& \$y\_1\$ \#2 \textasciicircum{} \textasciitilde{} \{z\}" in line
     assert len(re.findall(r"(?<!\\)&", line)) == 1
+    assert latex_text("a\u202eb 🎨 é") == "a[U+202E]b [U+1F3A8] é"
+
+
+def test_a_table_in_latex_fits_the_page_and_says_constants_once(finished):
+    study = read_study(finished)
+    found = to_latex(geneval(study, scores(study)))
+    assert r"\begin{table*}" in found and r"\label{tab:geneval}" in found and r"\toprule" in found
+    assert "images: 72, prompts: 36, seeds: 1." in found and "prompts &" not in found
+    assert found.count(r"\midrule") == 2 and r"\\{\scriptsize [" in found  # variants, controls; a second line
+    quality_table = next(table for table in measures(study) if table.name == "quality")
+    text = to_latex(quality_table)
+    assert "FID, KID: icon-clip, n=1000" in text and r"FID $\downarrow$" in text and "icon-clip,n=1000]" not in text
+
+
+LATEX = next(filter(None, map(shutil.which, ("pdflatex", "tectonic"))), None)
+HOSTILE = [r"50 % of \input{x} & $y_1$ #2 ^ ~ {z}" + "x" * 200, "\u05d0\u05d1 right to left", "🎨 emoji", "[a] ö ∞ ≥"]
+
+
+@pytest.mark.skipif(LATEX is None, reason="neither pdflatex nor tectonic is installed")
+def test_every_table_compiles_in_a_two_column_article(finished, tmp_path):
+    study = read_study(finished)
+    judged = verdicts(study)
+    shown = [geneval(study, scores(study)), contrast_tables.contrasts(judged), contrast_tables.effects(judged)]
+    shown += [*measures(study), provenance.protocol(study), provenance.inputs(study), published()]
+    shown += [table(text) for text in HOSTILE]
+    body = "\n\\clearpage\n".join(map(to_latex, shown))
+    (tmp_path / "paper.tex").write_text(
+        "\\documentclass[twocolumn]{article}\n\\usepackage[T1]{fontenc}\\usepackage{booktabs,graphicx}\n"
+        f"\\begin{{document}}text\n{body}\\end{{document}}\n"
+    )
+    options = ["-interaction=nonstopmode", "-halt-on-error"] if "pdflatex" in str(LATEX) else []
+    done = subprocess.run([str(LATEX), *options, "paper.tex"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "paper.pdf").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(
@@ -137,4 +176,4 @@ def test_a_measure_may_be_better_the_closer_it_is_to_the_reference(make_study):
     study = read_study(root)
     table = next(table for table in measures(study) if table.name == "fidelity")
     assert table.header[-1] == "vendi[icon-clip,n=1000] → the reference's 1.710"
-    assert "$\\rightarrow$" in to_latex(table) and "closer to the line is better" in quality(study).svg
+    assert "$\\rightarrow$" in to_latex(table) and "closer to the line" in quality(study).svg
