@@ -25,7 +25,9 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if self.path.endswith("/api/repos/create"):
             return self._answer({"url": f"http://{self.headers['host']}/me/my-lightgen"})
         if "/preupload/" in self.path:
-            files = [{"path": f["path"], "uploadMode": "regular"} for f in json.loads(body)["files"]]
+            files = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]
+            ]
             return self._answer({"files": files})
         if "/commit/" in self.path:
             for line in map(json.loads, body.splitlines()):
