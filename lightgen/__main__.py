@@ -9,7 +9,17 @@ import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg
 
 from lightgen import data_verbs, pair_verbs
-from lightgen.console import Device, Json, KeyValues, finish, progress_lines, report, row_lines, stop_on_signals
+from lightgen.console import (
+    Device,
+    Json,
+    KeyValues,
+    component,
+    finish,
+    progress_lines,
+    report,
+    row_lines,
+    stop_on_signals,
+)
 from lightgen.console import json_pairs as parsed
 from lightgen.model.config import MARConfig
 from lightgen.training.config import LoopConfig
@@ -57,6 +67,7 @@ def train(
     from lightgen.presets import switched
     from lightgen.training.train import train as run
 
+    vae, text_encoder = component(vae, "vae"), component(text_encoder, "text")
     row = named(preset) if switches is None else switched(named(preset), switches)
     chosen = override(row, parsed(values))
     choose_device(device)  # one that is not there is told first

@@ -65,6 +65,22 @@ def test_pictures_are_as_large_as_those_of_the_training(tiny, run, tmp_path):
     assert pipeline("a red square").images[0].size == (16, 16)
 
 
+def test_the_embedded_parts_have_a_name_from_any_folder(run, tmp_path, monkeypatch):
+    """From pictures to a model and its picture without a path of the repository."""
+    from ablations.icons.render import DatasetConfig, render_dataset
+
+    monkeypatch.chdir(tmp_path)
+    render_dataset(DatasetConfig(world="components", images=12, diversity="all", seed=0), tmp_path / "set")
+    encoders = ["--vae", "icons", "--text-encoder", "icons", "--device", "cpu"]
+    assert run("prepare", "set", "--out", "latents", *encoders)[0] == 0
+    code, _, err = run("train", "latents", "--out", "run", *encoders, "--set", *FEW)
+    assert code == 0, err
+    assert (
+        run("generate", "run/model", "--prompt", "a photo of four couches", "--out", "images", "--device", "cpu")[0]
+        == 0
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [
