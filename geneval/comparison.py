@@ -15,7 +15,7 @@ Rows = Sequence[Mapping[str, Any]]
 def compare_files(paths: Sequence[Path], common: bool = False) -> list[dict[str, Any]]:
     """What `statistics.compare` finds of the first file and each other, with both scores of each row as `a` and `b`,
     the files' names and states, what they were scored and generated with differently, and the detector."""
-    files = [read_results(path) for path in paths]
+    files: list[Rows] = [read_results(path) for path in paths]
     left_out = 0
     if common:
         files, left_out = shared_rows(files)
