@@ -77,7 +77,7 @@ def train(
     _refuse_other_size(latents, chosen.model)
     parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling, "start": start}
     pace: dict[str, Any] = {"loop": loop, "device": device, "stop": stop_on_signals()}
-    pace["on_step"] = row_lines(chosen.train.steps)
+    pace["on_step"] = pace["on_pace"] = row_lines(chosen.train.steps)
     weights = weights or chosen.weights
     parts["ids"] = None if subset is None else read_subset(subset, _index(latents).get("identity", ""))
     if evaluate_every or evaluate:
@@ -121,7 +121,7 @@ def dpo(
     models: dict[str, Any] = {"reference": reference, "drift_from": drift_from}
     models |= {"policies": policies, "extrapolation": extrapolation}
     pace: dict[str, Any] = {"loop": loop, "device": device, "stop": stop_on_signals()}
-    pace["on_step"] = row_lines(config.steps * policies)
+    pace["on_step"] = pace["on_pace"] = row_lines(config.steps * policies)
     finish(train_dpo(config, model, pairs, out, **models, **pace), out, json)
 
 

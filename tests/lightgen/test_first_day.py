@@ -143,11 +143,12 @@ def test_a_run_of_rare_rows_is_not_silent(tiny, tmp_path, monkeypatch, capsys):
     from lightgen.training.train import train
 
     monkeypatch.setattr("lightgen.training.loop.SILENT_SECONDS", 0.0)
-    rows = []
+    rows, paces = [], []
     parts = {"vae": tiny.vae, "text_encoder": tiny.text_encoder, "sampling": tiny.sampling, "device": "cpu"}
     config = TrainConfig(samples_seen=16, batch_size=4, warmup_steps=1)
-    train(config, tiny.model, tiny.latents, tmp_path, loop=LoopConfig(log_every=4), on_step=rows.append, **parts)
-    assert [row["step"] for row in rows] == [1, 2, 3, 4] and ["loss" in row for row in rows] == [False] * 3 + [True]
+    parts |= {"on_step": rows.append, "on_pace": paces.append}
+    train(config, tiny.model, tiny.latents, tmp_path, loop=LoopConfig(log_every=4), **parts)
+    assert [row["step"] for row in rows] == [4] and [row["step"] for row in paces] == [1, 2, 3]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
     row_lines(1)({"step": 1, "samples": 4, "seconds": 2.0, "samples_per_second": 2.0})
     assert capsys.readouterr().err == "step 1 of 1: 2 samples/s, 0 s left\n"
