@@ -5,6 +5,7 @@ lightgen knows no scorer and GenEval no model: they meet here, by an entry point
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,8 @@ def geneval_scorer(
     from geneval.templates import read_asked
 
     config = from_dict(EvaluationConfig, asked, "--evaluate")
+    if int(os.environ.get("RANK", "0")):
+        return _elsewhere
     judge = Judge.from_pretrained(config.detector, config.clip, device)
     suite = config.prompts and read_asked(Path(config.prompts))
     prompts = suite or prompt_suite(judge.detector.names, num_prompts=2)
@@ -52,6 +55,11 @@ def geneval_scorer(
     # One process measures while the others wait: nothing may be gathered from them.
     metric = GenEval(judge, sync_on_compute=False)
     return scorer(metric, prompts, config.copies, vae, text_encoder, sampling)
+
+
+def _elsewhere(step: int, model: MAR) -> dict[str, float]:
+    """In place of a judge where another process measures: a GPU's memory is not spent on one that is never asked."""
+    raise RuntimeError("of several processes the first one measures")
 
 
 def scorer(

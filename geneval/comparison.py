@@ -15,7 +15,7 @@ Rows = Sequence[Mapping[str, Any]]
 def compare_files(paths: Sequence[Path], common: bool = False) -> list[dict[str, Any]]:
     """What `statistics.compare` finds of the first file and each other, with both scores of each row as `a` and `b`,
     the files' names and states, what they were scored and generated with differently, and the detector."""
-    files = [read_results(path) for path in paths]
+    files: list[Rows] = [read_results(path) for path in paths]
     left_out = 0
     if common:
         files, left_out = shared_rows(files)
@@ -77,11 +77,8 @@ def _counts(rows: Rows) -> dict[str, int]:
 
 
 def _pair(path_a: Path, a: Rows, path_b: Path, b: Rows, left_out: int) -> dict[str, Any]:
-    made, result, scores = (
-        [read_provenance(path) for path in (path_a, path_b)],
-        compare(a, b),
-        [summarize(a), summarize(b)],
-    )
+    made, result = [read_provenance(path) for path in (path_a, path_b)], compare(a, b)
+    scores = [summarize(a), summarize(b)]
     for name, row in {**result["tasks"], "overall": result["overall"]}.items():
         row["a"], row["b"] = ((s["tasks"].get(name) or s["overall"])["value"] for s in scores)
     scored = [name for name in ("options", "detector") if all(made) and made[0].get(name) != made[1].get(name)]

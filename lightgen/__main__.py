@@ -9,7 +9,17 @@ import tyro
 from tyro.conf import OmitArgPrefixes, OmitSubcommandPrefixes, Positional, arg
 
 from lightgen import data_verbs, pair_verbs
-from lightgen.console import Device, Json, KeyValues, finish, progress_lines, report, row_lines, stop_on_signals
+from lightgen.console import (
+    Device,
+    Json,
+    KeyValues,
+    component,
+    finish,
+    progress_lines,
+    report,
+    row_lines,
+    stop_on_signals,
+)
 from lightgen.console import json_pairs as parsed
 from lightgen.model.config import MARConfig
 from lightgen.training.config import LoopConfig
@@ -57,6 +67,7 @@ def train(
     from lightgen.presets import switched
     from lightgen.training.train import train as run
 
+    vae, text_encoder = component(vae, "vae"), component(text_encoder, "text")
     row = named(preset) if switches is None else switched(named(preset), switches)
     chosen = override(row, parsed(values))
     choose_device(device)  # one that is not there is told first
@@ -66,7 +77,7 @@ def train(
     _refuse_other_size(latents, chosen.model)
     parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": chosen.sampling, "start": start}
     pace: dict[str, Any] = {"loop": loop, "device": device, "stop": stop_on_signals()}
-    pace["on_step"] = row_lines(chosen.train.steps)
+    pace["on_step"] = pace["on_pace"] = row_lines(chosen.train.steps)
     weights = weights or chosen.weights
     parts["ids"] = None if subset is None else read_subset(subset, _index(latents).get("identity", ""))
     if evaluate_every or evaluate:
@@ -110,7 +121,7 @@ def dpo(
     models: dict[str, Any] = {"reference": reference, "drift_from": drift_from}
     models |= {"policies": policies, "extrapolation": extrapolation}
     pace: dict[str, Any] = {"loop": loop, "device": device, "stop": stop_on_signals()}
-    pace["on_step"] = row_lines(config.steps * policies)
+    pace["on_step"] = pace["on_pace"] = row_lines(config.steps * policies)
     finish(train_dpo(config, model, pairs, out, **models, **pace), out, json)
 
 

@@ -7,15 +7,22 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
 STOPPED = 75  # exit code: saved and resumable
+EMBEDDED = "icons"  # the small parts that come with this repository, by name from any folder
+_COMPONENTS = Path(__file__).resolve().parents[1] / "ablations" / "icons" / "components"
 
 Device = Annotated[str, arg(help="auto, cpu, cuda, cuda:N or mps")]
 Json = Annotated[bool, arg(help="print one JSON object instead of a line")]
 KeyValues = Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")]
+
+
+def component(folder: Path, part: Literal["vae", "text"]) -> Path:
+    """The folder of an image tokenizer or text encoder: the given one, or the embedded one by its name."""
+    return _COMPONENTS / part if str(folder) == EMBEDDED and not folder.is_dir() else folder
 
 
 def json_pairs(values: Sequence[str]) -> dict[str, Any]:

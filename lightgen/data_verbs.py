@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from lightgen.console import Device, Json, KeyValues, parse_shard, progress_lines, report
+from lightgen.console import Device, Json, KeyValues, component, parse_shard, progress_lines, report
 from lightgen.console import json_pairs as parsed
 from lightgen.data.config import DistillConfig, EncodeConfig, ImportConfig, SubsetConfig
 
@@ -89,8 +89,9 @@ def prepare(
     Args:
         dataset: folder of shards
         out: folder of the cache
-        vae: folder of an AutoencoderKL, AutoencoderTiny or AutoencoderDC of diffusers
-        text_encoder: folder of a text model of transformers (T5, CLIP, ModernBERT, Qwen, ...) with its fast tokenizer
+        vae: folder of an AutoencoderKL, AutoencoderTiny or AutoencoderDC of diffusers, or icons: the embedded one
+        text_encoder: folder of a text model of transformers (T5, CLIP, ModernBERT, Qwen, ...) with its fast tokenizer,
+            or icons: the embedded one
         preset: give max-length, flips and keep-padding the values that training by this preset needs
         max_length: text positions; longer captions are cut and counted (default: the preset's, or 128)
         shard: this process's part of the work; the one that finishes last writes the index
@@ -109,6 +110,7 @@ def prepare(
         config = replace(config, flips=config.flips or row.flips, keep_padding=keep_padding)
         max_length = max_length or row.model.max_text_length
     place = choose_device(device)
+    vae, text_encoder = component(vae, "vae"), component(text_encoder, "text")
     tokenizer = ImageTokenizer.from_pretrained(vae).to(place)
     text = TextEncoder.from_pretrained(text_encoder, max_length or 128).to(place)
     shown = progress_lines("shards")

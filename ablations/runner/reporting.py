@@ -56,7 +56,7 @@ def score_lines(out: Path, cells: Sequence[Cell]) -> list[str]:
     found: dict[str, list[float]] = {}
     for cell in cells:
         path = out / "cells" / cell.name / "result.json"
-        overall = (read_json(path)["metrics"].get("geneval/overall") or {}) if path.is_file() else {}
+        overall = read_json(path).get("metrics", {}).get("geneval/overall", {}) if path.is_file() else {}
         if overall.get("value") is not None:
             found.setdefault(cell.variant, []).append(overall["value"])
     width = max(map(len, found), default=0)

@@ -58,6 +58,7 @@ class Prefer(Step):
             device=work.runtime.device,
             stop=work.stop,
             on_step=lambda row: work.progress(row["step"] / total),
+            on_pace=lambda row: work.progress(row["step"] / total),
         )
         if result["status"] != "stopped":
             for folder in work.out.glob("policy_*"):  # the average is what the study keeps

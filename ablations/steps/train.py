@@ -48,6 +48,7 @@ class Train(Step):
             device=runtime.device,
             stop=work.stop,
             on_step=lambda row: work.progress(row["samples"] / total),
+            on_pace=lambda row: work.progress(row["samples"] / total),
         )
         return finished(work, result)
 

@@ -62,13 +62,10 @@ class _Once(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.places: set[tuple[str, int]] = set()
+        self.first: dict[tuple[str, int], logging.LogRecord] = {}  # of each place; several handlers ask about it
 
     def filter(self, record: logging.LogRecord) -> bool:
-        place = (record.pathname, record.lineno)
-        is_new = place not in self.places
-        self.places.add(place)
-        return is_new
+        return self.first.setdefault((record.pathname, record.lineno), record) is record
 
     def __enter__(self) -> None:
         self._handlers = [handler for name in self.libraries for handler in logging.getLogger(name).handlers]

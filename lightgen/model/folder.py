@@ -33,6 +33,8 @@ from lightgen.model.pipeline import LightGenPipeline
 
 SCHEMA = 1
 CARD = "README.md"
+# With it `DiffusionPipeline.from_pretrained(FOLDER, custom_pipeline=FOLDER, trust_remote_code=True)` finds the class.
+_CUSTOM = 'from lightgen.model.pipeline import LightGenPipeline\n\n__all__ = ["LightGenPipeline"]\n'
 MAX_SHARD = "20GB"  # one file for every released size
 
 
@@ -157,6 +159,7 @@ def export(folder: Path, out: Path) -> Path:
         pipeline.save_pretrained(temporary, max_shard_size=MAX_SHARD)
         for part in (temporary, *temporary.iterdir()):
             _forget_paths(part)
+        (temporary / "pipeline.py").write_text(_CUSTOM, encoding="utf-8")
         for name in ("lineage.json", CARD):
             if (Path(folder) / name).is_file():
                 shutil.copyfile(Path(folder) / name, temporary / name)

@@ -40,7 +40,7 @@ class MAR(ModelMixin, ConfigMixin):
 
     config_name = "config.json"  # type: ignore[assignment]
     # Norms, and layers whose weights tell what type their inputs take, keep theirs where others are stored as float8.
-    _skip_layerwise_casting_patterns = ("norm", "^head.input$", "^head.time_in$")
+    _skip_layerwise_casting_patterns = ("norm", "^head.input$", "^head.time_in$")  # type: ignore[assignment]
     cross_blocks: Sequence[CrossBlock]  # an nn.ModuleList, whose items torch types as bare modules
 
     def __init__(self, config: MARConfig):

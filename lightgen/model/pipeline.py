@@ -114,9 +114,10 @@ class LightGenPipeline(DiffusionPipeline):
 
     def _placed(self, places: str | Mapping[str, str]) -> Self:
         """Its parts on the devices of a `device_map`."""
-        self.hf_device_map = device_map_of(places)
-        for name, place in self.hf_device_map.items():
+        placed = device_map_of(places)
+        for name, place in placed.items():
             self.components[name].to(choose_device(place))
+        self.hf_device_map = placed  # type: ignore[assignment]
         return self
 
     @property

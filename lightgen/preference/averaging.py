@@ -20,8 +20,8 @@ SUMMED = ("samples", "seconds", "flops", "samples_per_second")  # of the policie
 def average_models(
     models: Sequence[Path], start: Path, out: Path, *, extrapolation: float = 1.0, card: str = ""
 ) -> Path:
-    """A model folder of the weights start + extrapolation (mean of the models - start), and all else of the first; with
-    its own `card`.
+    """A model folder of the weights start + extrapolation (mean of the models - start), with its own `card` and all
+    else of the first.
 
     ValueError where a model was not trained from `start`: then the mean of the weights means nothing.
     """

@@ -42,6 +42,8 @@ from lightgen.training.loop import OnStep, Stop
 from lightgen.training.processes import make_accelerator
 from lightgen.training.record import finished_result, write_record
 
+_Told = tuple[OnStep | None, ...]  # on_step and on_pace
+
 
 def train_dpo(
     config: PreferenceConfig,
@@ -57,6 +59,7 @@ def train_dpo(
     device: str = "auto",
     stop: Stop | None = None,
     on_step: OnStep | None = None,
+    on_pace: OnStep | None = None,
 ) -> dict[str, Any]:
     """Continue a model or pipeline folder on a pairs.jsonl; writes OUT/model, metrics.jsonl and training.json as
     `train` does.
@@ -79,8 +82,8 @@ def train_dpo(
     accelerator = make_accelerator(config.precision, device)
     start = _Start(Path(model), read_pairs(pairs), reference, drift_from, accelerator, loop, stop)
     if policies == 1 and extrapolation == 1:
-        return _train_one(config, start, Path(out), on_step)
-    return _train_several(config, start, Path(out), policies, extrapolation, on_step)
+        return _train_one(config, start, Path(out), (on_step, on_pace))
+    return _train_several(config, start, Path(out), policies, extrapolation, (on_step, on_pace))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +128,7 @@ class _Start:
         return identity
 
 
-def _train_one(config: PreferenceConfig, start: _Start, out: Path, on_step: OnStep | None) -> dict[str, Any]:
+def _train_one(config: PreferenceConfig, start: _Start, out: Path, told: _Told) -> dict[str, Any]:
     """One policy, in OUT."""
     settings = start.settings(config)
     if (done := finished_result(out, settings)) is not None:
@@ -136,7 +139,7 @@ def _train_one(config: PreferenceConfig, start: _Start, out: Path, on_step: OnSt
     others = {"first_reference": start.reference, "origin": start.drift_from}
     loaded = {name: None if folder is None else load_transformer(folder) for name, folder in others.items()}
     run = PreferenceRun(config, policy, start.encoded, out, start.accelerator, settings, **loaded, loop=start.loop)
-    result = run.run(start.stop, on_step)
+    result = run.run(start.stop, *told)
     if result["status"] != "stopped" and start.accelerator.is_main_process:
         if config.lora_rank:
             merge_adapters(policy)
@@ -149,7 +152,7 @@ def _train_one(config: PreferenceConfig, start: _Start, out: Path, on_step: OnSt
 
 
 def _train_several(
-    config: PreferenceConfig, start: _Start, out: Path, policies: int, extrapolation: float, on_step: OnStep | None
+    config: PreferenceConfig, start: _Start, out: Path, policies: int, extrapolation: float, told: _Told
 ) -> dict[str, Any]:
     """Policies in OUT/policy_0, ..., one after the other, and their average in OUT/model."""
     settings = {**start.settings(config), "policies": policies, "extrapolation": extrapolation}
@@ -161,7 +164,7 @@ def _train_several(
     results: list[dict[str, Any]] = []
     for number, folder in enumerate(folders):
         seed = config.seed if number == 0 else derive_seed(config.seed, "policy", number)
-        shown = None if on_step is None else _counted_on(on_step, number * config.steps)
+        shown = tuple(None if one is None else _counted_on(one, number * config.steps) for one in told)
         results.append(_train_one(dataclasses.replace(config, seed=seed), start, folder, shown))
         if results[-1]["status"] == "stopped":
             return results[-1]

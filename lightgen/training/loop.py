@@ -28,7 +28,7 @@ from lightgen.training.saving import Saver
 from lightgen.training.state import load_state, pack_optimizer, prefixed, unpack_optimizer, without_prefix
 from lightgen.training.tracking import Tracking
 
-SILENT_SECONDS = 15.0  # after which `on_step` is told the step alone, if no row was due: means would cost a wait
+SILENT_SECONDS = 15.0  # after which `on_pace` is told, if no row was due: its means would cost a wait
 
 Stop = Callable[[], bool]
 OnStep = Callable[[dict[str, Any]], None]
@@ -77,7 +77,8 @@ class Run(ABC):
         self.is_ahead = self.device.type != "cpu"
         self.saver = Saver(out / "resume", loop, beside=self.is_ahead)
         self.tracking: Tracking | None = None  # of the main process, while it runs
-        self._told = time.monotonic()  # when `on_step` was last called
+        self.on_pace: OnStep | None = None
+        self._told = time.monotonic()  # when a row was last logged or the pace told
 
     # --- what a kind of training says -----------------------------------------------------------------------------
 
@@ -119,8 +120,12 @@ class Run(ABC):
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
-    def run(self, stop: Stop | None, on_step: OnStep | None) -> dict[str, Any]:
-        """Run to the end, a stop, a loss that is not finite, or another status; returns the result."""
+    def run(self, stop: Stop | None, on_step: OnStep | None, on_pace: OnStep | None = None) -> dict[str, Any]:
+        """Run to the end, a stop, a loss that is not finite, or another status; returns the result.
+
+        `on_step` gets every logged row; `on_pace`, where these are far apart, step, samples and speed alone.
+        """
+        self.on_pace = on_pace
         if not self.prepare(stop):
             return self.result("stopped")
         if self.is_ahead and self.step == 0:
@@ -236,9 +241,9 @@ class Run(ABC):
         """Every `log_every` steps, and at the end, a row with the means since the last one."""
         ends = self.step == self.config.steps or self.status != "complete"
         if not self.healthy or not (ends or self.step % self.pace.log_every == 0):
-            if self.healthy and on_step is not None and time.monotonic() - self._told > SILENT_SECONDS:
+            if self.healthy and self.on_pace is not None and time.monotonic() - self._told > SILENT_SECONDS:
                 self._told = time.monotonic()
-                on_step(self._pace_row())
+                self.on_pace(self._pace_row())
             return
         values = dict(zip(self.names, self.sums["row"].means(self.accelerator), strict=True))
         self.healthy = all(math.isfinite(value) for value in values.values())
@@ -250,8 +255,8 @@ class Run(ABC):
             journal.write(row)
         if self.tracking is not None:
             self.tracking.log(row)
+        self._told = time.monotonic()
         if on_step is not None:
-            self._told = time.monotonic()
             on_step(row)
 
     def _pace_row(self) -> dict[str, Any]:

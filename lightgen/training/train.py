@@ -55,6 +55,7 @@ def train(
     device: str = "auto",
     stop: Stop | None = None,
     on_step: OnStep | None = None,
+    on_pace: OnStep | None = None,
     evaluation: Evaluation | None = None,
 ) -> dict[str, Any]:
     """Train and write OUT/model (a model folder), OUT/metrics.jsonl and OUT/training.json; return the result.
@@ -62,7 +63,7 @@ def train(
     The same call again resumes, with another `loop` if wanted, or returns the finished result. `stop` is asked before
     every step; when it answers true the state is saved and the status is "stopped". `start` is a model or pipeline
     folder whose weights training begins with; `ids` are the samples of the latents to train on (default: all).
-    `on_step` gets every logged row, and where these are far apart the step and the pace alone. `evaluation` measures
+    `on_step` gets every logged row; `on_pace`, where these are far apart, the step and the speed. `evaluation` measures
     the model now and then, into OUT/evaluations.jsonl. Result: steps, seconds, samples, flops, status. ValueError for
     latents that do not fit, and for a folder of another run.
     """
@@ -87,7 +88,7 @@ def train(
         run = TrainingRun(
             config, _first_model(model_config, config.seed, start), data, out, accelerator, loop, evaluation
         )
-        result = run.run(stop, on_step)
+        result = run.run(stop, on_step, on_pace)
     finally:
         torch.set_rng_state(before)
     if result["status"] != "stopped" and accelerator.is_main_process:

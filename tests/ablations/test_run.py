@@ -55,6 +55,7 @@ def test_a_study_runs_resumes_and_grows(tmp_path):
     first = run(FILE, "--scale", "smoke", "--out", tmp_path, "--workers", 2, "--only", "few", "few-dpo")
     assert "2 of 2" in first.stdout or "few-dpo-s0: done" in first.stdout
     assert "It proves nothing." in first.stdout
+    assert "GenEval overall:\n  few-dpo  0.011  (1 seeds)\n  few      0.006  (1 seeds)\n" in first.stdout
     assert (score(tmp_path, "few-s0"), score(tmp_path, "few-dpo-s0")) == (0.006, 0.011)
     study = json.loads((tmp_path / "study.json").read_text())
     assert ([v["name"] for v in study["variants"]], study["contrasts"]) == (["few-dpo", "few"], [])

@@ -47,9 +47,8 @@ def test_prepare_and_train_agree_by_their_own_defaults(tiny, run, tmp_path):
     assert "from the latents: model.vae_channels=2 model.vae_stride=4 model.text_channels=8" in err
     card = (tmp_path / "run/model/README.md").read_text()
     latents = json.loads((tmp_path / "latents/index.json").read_text())["identity"]
-    assert (
-        latents in card and '"samples": 8' in card and "## License" in card and card.startswith("---\nlicense: other")
-    )
+    assert card.startswith("---\nlicense: other") and latents in card and '"samples": 8' in card
+    assert "## Limits" in card and "## License" in card and str(tmp_path) not in card
     assert run("export", tmp_path / "run/model", "--out", tmp_path / "pipeline")[0] == 0
     assert (tmp_path / "pipeline/README.md").read_text() == card
     config = read_config(tmp_path / "run/model")
@@ -64,6 +63,22 @@ def test_pictures_are_as_large_as_those_of_the_training(tiny, run, tmp_path):
     pipeline = load_pipeline(tmp_path / "model")
     pipeline.set_progress_bar_config(disable=True)
     assert pipeline("a red square").images[0].size == (16, 16)
+
+
+def test_the_embedded_parts_have_a_name_from_any_folder(run, tmp_path, monkeypatch):
+    """From pictures to a model and its picture without a path of the repository."""
+    from ablations.icons.render import DatasetConfig, render_dataset
+
+    monkeypatch.chdir(tmp_path)
+    render_dataset(DatasetConfig(world="components", images=12, diversity="all", seed=0), tmp_path / "set")
+    encoders = ["--vae", "icons", "--text-encoder", "icons", "--device", "cpu"]
+    assert run("prepare", "set", "--out", "latents", *encoders)[0] == 0
+    code, _, err = run("train", "latents", "--out", "run", *encoders, "--set", *FEW)
+    assert code == 0, err
+    assert (
+        run("generate", "run/model", "--prompt", "a photo of four couches", "--out", "images", "--device", "cpu")[0]
+        == 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,11 +143,12 @@ def test_a_run_of_rare_rows_is_not_silent(tiny, tmp_path, monkeypatch, capsys):
     from lightgen.training.train import train
 
     monkeypatch.setattr("lightgen.training.loop.SILENT_SECONDS", 0.0)
-    rows = []
+    rows, paces = [], []
     parts = {"vae": tiny.vae, "text_encoder": tiny.text_encoder, "sampling": tiny.sampling, "device": "cpu"}
     config = TrainConfig(samples_seen=16, batch_size=4, warmup_steps=1)
-    train(config, tiny.model, tiny.latents, tmp_path, loop=LoopConfig(log_every=4), on_step=rows.append, **parts)
-    assert [row["step"] for row in rows] == [1, 2, 3, 4] and ["loss" in row for row in rows] == [False] * 3 + [True]
+    parts |= {"on_step": rows.append, "on_pace": paces.append}
+    train(config, tiny.model, tiny.latents, tmp_path, loop=LoopConfig(log_every=4), **parts)
+    assert [row["step"] for row in rows] == [4] and [row["step"] for row in paces] == [1, 2, 3]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 1
     row_lines(1)({"step": 1, "samples": 4, "seconds": 2.0, "samples_per_second": 2.0})
     assert capsys.readouterr().err == "step 1 of 1: 2 samples/s, 0 s left\n"

@@ -118,3 +118,14 @@ def test_other_folders_are_refused(model, tiny, tmp_path):
             load_transformer(model), tmp_path / "x", vae=tmp_path / "none", text_encoder=tmp_path, sampling=SAMPLING
         )
     assert not (tmp_path / "x").exists()
+
+
+def test_diffusers_loads_an_exported_folder_by_its_own_verb(model, tmp_path, monkeypatch):
+    from diffusers import DiffusionPipeline
+
+    for module in ("constants", "dynamic_modules_utils"):
+        monkeypatch.setattr(f"diffusers.utils.{module}.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    export(model, tmp_path / "pipeline")
+    folder = str(tmp_path / "pipeline")
+    loaded = DiffusionPipeline.from_pretrained(folder, custom_pipeline=folder, trust_remote_code=True)
+    assert type(loaded).__name__ == "LightGenPipeline" and picture(loaded) == picture(load_pipeline(model))
