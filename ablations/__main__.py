@@ -1,4 +1,4 @@
-"""`python -m ablations run|status|logs|cancel|worker|icons ...`; run is the same as `python -m ablations.run`."""
+"""`python -m ablations run|status|logs|cancel|check|worker|icons ...`; run is the same as `python -m ablations.run`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ VERBS = {
     "status": ("ablations.watch", "how the cells of a run stand"),
     "logs": ("ablations.watch", "the end of a cell's log"),
     "cancel": ("ablations.watch", "end the cells of a run that wait or run"),
+    "check": ("ablations.current", "whether today's code would give records again"),
     "worker": ("ablations.worker", "one cell of a planned study"),
     "icons": ("ablations.icons.__main__", "the icon world: data sets, contact sheet, components"),
 }

@@ -163,9 +163,26 @@ def claims(folder: Folder) -> int:
     return 0
 
 
+def quote(pages: tyro.conf.Positional[tuple[Path, ...]], check: Flag = False) -> int:
+    """Write the numbers that pages of text quote anew, from the records they name (reports/README.md).
+
+    Args:
+        pages: Markdown files.
+        check: Write nothing; exit 1 where a number is not what the records give.
+    """
+    from reports.quote import quoted, write_quotes
+
+    stale = [page for page in pages if quoted(page) != page.read_text(encoding="utf-8")]
+    for page in stale:
+        print(f"{page}: {'other numbers than the records give' if check else 'written anew'}")
+        if not check:
+            write_quotes(page)
+    return 1 if check and stale else 0
+
+
 VERBS: dict[str, Callable[..., int]] = {
     "build": build, "check": check, "claims": claims, "compare": compare, "coverage": coverage,
-    "difference": difference, "export": export, "pack": pack,
+    "difference": difference, "export": export, "pack": pack, "quote": quote,
 }  # fmt: skip
 
 

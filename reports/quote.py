@@ -1,0 +1,89 @@
+"""Numbers in a page of text, written from the records they come from.
+
+A Markdown page marks what is quoted; everything between the two marks is written anew:
+
+    <!-- quote FOLDER scores VARIANT ... -->          a table: overall with its interval, tasks, CLIP score
+    <!-- quote FOLDER verdicts CONTRAST ... -->       a line for each contrast, its outcome first
+    <!-- end of quote -->
+
+FOLDER is relative to the page.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lightgen.disk.atomic import write_text
+from reports.records.study import Study, read_study
+from reports.scores import scores
+from reports.verdict import verdicts
+from reports.words import OVERALL, interval
+
+BLOCK = re.compile(r"(<!-- quote (\S+) (scores|verdicts) ([^>]*?) -->\n).*?(<!-- end of quote -->)", re.DOTALL)
+TASKS = ("counting", "colors", "position")
+
+
+def quoted(page: Path) -> str:
+    """The page's text with every quotation as the records give it now; ValueError for names that they do not have."""
+
+    def anew(match: re.Match[str]) -> str:
+        opening, folder, kind, names, closing = match.groups()
+        study = read_study(page.parent / folder)
+        lines = (_scores if kind == "scores" else _verdicts)(study, names.split())
+        return opening + "\n".join(lines) + "\n" + closing
+
+    return BLOCK.sub(anew, page.read_text(encoding="utf-8"))
+
+
+def write_quotes(page: Path) -> bool:
+    """Write the quotations anew; whether anything changed."""
+    text = quoted(page)
+    changed = text != page.read_text(encoding="utf-8")
+    if changed:
+        write_text(page, text)
+    return changed
+
+
+def _scores(study: Study, names: Sequence[str]) -> list[str]:
+    found = scores(study)
+    if unknown := [name for name in names if (name, "", OVERALL) not in found]:
+        raise ValueError(f"{study.name} has no scores of {', '.join(unknown)}")
+    lines = ["| variant | seeds | GenEval overall | counting | colors | position | CLIP score |",
+             "|---|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
+    for name in names:
+        whole = found[name, "", OVERALL]
+        tasks = [f"{found[name, '', task].value:.2f}" if (name, "", task) in found else "–" for task in TASKS]
+        clip = _mean(study, name, "clip_score")
+        label = study.variant(name).label
+        cells = [label, str(whole.seeds), f"{whole.value:.3f} {interval(whole.ci, '{:.3f}')}", *tasks, clip]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _mean(study: Study, variant: str, metric: str) -> str:
+    """The mean over the variant's cells of a metric, whatever its protocol; a dash where there is none."""
+    values = [
+        entry.value
+        for cell in study.complete(variant)
+        for name, entry in cell.metrics.items()
+        if name.partition("[")[0] == metric and entry.value is not None
+    ]
+    return f"{sum(values) / len(values):.1f}" if values else "–"
+
+
+def _verdicts(study: Study, names: Sequence[str]) -> list[str]:
+    found = {verdict.contrast.name: verdict for verdict in verdicts(study)}
+    if unknown := [name for name in names if name not in found]:
+        raise ValueError(f"{study.name} has no contrast {', '.join(unknown)}")
+    lines = []
+    for verdict in (found[name] for name in names):
+        effect, contrast = verdict.difference, verdict.contrast
+        if effect.effect is None:
+            lines.append(f"* **Not compared**: {contrast.label}: {effect.obstacle}")
+            continue
+        claimed = "" if contrast.published_effect is None else f" (published: {contrast.published_effect:+.2f})"
+        lines.append(
+            f"* **{verdict.outcome.capitalize()}**: {contrast.label}: {effect.effect:+.3f}"
+            f" {interval(effect.ci, '{:+.3f}')}, {len(effect.seeds)} seeds{claimed}."
+        )
+    return lines
