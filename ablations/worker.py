@@ -56,6 +56,8 @@ def worker(
     stop = stop_on_signals()
     _end_with(parent)
     try:
+        if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise ValueError("a worker starts its processes itself: run it alone, without torchrun, with --processes N")
         chosen, found, runtime = load(out, cell, study)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)

@@ -224,7 +224,9 @@ class Queue:
         self._end(state, end)
 
     def _end(self, state: State, end: End | None) -> None:
-        if end is None:
+        if end is None and state.status == "queued":  # a task that never began leaves no trace but a gap in its array
+            state.status, state.reason = "failed", "cancelled while it was queued"
+        elif end is None:
             state.status, state.reason = "lost", "Slurm knows its job no longer, and it left no record"
         elif (end.code == RESUMABLE or end.state in LOST) and end.state != "CANCELLED" and state.resumes < MAX_RESUMES:
             state.resumes += 1

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from ablations import run
 from ablations.runner.devices import default_workers
+from ablations.runner.engines import slurm
 from ablations.runner.engines.local import LocalEngine
 from ablations.runner.engines.resources import Resources, Shape, minutes
 from ablations.runner.engines.slurm import End, Slurm
@@ -72,6 +74,24 @@ def test_the_script_asks_for_what_the_command_and_the_setting_say(tmp_path):
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
     with pytest.raises(ValueError, match="is not NAME=VALUE, as partition=gpu"):
         Slurm(tmp_path, shape(slurm=("partition' gpu",)))
+
+
+def test_the_plan_shows_what_would_be_submitted_for_two_nodes_of_eight_gpus(tmp_path, capsys):
+    study = str(Path(__file__).parent / "counting_study.py")
+    asked = ["--engine", "slurm", "--nodes", "2", "--gpus-per-node", "8", "--only", "few", "many", "few-dpo"]
+    assert run.main([study, "--scale", "cpu", *asked, "--out", str(tmp_path / "out"), "--plan"]) == 0
+    told = capsys.readouterr().out
+    first, second = told.split("# stage ")[1:]
+    for line in ("--nodes=2", "--ntasks-per-node=8", "--gpus-per-node=8", "--cpus-per-task=4", "--array=0-1"):
+        assert f"#SBATCH {line}\n" in first and f"#SBATCH {line}\n" in second
+    assert "--processes 16 --nodes 2" in first and "#SBATCH --dependency=afterany:STAGE_1\n" in second
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stage_that_is_too_long_for_one_array_is_several(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "max_array_size", lambda: 2)
+    tasks = [Task(f"a-s{seed}") for seed in range(5)]
+    assert Slurm(tmp_path, shape()).arrays(tasks) == [tasks[:2], tasks[2:4], tasks[4:]]
 
 
 def test_slurm_s_times_and_ends_are_read():

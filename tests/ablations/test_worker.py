@@ -129,3 +129,11 @@ def test_bad_arguments_get_one_line(tmp_path):
     assert unknown.returncode == PERMANENT and "there are" in unknown.stderr
     foreign = subprocess.run([*command, "few-s0"], capture_output=True, text=True)
     assert foreign.returncode == PERMANENT and "--study" in foreign.stderr
+
+
+def test_a_worker_under_torchrun_is_refused_instead_of_waiting_for_itself(tmp_path, monkeypatch):
+    planned(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    worker = start(tmp_path, "few-s0")
+    told, _ = worker.communicate(timeout=60)
+    assert worker.returncode == PERMANENT and "run it alone, without torchrun, with --processes N" in told

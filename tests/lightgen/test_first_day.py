@@ -47,7 +47,7 @@ def test_prepare_and_train_agree_by_their_own_defaults(tiny, run, tmp_path):
     assert "from the latents: model.vae_channels=2 model.vae_stride=4 model.text_channels=8" in err
     card = (tmp_path / "run/model/README.md").read_text()
     latents = json.loads((tmp_path / "latents/index.json").read_text())["identity"]
-    assert card.startswith("---\nlicense: other") and latents in card and '"samples": 8' in card
+    assert card.startswith("---\n") and "\nlicense: other\n" in card and latents in card and '"samples": 8' in card
     assert "## Limits" in card and "## License" in card and str(tmp_path) not in card
     assert run("export", tmp_path / "run/model", "--out", tmp_path / "pipeline")[0] == 0
     assert (tmp_path / "pipeline/README.md").read_text() == card

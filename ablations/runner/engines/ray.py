@@ -150,5 +150,5 @@ def _check(nodes: Sequence[dict[str, Any]], shape: Shape) -> None:
     if fit < shape.resources.nodes:
         has = "; ".join(f"{node.get('CPU', 0):g} cores and {node.get('GPU', 0):g} GPUs" for node in found)
         wanted = f"{asked['CPU']} cores and {asked['GPU']} GPUs"
-        few = f"of the {shape.resources.nodes} nodes that a cell asks for, only {fit}" if fit else "no node"
-        raise ValueError(f"{few} of the Ray cluster has what a cell asks for, {wanted}: {has}")
+        few = f"{fit} nodes of the Ray cluster have" if fit else "no node of the Ray cluster has"
+        raise ValueError(f"{few} what a cell asks for, {wanted} on each of {shape.resources.nodes} nodes: {has}")

@@ -47,16 +47,15 @@ def _client(address: str) -> Any:
     if not address:
         raise ValueError("--detach --engine ray hands the study to a cluster: name it in RAY_ADDRESS")
     try:
-        import aiohttp_cors  # noqa: F401  what the client needs beside Ray is told only as it is used
         from ray.job_submission import JobSubmissionClient
-    except ImportError as error:
-        raise ValueError(
-            f"Ray's job server needs pip install 'ray[default]', here and on the cluster: {error}"
-        ) from None
-    try:
+
         return JobSubmissionClient(address)
-    except (RuntimeError, ConnectionError, ValueError) as error:
-        raise ValueError(f"no job server of Ray's at RAY_ADDRESS={address} ({str(error).splitlines()[0]})") from None
+    except (ImportError, RuntimeError, ConnectionError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"no job server of Ray's at RAY_ADDRESS={address} ({reason}): it needs pip install 'ray[default]', "
+            "here and on the cluster, which must be started with its dashboard"
+        ) from None
 
 
 def _is_over(client: Any, job: str) -> bool:
