@@ -12,7 +12,7 @@ from geneval.atomic import write_text
 from geneval.comparability import comparability
 from geneval.completeness import IncompleteFolder, expected_prompts, find_problems, stale
 from geneval.detections import ImageDetections, read_detections
-from geneval.json_files import parse_json, read_object
+from geneval.json_files import parse_json, read_object, read_text
 from geneval.layout import PromptFolder, read_layout
 from geneval.options import DEFAULTS, DETECTING, Options
 from geneval.prompts import Prompt, prompts_sha256
@@ -99,14 +99,10 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
     A file that lost or changed rows since `score` wrote it, by what stands beside it, is refused; so is a double image.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such results file")
-    try:
-        text = path.read_bytes().decode("utf-8")
-        lines = text.split("\n")
-    except UnicodeDecodeError as error:
-        raise ResultsError(f"{path}: not UTF-8 text ({error.reason})") from None
-    rows = [_row_of(line, f"{path}:{i}") for i, line in enumerate(lines, 1) if line.strip()]
+    text = read_text(path, ResultsError)
+    rows = [_row_of(line, f"{path}:{i}") for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise ResultsError(f"{path}: holds no rows")
     names = Counter(str(row["filename"]) for row in rows if "filename" in row)
@@ -207,6 +203,6 @@ def _row_of(text: str, where: str) -> dict[str, Any]:
         raise ResultsError(f"{where}: has no {', '.join(missing)}")
     if not isinstance(row["correct"], bool):
         raise ResultsError(f"{where}: 'correct' must be true or false, not {row['correct']!r}")
-    if not isinstance(row["tag"], str) or not isinstance(row["metadata"], str):
-        raise ResultsError(f"{where}: 'tag' and 'metadata' must be strings")
+    if not all(isinstance(row[name], str) for name in ("tag", "prompt", "metadata")):
+        raise ResultsError(f"{where}: 'tag', 'prompt' and 'metadata' must be strings")
     return row
