@@ -6,14 +6,16 @@ from typing import Any
 
 
 def refuse_not_finite(network: Any, where: object) -> None:
-    """ValueError for a network that holds a number that is not finite; `where` it came from and the tensor are named."""
+    """ValueError, which names `where` it came from and the tensor, for a network with a number that is not finite."""
     import torch
 
     for name, tensor in chain(network.named_parameters(), network.named_buffers()):
         if tensor.numel() and tensor.is_floating_point() and tensor.device.type != "meta":
             low, high = torch.aminmax(tensor.detach())
             if not (math.isfinite(low.item()) and math.isfinite(high.item())) and not _is_mask(name):
-                raise ValueError(f"{where}: the weights hold NaN or infinite numbers (in {name}); fetch or copy them again")
+                raise ValueError(
+                    f"{where}: the weights hold NaN or infinite numbers (in {name}); fetch or copy them again"
+                )
 
 
 def _is_mask(name: str) -> bool:

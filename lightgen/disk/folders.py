@@ -13,6 +13,7 @@ from typing import Any
 
 from lightgen.disk.atomic import sync
 from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.regular import LARGEST, regular_file
 
 HASHED = {".safetensors", ".json", ".model", ".txt"}  # weights, settings, and what tokenizers are made of
 
@@ -64,8 +65,14 @@ def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
 
 def file_sha256(path: str | Path) -> str:
     """The hexadecimal SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as file:
+    with regular_file(Path(path), LARGEST).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_sha256(path: Path) -> str:
+    """`file_sha256`, read once in a process as long as the file stays the same."""
+    status = Path(path).stat()
+    return _known_sha256(Path(path), status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def folder_sha256(folder: str | Path) -> str:
@@ -78,13 +85,11 @@ def folder_sha256(folder: str | Path) -> str:
         raise FileNotFoundError(f"{folder} holds no .safetensors file; give a complete model folder")
     digest = hashlib.sha256()
     for path in files:
-        status = path.stat()
-        content = _known_sha256(path, status.st_ino, status.st_size, status.st_mtime_ns)
-        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {known_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
 @lru_cache(maxsize=4096)
 def _known_sha256(path: Path, inode: int, size: int, modified: int) -> str:
-    """A file's hash, read once in a process as long as the file stays the same: text encoders are large."""
+    """Text encoders are large."""
     return file_sha256(path)

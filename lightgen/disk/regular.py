@@ -3,6 +3,8 @@
 import stat
 from pathlib import Path
 
+LARGEST = 2**44  # bytes of a file of weights or of a data set
+
 
 def regular_file(path: Path, most: int) -> Path:
     """`path`, if it is a regular file of at most `most` bytes, links followed; FileNotFoundError where it is missing,
