@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geneval.atomic import partial_path
 from geneval.hashes import file_sha256
 from geneval.preprocessing import Preprocessing
 from geneval.prompts import OBJECTS
@@ -123,7 +124,7 @@ def convert_checkpoint(checkpoint: Path, out: Path) -> None:
     if out.exists():
         raise FileExistsError(f"{out}: exists already; give a new folder")
     model = converted_model(read_state(checkpoint))
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    partial = partial_path(out)
     try:
         model.save_pretrained(partial)
         settings = {"image_processor_type": "Mask2FormerImageProcessor", **Preprocessing().record()}

@@ -20,13 +20,13 @@ from filelock import FileLock
 from PIL import ImageOps, ImageStat
 from torch import Tensor
 
+from lightgen.data.cache_files import SCHEMA, index_identity, read_index, read_listed
 from lightgen.data.config import EncodeConfig
-from lightgen.data.latents import SCHEMA, read_index
 from lightgen.data.originals import numbers_of
 from lightgen.data.shards import Sample, read_manifest, read_shard, shard_paths
 from lightgen.disk.atomic import atomic_file
 from lightgen.disk.folders import file_sha256
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import read_json, read_object, write_json
 from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
 # Stored only where they are not these, so that a cache keeps its identity when a setting is added.
@@ -60,7 +60,8 @@ def encode_dataset(
     encoders, captions = _Encoders(tokenizer, text, config), dict[str, int]()
     for number in range(shard[0], len(paths), shard[1]):
         if _entry(out, number).is_file():
-            known = read_json(out / read_json(_entry(out, number))["captions"]) if config.once else ()
+            done = read_object(_entry(out, number), captions=str)
+            known = read_listed(out, done, "captions", "captions_sha256") if config.once else ()
             captions |= {caption: len(captions) + place for place, caption in enumerate(known)}
             continue
         if hashes and file_sha256(paths[number]) != hashes[paths[number].name]:
@@ -268,7 +269,7 @@ def _merged(out: Path, settings: dict[str, Any], count: int) -> dict[str, Any] |
             "grid": entries[0]["grid"],
             "shards": entries,
         }
-        index["identity"] = hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+        index["identity"] = index_identity(index)
         write_json(out / "index.json", index)
         shutil.rmtree(out / "progress")
     return index

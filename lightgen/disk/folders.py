@@ -4,14 +4,13 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lightgen.disk.atomic import sync
+from lightgen.disk.atomic import sync, temporary_path
 from lightgen.disk.json_files import read_json, write_json
 from lightgen.disk.regular import LARGEST, regular_file
 
@@ -22,8 +21,9 @@ HASHED = {".safetensors", ".json", ".model", ".txt"}  # weights, settings, and w
 def temporary_folder(final: str | Path) -> Iterator[Path]:
     """A fresh folder beside `final`; it takes the name `final` when the block ends, and vanishes if the block fails."""
     final = Path(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    folder = temporary_path(final)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     try:
         yield folder
         publish_folder(folder, final)
@@ -40,11 +40,7 @@ def publish_folder(temporary: str | Path, final: str | Path) -> None:
     for path in sorted(temporary.rglob("*")):
         if path.is_file():
             sync(path)
-    # mkdtemp makes folders private; a published one follows the user's umask like any other.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o777 & ~umask)
-    aside = final.with_name(f".{final.name}.replaced.{os.getpid()}")
+    aside = temporary_path(final.with_name(f"{final.name}.replaced"))
     if final.exists():
         os.replace(final, aside)
     os.replace(temporary, final)
