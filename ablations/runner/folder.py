@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from ablations.runner.store import Store
 from ablations.runner.study import Cell, Study, Variant
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import read_json, write_sealed
 
 SCHEMA = 1
 OWN = {"store", "plan.json", ".lock", ".owner", "cells", "jobs"}
@@ -73,7 +73,7 @@ def write_study(
     names = {variant for variant, _ in asked}
     single = {variant.name for variant in variants if variant.is_control}
     seeds = sorted({seed for variant, seed in asked if variant not in single} or {seed for _, seed in asked})
-    write_json(
+    write_sealed(
         out / "study.json",
         {
             "schema": SCHEMA,

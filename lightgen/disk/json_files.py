@@ -35,7 +35,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_sealed(path: Path, value: Mapping[str, Any]) -> None:
     """Write one JSON object atomically, with the hash of its content in the field `seal`."""
-    write_json(path, {**value, SEAL: _content_sha256(value)})
+    write_json(path, {**value, SEAL: _seal(value)})
 
 
 def read_json(path: Path) -> Any:
@@ -43,7 +43,7 @@ def read_json(path: Path) -> Any:
     value = parse_json(_text(path), str(path), "remove it and run its stage again")
     if isinstance(value, dict) and SEAL in value:
         seal = value.pop(SEAL)
-        if seal != _content_sha256(value):
+        if seal != _seal(value):
             raise ValueError(f"{path} was changed since it was written (its seal differs); run its stage again")
     return value
 
@@ -91,6 +91,12 @@ def read_text(path: Path) -> str:
     return _text(path)
 
 
+def content_sha256(path: Path) -> str:
+    """The hexadecimal SHA-256 of a file's bytes, unpacked where it is compressed."""
+    data = regular_file(path, MAX_BYTES).read_bytes()
+    return hashlib.sha256(_unpacked(data, Path(path)) if Path(path).suffix == ".gz" else data).hexdigest()
+
+
 def parse_json(text: str | bytes, where: str, advice: str = "make it again") -> Any:
     """One JSON document, bounded as the module says; `where` it stands and the `advice` are in the error."""
     try:
@@ -107,7 +113,7 @@ def parse_json(text: str | bytes, where: str, advice: str = "make it again") -> 
         raise ValueError(f"{where}: torn or no JSON that is read here ({reason}); {advice}") from None
 
 
-def _content_sha256(value: Mapping[str, Any]) -> str:
+def _seal(value: Mapping[str, Any]) -> str:
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
