@@ -12,6 +12,7 @@ from typing import BinaryIO
 from lightgen.disk.regular import LARGEST, regular_file
 
 _BLOCK = 512
+_MOST_ZEROS = 2**24  # that end an archive; tar fills up to a record, 10 KiB unless told otherwise
 
 
 def read_members(path: Path, start: int = 0) -> Iterator[tarfile.TarInfo]:
@@ -55,8 +56,8 @@ def _check_end(file: BinaryIO) -> int:
 
 
 def _check_rest(file: BinaryIO, place: int) -> None:
-    """Behind the last member there is nothing but zeros."""
+    """Behind the last member there is nothing but zeros, and not many."""
     file.seek(place)
-    while block := file.read(2**20):
-        if block.strip(b"\0"):
-            raise tarfile.ReadError(f"a damaged header at byte {place:,}")
+    block = file.read(_MOST_ZEROS + 1)
+    if block.strip(b"\0") or len(block) > _MOST_ZEROS:
+        raise tarfile.ReadError(f"a damaged header at byte {place:,}")

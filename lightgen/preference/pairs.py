@@ -71,13 +71,13 @@ def _pair(path: Path, number: int, row: Any) -> Pair:
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise ValueError(f"{where}: {name} is missing or empty")
     chosen, rejected = (path.parent / row[name] for name in ("chosen", "rejected"))
-    if chosen.resolve() == rejected.resolve():
-        raise ValueError(f"{where}: chosen and rejected are the same image, {row['chosen']}")
     for image in (chosen, rejected):
         try:
             regular_file(image, MAX_BYTES)
         except FileNotFoundError:
             raise FileNotFoundError(f"{where}: image {image} is missing") from None
+    if chosen.resolve() == rejected.resolve():
+        raise ValueError(f"{where}: chosen and rejected are the same image, {row['chosen']}")
     scores = row.get("scores") or ()
     if not isinstance(scores, list | tuple) or not all(type(score) in (int, float) for score in scores):
         raise ValueError(f"{where}: scores: expected numbers")

@@ -72,9 +72,7 @@ def load_state(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    known: dict[str, Any] = {"file": str, "bytes": int, "step": int, "status": str, "counts": dict}
-    known["seconds"] = (int, float)
-    record = read_object(folder / "latest.json", **known)
+    record = read_object(folder / "latest.json", file=str, bytes=int, step=int)
     path = folder / record.pop("file")
     advice = f"remove {folder} to train again from the start"
     if not path.is_file():

@@ -37,7 +37,9 @@ def check_cell(cell: "Cell") -> list[str]:
     record = cell.record
     if record is None or not cell.is_complete or not cell.rows:
         return []
-    return [f"wrong: {cell.name}: {line}" for line in disagreements(cell.rows, record.metrics, intervals=bool(record.files))]
+    return [
+        f"wrong: {cell.name}: {line}" for line in disagreements(cell.rows, record.metrics, intervals=bool(record.files))
+    ]
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], part: str, intervals: bool) -> Iterator[tuple[str, dict[str, Any]]]:
