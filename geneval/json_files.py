@@ -1,8 +1,10 @@
 """JSON, read strictly: of regular files alone, bounded in bytes, depth and numbers; NaN and the infinities, which JSON
 does not know, are refused, and so is half a character."""
 
+import hashlib
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from geneval.regular import regular_file
 
 MAX_BYTES = 2**30
 MAX_DEPTH = 64
+SEAL = "seal"
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _LARGEST = 2**63
 _CONTAINERS = (dict, list)
@@ -36,7 +39,18 @@ def read_object(path: Path, error: type[ValueError] = ValueError, advice: str = 
     record = parse_json(read_text(path, error, advice), str(path), error, advice)
     if not isinstance(record, dict):
         raise error(f"{path}: must be a JSON object{advice and '; '}{advice}")
+    if SEAL in record and record.pop(SEAL) != _digest(record):
+        raise error(f"{path}: changed since it was written (its seal differs){advice and '; '}{advice}")
     return record
+
+
+def sealed_text(record: Mapping[str, Any]) -> str:
+    """The text of an object's file, with the hash of its content in the field `seal`, which `read_object` compares."""
+    return json.dumps({**record, SEAL: _digest(as_json(record))}, indent=1) + "\n"
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def read_text(path: Path, error: type[ValueError] = ValueError, advice: str = "") -> str:

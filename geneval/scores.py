@@ -12,7 +12,7 @@ from geneval.atomic import write_text
 from geneval.comparability import comparability
 from geneval.completeness import IncompleteFolder, expected_prompts, find_problems, stale
 from geneval.detections import ImageDetections, read_detections
-from geneval.json_files import parse_json, read_object, read_text
+from geneval.json_files import parse_json, read_object, read_text, sealed_text
 from geneval.layout import PromptFolder, read_layout
 from geneval.options import DEFAULTS, DETECTING, Options
 from geneval.prompts import Prompt, prompts_sha256
@@ -191,7 +191,7 @@ def _write(out: Path, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str
     text = format_results(rows)
     said = {**provenance, "rows": len(rows), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out.with_name(out.name + ".json"), json.dumps(said, indent=1) + "\n")
+    write_text(out.with_name(out.name + ".json"), sealed_text(said))
     write_text(out, text)
 
 

@@ -286,6 +286,13 @@ def _runner(root: Path) -> list[Format]:
     shutil.rmtree(out / "report")
     spared = ("*.txt", "*.log", "progress.json", "job.json", "cell.json", "report/*", ".*")
     return [
-        Format("plan", "ablations", f"{file} --scale smoke --out ROOT --only few many --plan", out, spared=spared),
-        Format("status", "status", "ROOT", out, spared=spared),
+        Format(
+            "plan",
+            "ablations",
+            f"{file} --scale smoke --out ROOT --only few many --plan",
+            out,
+            spared=spared,
+            given=("*",),
+        ),  # what is gone is to be made: a plan and a status say so
+        Format("status", "status", "ROOT", out, spared=spared, given=("*",)),
     ]
