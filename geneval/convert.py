@@ -150,6 +150,10 @@ def read_state(checkpoint: Path) -> State:
             "if it is the original, save its state_dict alone with torch.save({'state_dict': ...}) where you trust it"
         ) from None
     state = record.get("state_dict", record) if isinstance(record, dict) else {}
+    if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()):
+        raise ConversionError(f"{checkpoint}: its state_dict holds more than tensors by name")
+    if wrong := [n for n, v in state.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise ConversionError(f"{checkpoint}: {wrong[0]} holds NaN or infinite numbers; fetch the file again")
     if not any(name.startswith(_HEAD) for name in state):
         raise ConversionError(f"{checkpoint}: holds no mmdet Mask2Former (no {_HEAD}* tensors)")
     return {

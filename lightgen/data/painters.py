@@ -55,15 +55,21 @@ def _pipeline(folder: Path) -> Any:
     """The pipeline in a local folder, ours or a diffusers one, in evaluation mode; nothing is fetched."""
     from diffusers import DiffusionPipeline
 
+    from lightgen.model.encoders import refuse_not_finite
     from lightgen.model.folder import load_pipeline
 
     index = Path(folder) / "model_index.json"
     if not index.is_file() or read_object(index).get("_class_name") == "LightGenPipeline":
         return load_pipeline(folder)
     try:
-        return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except (OSError, AttributeError) as error:
-        raise ValueError(f"{folder}: cannot be loaded as a diffusers pipeline ({error})") from error
+        pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except Exception as error:  # damaged weights and settings raise anything from KeyError to SafetensorError
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{folder}: cannot be loaded as a diffusers pipeline ({reason})") from None
+    for part in pipeline.components.values():
+        if hasattr(part, "state_dict") and hasattr(part, "named_parameters"):
+            refuse_not_finite(part, folder)
+    return pipeline
 
 
 class ShardPainter:
