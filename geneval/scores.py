@@ -115,9 +115,13 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 def read_provenance(results: Path) -> dict[str, Any]:
     """What `score` wrote beside a results file; empty for a file of the original."""
     path = results.with_name(results.name + ".json")
-    if not path.is_file():
+    try:
+        said = read_object(path, ResultsError, "score the folder again")
+    except FileNotFoundError:
         return {}
-    return read_object(path, ResultsError, "score the folder again")
+    if not isinstance(said.get("detector", {}), dict):
+        raise ResultsError(f"{path}: 'detector' must be an object; score the folder again")
+    return said
 
 
 def _check_provenance(path: Path, text: str, num_rows: int) -> None:

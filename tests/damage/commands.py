@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS = 20  # of this process's time
-WAITING = 120  # on the clock: a machine may be busy, a pipe waits for ever
+WAITING = 900  # on the clock: a machine may be busy, a pipe waits for ever
 
 
 @dataclass(frozen=True)

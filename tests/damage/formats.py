@@ -27,6 +27,7 @@ class Format:
     given: tuple[
         str, ...
     ] = ()  # globs of files that a user wrote and nothing vouches for: other values are other input
+    optional: tuple[str, ...] = ()  # globs of files that need not be there, as they are not beside an original's
     spared: tuple[str, ...] = ()  # globs of files that are not damaged
     outputs: tuple[str, ...] = ()  # globs in OUT whose bytes are compared too
     heavy: bool = False
@@ -38,6 +39,9 @@ class Format:
 
     def is_given(self, name: str) -> bool:
         return any(Path(name).match(glob) for glob in self.given)
+
+    def is_optional(self, name: str) -> bool:
+        return any(Path(name).match(glob) for glob in self.optional)
 
 
 def build(root: Path) -> list[Format]:
@@ -98,8 +102,8 @@ def _geneval(root: Path) -> list[Format]:
     return [
         Format("score", "geneval", f"score ROOT/images --prompts {prompts} --out OUT/r.jsonl", folder, spared=unread,
                outputs=("r.jsonl",)),
-        Format("summary", "geneval", "summary ROOT/a.jsonl", results),
-        Format("compare", "geneval", "compare ROOT/a.jsonl ROOT/b.jsonl", results),
+        Format("summary", "geneval", "summary ROOT/a.jsonl", results, optional=("*.jsonl.json",)),
+        Format("compare", "geneval", "compare ROOT/a.jsonl ROOT/b.jsonl", results, optional=("*.jsonl.json",)),
         Format("pairs verifier", "lightgen", "pairs verifier ROOT/grades.jsonl --images ROOT/images --out OUT", pairs,
                given=("grades.jsonl", "metadata.jsonl", "*.png", "generation.json"), outputs=("pairs.jsonl",)),
     ]  # fmt: skip

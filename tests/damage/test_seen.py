@@ -297,7 +297,7 @@ def test_a_label_is_short(tmp_path):
 
 def test_one_training_a_folder(tmp_path):
     accelerator = make_accelerator("fp32", "cpu")
-    said = f"is held by process {os.getpid()}"
+    said = f"being trained in by process {os.getpid()}"
     with alone(tmp_path, accelerator), pytest.raises(ValueError, match=said), alone(tmp_path, accelerator):
         raise AssertionError("two at once")
     assert not list(tmp_path.iterdir())
