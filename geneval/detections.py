@@ -17,7 +17,7 @@ from geneval.regular import regular_file
 
 FILE_NAME = "detections.jsonl"
 _LARGEST_COORDINATE = 1e7
-_LARGEST_FILE = 2**36
+LARGEST_FILE = 2**36
 _ROUNDING = 1e-5  # of a score, a product of float32 probabilities
 _CHECKSUM = "crc32"  # the last field of a line that `detect` wrote: of all before it
 
@@ -76,7 +76,7 @@ def detection_files(images: Path) -> list[Path]:
 
 def read_lines(path: Path) -> Iterator[ImageDetections]:
     """The lines of one file; `DetectionsError` names the line that is torn or wrong."""
-    with open(regular_file(path, _LARGEST_FILE, DetectionsError), encoding="utf-8") as file:
+    with open(regular_file(path, LARGEST_FILE, DetectionsError), encoding="utf-8") as file:
         try:
             for number, text in enumerate(file, 1):
                 yield parse_line(text, f"{path}:{number}")

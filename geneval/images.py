@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 _MAX_PIXELS = 64_000_000
-_MAX_BYTES = 256_000_000
+MAX_BYTES = 256_000_000  # of one file
 _TOLERANCE = 1e-3  # of float pixels beyond [0, 1], as rounding makes them
 
 
@@ -28,7 +28,7 @@ class ImageError(ValueError):
 def read_image(path: Path) -> tuple[Image.Image, str]:
     """The picture in RGB and the sha256 of its file; only a regular file is opened."""
     try:
-        data = regular_file(path, _MAX_BYTES, ImageError).read_bytes()
+        data = regular_file(path, MAX_BYTES, ImageError).read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: not a readable picture ({type(error).__name__}: {error})") from None
     return decode_image(data, str(path)), hashlib.sha256(data).hexdigest()

@@ -59,7 +59,7 @@ def write_model(
     with temporary_folder(folder) as temporary:
         model.save_pretrained(temporary, max_shard_size=MAX_SHARD)
         _forget_paths(temporary)
-        record = {"schema": SCHEMA, **named, "sampling": asdict(sampling), "transformer": _hashes(temporary)}
+        record = {"schema": SCHEMA, **named, "sampling": asdict(sampling), "transformer": _files(temporary)}
         write_sealed(temporary / "components.json", record)
         if ancestors:
             write_json(temporary / "lineage.json", {"ancestors": list(ancestors)})
@@ -168,10 +168,10 @@ def export(folder: Path, out: Path) -> Path:
     return Path(out)
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    """{file: SHA-256} of a transformer's config and weights."""
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    """{file: its bytes and SHA-256} of a transformer's config and weights."""
     paths = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
-    return {path.name: file_sha256(path) for path in paths}
+    return {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in paths}
 
 
 def _check_transformer(folder: Path) -> None:
@@ -179,12 +179,14 @@ def _check_transformer(folder: Path) -> None:
     folder = Path(folder)
     if not is_model(folder):
         return
-    path = folder / "components.json"
-    for name, digest in typed(read_object(path).get("transformer") or {}, f"{path}: transformer").items():
-        if Path(name).name != name or known_sha256(folder / name) != digest:
-            raise ValueError(
-                f"{folder / name} was changed since the model was written (another SHA-256); copy it again"
-            )
+    where = f"{folder / 'components.json'}: transformer"
+    for name, said in typed(read_object(folder / "components.json").get("transformer") or {}, where).items():
+        typed(said, f"{where}: {name}", bytes=int, sha256=str)
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing, or no file; copy the model again")
+        if path.stat().st_size != said["bytes"] or known_sha256(path) != said["sha256"]:
+            raise ValueError(f"{path} was changed since the model was written (its size or SHA-256); copy it again")
 
 
 def _transformer(folder: Path) -> Path:

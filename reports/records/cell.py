@@ -15,6 +15,7 @@
 A packed study (`python -m reports pack`) has its .jsonl files compressed, with ".gz" behind their names.
 """
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -103,7 +104,8 @@ def read_cell(root: Path, expected: dict[str, Any]) -> Cell:
 
 def inside(folder: Path, name: str) -> Path:
     """`folder / name`, refused where it leads out of the folder: records may come from others."""
-    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+    # Not resolve(), which raises at a link to itself.
+    if not Path(os.path.realpath(folder / name)).is_relative_to(os.path.realpath(folder)):
         raise ValueError(f"{folder}: {name!r} leads out of the cell's folder")
     return folder / name
 

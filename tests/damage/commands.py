@@ -65,9 +65,28 @@ def _main(program: str, argv: list[str]) -> int | None:
         from ablations.__main__ import main
 
         return main(["status", *argv])
+    elif program == "gallery":
+        return _gallery(Path(argv[0]))
     else:
         return _train(Path(argv[0]), Path(argv[1]))
     return main()
+
+
+def _gallery(folder: Path) -> int:
+    """The pictures of a report, without the plots that take its time."""
+    from reports.gallery import gallery
+    from reports.records.study import read_study
+
+    try:
+        study = read_study(folder)
+        shown = gallery(study)
+        print(*study.problems(), sep="\n")
+        for row in shown.rows if shown else ():
+            print(row.prompt, [(p.is_correct, p.reason, len(p.source)) if p else None for p in row.pictures])
+    except (ValueError, OSError) as error:  # as reports.__main__.main
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 1
 
 
 def _train(latents: Path, out: Path) -> int:
