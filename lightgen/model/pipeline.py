@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightgen.device import require_bf16
 from lightgen.disk.config import from_dict, override
-from lightgen.disk.json_files import read_json
+from lightgen.disk.json_files import read_object
 from lightgen.model.config import SamplingConfig
 from lightgen.model.encoders import (
     ImageTokenizer,
@@ -99,7 +99,7 @@ class LightGenPipeline(DiffusionPipeline):
         if "tokenizer" not in parts:
             parts["tokenizer"] = load_tokenizer(folder / "tokenizer")
         if "sampling" not in parts:
-            parts["sampling"] = read_json(folder / "model_index.json").get("sampling")
+            parts["sampling"] = read_object(folder / "model_index.json").get("sampling")
         return cls(**parts)
 
     @property
