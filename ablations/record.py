@@ -19,11 +19,12 @@ from ablations.steps.judge import Judge
 from ablations.steps.train import Train
 from ablations.steps.watched import TakePart, TrainWatched
 from benchmarks.environment import environment
+from geneval.detections import read_detections
 from geneval.prompts import official_prompts
 from geneval.protocol import read_generation
 from geneval.scores import format_results, read_provenance, read_results
 from geneval.statistics import summarize
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import content_sha256, read_json, write_json, write_sealed
 
 SCHEMA = 1
 NORMAL_95 = 1.959964
@@ -60,10 +61,28 @@ def write_record(folder: Path, cell: Cell, store: Store) -> None:
         "cost": _cost(made, _samples_seen(cell, by_key)),
         "metrics": metrics,
         "items": items,
+        "rests_on": _rests_on(cell, store) if "judge" in facts else {},
+        "files": {path: content_sha256(folder / path) for path in _written(folder, items)},
         "status": status,
         "reason": reason,
     }
-    write_json(folder / "result.json", result)
+    write_sealed(folder / "result.json", result)
+
+
+def _written(folder: Path, items: Mapping[str, str]) -> list[str]:
+    """The files that the record rests on, pictures to show among them, relative to the cell's folder."""
+    shown = sorted(path.relative_to(folder).as_posix() for path in folder.glob("samples/*.png"))
+    return [*items.values(), *(shown if "samples" in items else ())]
+
+
+def _rests_on(cell: Cell, store: Store) -> dict[str, int]:
+    """How many images, prompts and detected objects the verdicts were made from."""
+    step = _last(cell, "judge")
+    assert step is not None
+    lines = read_detections(store.folder(step) / "images").values()
+    found = sum(len(rows) for line in lines for rows in line.detections.values())
+    prompts = {line.filename.split("/")[0] for line in lines}
+    return {"images": len(lines), "prompts": len(prompts), "detections": found}
 
 
 def _status(cell: Cell, facts: Mapping[str, Any]) -> tuple[str, str]:

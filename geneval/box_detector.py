@@ -3,7 +3,6 @@
 Such a detector sees other objects and gives colors of whole boxes, their background in it: every score of it is marked.
 """
 
-import json
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from geneval.detector import Detections, check_loaded
 from geneval.device import choose_device, without_tf32
+from geneval.finite import refuse_not_finite
 from geneval.hashes import file_sha256, safetensors_sha256
+from geneval.json_files import read_object
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,6 +59,7 @@ class BoxDetector:
             reason = str(error).partition("\n")[0]
             raise ValueError(f"{folder}: not a folder of a detector ({type(error).__name__}: {reason})") from None
         check_loaded(folder, info)
+        refuse_not_finite(model, folder)
         labels = model.config.id2label
         names = [geneval_name(labels[i]) for i in range(len(labels))]
         return cls(model.float().eval().to(choose_device(device)), processor, names, identity)
@@ -116,8 +118,7 @@ def geneval_name(label: str) -> str:
 def model_type(folder: Path) -> str:
     """The `model_type` of a folder's config.json, "" where it has none."""
     try:
-        record = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        found = read_object(folder / "config.json").get("model_type")
+    except (OSError, ValueError):
         return ""
-    found = record.get("model_type") if isinstance(record, dict) else None
     return found if isinstance(found, str) else ""

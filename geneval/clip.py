@@ -16,6 +16,7 @@ from typing import Any
 
 from geneval.device import choose_device
 from geneval.embedded import CLIPS
+from geneval.finite import refuse_not_finite
 from geneval.hashes import file_sha256, safetensors_sha256, state_sha256
 from geneval.weights import WeightFile, require
 
@@ -84,6 +85,7 @@ def load_clip(name: str | Path, *, label: str | None = None, device: str = "auto
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{name}: open_clip cannot load this ({type(error).__name__}: {reason})") from None
     network.eval().requires_grad_(False)
+    refuse_not_finite(network, name)
     return Clip(
         name=label or source.label,
         source=source,

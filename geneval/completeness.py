@@ -7,6 +7,7 @@ from pathlib import Path
 
 from geneval.detections import ImageDetections
 from geneval.hashes import file_sha256
+from geneval.images import MAX_BYTES
 from geneval.layout import PromptFolder
 from geneval.prompts import Prompt, official_prompts
 from geneval.templates import read_asked
@@ -70,7 +71,7 @@ def stale(images: Path, folders: Sequence[PromptFolder], lines: Mapping[str, Ima
 
 
 def _is_same(path: Path, sha256: str) -> bool:
-    return path.is_file() and file_sha256(path) == sha256
+    return path.is_file() and path.stat().st_size <= MAX_BYTES and file_sha256(path) == sha256
 
 
 def _prompt_problems(folders: Sequence[PromptFolder], expected: Sequence[Prompt]) -> list[str]:

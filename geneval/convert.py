@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geneval.atomic import partial_path
 from geneval.hashes import file_sha256
 from geneval.preprocessing import Preprocessing
 from geneval.prompts import OBJECTS
@@ -123,7 +124,7 @@ def convert_checkpoint(checkpoint: Path, out: Path) -> None:
     if out.exists():
         raise FileExistsError(f"{out}: exists already; give a new folder")
     model = converted_model(read_state(checkpoint))
-    partial = out.with_name(f".{out.name}.{os.getpid()}")
+    partial = partial_path(out)
     try:
         model.save_pretrained(partial)
         settings = {"image_processor_type": "Mask2FormerImageProcessor", **Preprocessing().record()}
@@ -149,6 +150,10 @@ def read_state(checkpoint: Path) -> State:
             "if it is the original, save its state_dict alone with torch.save({'state_dict': ...}) where you trust it"
         ) from None
     state = record.get("state_dict", record) if isinstance(record, dict) else {}
+    if not all(isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()):
+        raise ConversionError(f"{checkpoint}: its state_dict holds more than tensors by name")
+    if wrong := [n for n, v in state.items() if v.is_floating_point() and not v.isfinite().all()]:
+        raise ConversionError(f"{checkpoint}: {wrong[0]} holds NaN or infinite numbers; fetch the file again")
     if not any(name.startswith(_HEAD) for name in state):
         raise ConversionError(f"{checkpoint}: holds no mmdet Mask2Former (no {_HEAD}* tensors)")
     return {

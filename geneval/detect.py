@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from geneval.atomic import write_text
 from geneval.completeness import IncompleteFolder
-from geneval.detections import FILE_NAME, DetectionsError, ImageDetections, parse_line
+from geneval.detections import FILE_NAME, LARGEST_FILE, DetectionsError, ImageDetections, parse_line
 from geneval.hashes import file_sha256
-from geneval.images import ImageError, read_image
+from geneval.images import MAX_BYTES, ImageError, read_image
 from geneval.judge import COLOR_FLOOR, Judge, judge_identity
 from geneval.layout import PromptFolder, read_layout
 from geneval.options import DEFAULTS, Options
 from geneval.prompts import Prompt
+from geneval.regular import regular_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -120,7 +121,7 @@ def _resume(out: Path, partial: Path, work: _Work) -> dict[str, str]:
     for path in (out, partial):
         if not path.is_file():
             continue
-        texts = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        texts = regular_file(path, LARGEST_FILE).read_text(encoding="utf-8", errors="replace").split("\n")
         for number, text in enumerate(texts[:-1], 1):
             line = _line_or_none(text, f"{path}:{number}", is_last=number == len(texts) - 1)
             if line is None:
@@ -145,7 +146,7 @@ def _line_or_none(text: str, where: str, *, is_last: bool) -> ImageDetections | 
 
 
 def _is_same_picture(path: Path, sha256: str) -> bool:
-    return path.is_file() and file_sha256(path) == sha256
+    return path.is_file() and path.stat().st_size <= MAX_BYTES and file_sha256(path) == sha256
 
 
 def _detected(work: _Work, todo: Sequence[str], problems: list[str]) -> Iterator[list[ImageDetections]]:

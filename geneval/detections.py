@@ -3,6 +3,7 @@
 import gc
 import json
 import math
+import zlib
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -10,11 +11,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from geneval.json_files import parse_json
+from geneval.json_files import check_depth, parse_json
 from geneval.prompts import COLORS
+from geneval.regular import regular_file
 
 FILE_NAME = "detections.jsonl"
 _LARGEST_COORDINATE = 1e7
+LARGEST_FILE = 2**36
+_ROUNDING = 1e-5  # of a score, a product of float32 probabilities
+_CHECKSUM = "crc32"  # the last field of a line that `detect` wrote: of all before it
 
 
 class DetectionsError(ValueError):
@@ -44,7 +49,8 @@ class ImageDetections:
             "sha256": self.sha256,
             "prompt": self.prompt,
         }
-        return json.dumps(record, separators=(",", ":"), allow_nan=False)
+        text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+        return text[:-1] + _checksum(text[:-1])
 
 
 def read_detections(images: Path) -> dict[str, ImageDetections]:
@@ -70,7 +76,7 @@ def detection_files(images: Path) -> list[Path]:
 
 def read_lines(path: Path) -> Iterator[ImageDetections]:
     """The lines of one file; `DetectionsError` names the line that is torn or wrong."""
-    with open(path, encoding="utf-8") as file:
+    with open(regular_file(path, LARGEST_FILE, DetectionsError), encoding="utf-8") as file:
         try:
             for number, text in enumerate(file, 1):
                 yield parse_line(text, f"{path}:{number}")
@@ -80,9 +86,13 @@ def read_lines(path: Path) -> Iterator[ImageDetections]:
 
 def parse_line(text: str, where: str) -> ImageDetections:
     """One line, every field checked."""
-    record = parse_json(text, where, DetectionsError, "delete the line and run detect again")
+    record = parse_json(text, where, DetectionsError, "delete the line and run detect again", is_flat=True)
     if not isinstance(record, dict):
         raise DetectionsError(f"{where}: must be a JSON object")
+    if _CHECKSUM in record:
+        content = text.rstrip().rpartition(f',"{_CHECKSUM}"')[0]
+        if text.rstrip() != content + _checksum(content):
+            raise DetectionsError(f"{where}: changed since `detect` wrote it; delete it and run detect again")
     filename, detections, colors = record.get("filename"), record.get("detections"), record.get("colors", {})
     if not isinstance(filename, str) or not filename:
         raise DetectionsError(f"{where}: 'filename' must be a string, not {filename!r}")
@@ -94,10 +104,19 @@ def parse_line(text: str, where: str) -> ImageDetections:
     for name, answers in colors.items():
         _check_colors(answers, detections.get(name), f"{where}: colors[{name!r}]")
     detector = record.get("detector", {})
+    try:
+        check_depth(detector)
+    except ValueError as error:
+        raise DetectionsError(f"{where}: 'detector' {error}") from None
     size, sha256, prompt = _checked_size(record.get("size"), where), record.get("sha256", ""), record.get("prompt", "")
     if not isinstance(detector, dict) or not isinstance(sha256, str) or not isinstance(prompt, str):
         raise DetectionsError(f"{where}: 'detector' must be an object, 'sha256' and 'prompt' strings")
     return ImageDetections(filename, size, detections, colors, detector, sha256, prompt)
+
+
+def _checksum(content: str) -> str:
+    """The end of a line that begins with `content`."""
+    return f',"{_CHECKSUM}":"{zlib.crc32(content.encode(errors="surrogatepass")):08x}"}}'
 
 
 @contextmanager
@@ -120,12 +139,16 @@ def _is_clean(classes: Collection[Any]) -> bool:
     if not set(map(type, rows)) <= {list} or not set(map(len, rows)) <= {5}:
         return False
     values = list(chain.from_iterable(rows))
-    return set(map(type, values)) <= {float, int} and _is_bounded(values)
+    return set(map(type, values)) <= {float, int} and _is_bounded(values) and _are_scores(values[4::5])
 
 
 def _is_bounded(values: list[float]) -> bool:
     # NaN cannot come out of the parser; an overflowing literal can, as infinity.
     return not values or (min(values) >= -_LARGEST_COORDINATE and max(values) <= _LARGEST_COORDINATE)
+
+
+def _are_scores(values: list[float]) -> bool:
+    return not values or (min(values) >= 0 and max(values) <= 1 + _ROUNDING)
 
 
 def _check_rows(rows: Any, where: str) -> None:
@@ -136,6 +159,8 @@ def _check_rows(rows: Any, where: str) -> None:
         raise DetectionsError(f"{where} holds something that is not a number")
     if not _is_bounded(values):
         raise DetectionsError(f"{where} holds a number beyond {_LARGEST_COORDINATE:g}")
+    if not _are_scores(values[4::5]):
+        raise DetectionsError(f"{where} holds a score outside [0, 1]")
 
 
 def _check_colors(answers: Any, rows: Any, where: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from geneval.comparability import ORIGINAL_SHA256
 from geneval.device import choose_device, without_tf32
 from geneval.embedded import DETECTORS
+from geneval.finite import refuse_not_finite
 from geneval.hashes import safetensors_sha256
 from geneval.json_files import read_object
 from geneval.preprocessing import Preprocessing, normalize, pad, resize, resize_method
@@ -61,6 +62,7 @@ class Detector:
             raise ValueError(f"{folder}: not a Mask2Former folder ({type(error).__name__}: {reason})") from None
         model, info = loaded
         check_loaded(folder, info)
+        refuse_not_finite(model, folder)
         names = class_names(model.config.id2label, folder)
         model = model.float().eval().to(choose_device(device))
         return cls(model, Preprocessing.from_folder(folder), names, identity)

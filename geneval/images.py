@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from geneval.png import check_png
+from geneval.regular import regular_file
+
 if TYPE_CHECKING:
     import torch
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 _MAX_PIXELS = 64_000_000
-_MAX_BYTES = 256_000_000
+MAX_BYTES = 256_000_000  # of one file
 _TOLERANCE = 1e-3  # of float pixels beyond [0, 1], as rounding makes them
 
 
@@ -24,12 +27,8 @@ class ImageError(ValueError):
 
 def read_image(path: Path) -> tuple[Image.Image, str]:
     """The picture in RGB and the sha256 of its file; only a regular file is opened."""
-    if not path.is_file():
-        raise ImageError(f"{path}: no regular file")
-    if path.stat().st_size > _MAX_BYTES:
-        raise ImageError(f"{path}: larger than {_MAX_BYTES:,} bytes")
     try:
-        data = path.read_bytes()
+        data = regular_file(path, MAX_BYTES, ImageError).read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: not a readable picture ({type(error).__name__}: {error})") from None
     return decode_image(data, str(path)), hashlib.sha256(data).hexdigest()
@@ -38,6 +37,7 @@ def read_image(path: Path) -> tuple[Image.Image, str]:
 def decode_image(data: bytes, where: str, max_pixels: int = _MAX_PIXELS) -> Image.Image:
     """The picture of a file's bytes in RGB; its size is read and bounded before anything is decoded."""
     try:
+        check_png(data)
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(image.size, where, max_pixels)
             return rgb(image)

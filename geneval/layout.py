@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from geneval.atomic import write_text
-from geneval.json_files import parse_json
+from geneval.json_files import parse_json, read_text
 from geneval.prompts import MetadataError, Prompt
 
 _SAMPLE = re.compile(r"\d+\.png")  # a prefix match, as the original's: `00006.png.bak` is a sample
@@ -60,14 +60,10 @@ def read_layout(root: Path) -> tuple[list[PromptFolder], list[str]]:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The one JSON document of a metadata.jsonl, a regular file."""
-    if path.exists() and not path.is_file():
-        raise MetadataError(f"{path}: not a UTF-8 text file")
     try:
-        return parse_json(path.read_text(encoding="utf-8"), str(path), MetadataError)
+        return parse_json(read_text(path, MetadataError), str(path), MetadataError)
     except FileNotFoundError:
         raise MetadataError(f"{path}: missing") from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise MetadataError(f"{path}: not a UTF-8 text file") from None
 
 
 def _samples(folder: Path) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from geneval.finite import refuse_not_finite
 from geneval.json_files import read_object
 
 # Class that a folder names -> what loads such a folder. Imported only when that very name is asked for.
@@ -26,6 +27,9 @@ def load_pipeline(name: str, device: str | None = None, dtype: str | None = None
     folder = Path(name)
     is_model = (folder / "components.json").is_file() and not (folder / "model_index.json").is_file()
     pipeline = (_model_loader(folder / "config.json") if is_model else _loader(name))(name, **kwargs)
+    for component in pipeline.components.values():
+        if isinstance(component, torch.nn.Module):
+            refuse_not_finite(component, name)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device) if device else pipeline
 

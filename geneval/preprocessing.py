@@ -12,6 +12,8 @@ from geneval.json_files import read_object
 if TYPE_CHECKING:
     import torch
 
+_LONGEST = 8192  # px; a larger picture would not go through any detector
+
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
@@ -32,16 +34,23 @@ class Preprocessing:
             raise FileNotFoundError(f"{path}: missing; the detector's image sizes and constants stand there")
         try:
             record = read_object(path)
+            if "size" not in record:
+                raise ValueError("has no 'size'")
             given = {**record, **_edges(record)}
             values = {name: _typed(given[name], default) for name, default in asdict(cls()).items() if name in given}
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not usable ({error})") from None
-        return cls(**values)
+        settings = cls(**values)
+        if not 1 <= min(settings.shortest_edge, settings.size_divisor) <= settings.longest_edge <= _LONGEST:
+            raise ValueError(f"{path}: edges and divisor must lie in 1 to {_LONGEST} px, the longest edge last")
+        if settings.pad_value > 255 or not all(0 < one < 100 for one in settings.image_std):
+            raise ValueError(f"{path}: pad_value must be at most 255, image_std positive")
+        return settings
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """Width and height after scaling."""
         scale = min(self.longest_edge / max(width, height), self.shortest_edge / min(width, height))
-        return int(width * scale + 0.5), int(height * scale + 0.5)
+        return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
 
     def padded(self, width: int, height: int) -> tuple[int, int]:
         """Width and height after padding."""

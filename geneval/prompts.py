@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from geneval.atomic import write_text
-from geneval.json_files import parse_json
+from geneval.json_files import parse_json, read_text
 from geneval.random_stream import RandomStream
 
 COLORS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white")
@@ -19,6 +19,7 @@ OBJECTS = tuple(Path(__file__).with_name("object_names.txt").read_text(encoding=
 OFFICIAL_SHA256 = "5c48e0813e812e3c373fa5c8ed07a8f0a483be30272b4427b0559c8048e67c13"  # evaluation_metadata.jsonl
 
 _NUMBERS = {2: "two", 3: "three", 4: "four"}
+_MOST = 10_000  # objects of a clause; more are a damaged number
 _CLAUSE_KEYS = {"class", "count", "color", "position"}
 
 
@@ -121,12 +122,9 @@ def write_prompts(prompts: Sequence[Prompt], out: Path) -> None:
 def read_prompts(path: Path) -> list[Prompt]:
     """The prompts of an evaluation_metadata.jsonl (or of a folder that holds one)."""
     path = path / "evaluation_metadata.jsonl" if path.is_dir() else path
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such prompts file; write one with `python -m geneval prompts --out DIR`")
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise MetadataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    lines = read_text(path, MetadataError).splitlines()
     prompts = [
         Prompt.from_metadata(parse_json(line, f"{path}:{number}", MetadataError), f"{path}:{number}")
         for number, line in enumerate(lines, 1)
@@ -259,8 +257,8 @@ def _check_clause(clause: Any, where: str, num_before: int) -> None:
     if not isinstance(clause.get("class"), str):
         raise MetadataError(f"{where}: 'class' must be a string, not {clause.get('class')!r}")
     count = clause.get("count")
-    if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-        raise MetadataError(f"{where}: 'count' must be an integer of 0 or more, not {count!r}")
+    if isinstance(count, bool) or not isinstance(count, int) or not 0 <= count <= _MOST:
+        raise MetadataError(f"{where}: 'count' must be an integer from 0 to {_MOST:,}, not {count!r}")
     if unknown := set(clause) - _CLAUSE_KEYS:
         raise MetadataError(f"{where}: unknown {sorted(unknown)}; a clause has {sorted(_CLAUSE_KEYS)}")
     color = clause.get("color")

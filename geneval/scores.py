@@ -12,7 +12,7 @@ from geneval.atomic import write_text
 from geneval.comparability import comparability
 from geneval.completeness import IncompleteFolder, expected_prompts, find_problems, stale
 from geneval.detections import ImageDetections, read_detections
-from geneval.json_files import parse_json, read_object
+from geneval.json_files import parse_json, read_object, read_text, sealed_text
 from geneval.layout import PromptFolder, read_layout
 from geneval.options import DEFAULTS, DETECTING, Options
 from geneval.prompts import Prompt, prompts_sha256
@@ -99,14 +99,10 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
     A file that lost or changed rows since `score` wrote it, by what stands beside it, is refused; so is a double image.
     """
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such results file")
-    try:
-        text = path.read_bytes().decode("utf-8")
-        lines = text.split("\n")
-    except UnicodeDecodeError as error:
-        raise ResultsError(f"{path}: not UTF-8 text ({error.reason})") from None
-    rows = [_row_of(line, f"{path}:{i}") for i, line in enumerate(lines, 1) if line.strip()]
+    text = read_text(path, ResultsError)
+    rows = [_row_of(line, f"{path}:{i}") for i, line in enumerate(text.split("\n"), 1) if line.strip()]
     if not rows:
         raise ResultsError(f"{path}: holds no rows")
     names = Counter(str(row["filename"]) for row in rows if "filename" in row)
@@ -119,9 +115,13 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 def read_provenance(results: Path) -> dict[str, Any]:
     """What `score` wrote beside a results file; empty for a file of the original."""
     path = results.with_name(results.name + ".json")
-    if not path.is_file():
+    try:
+        said = read_object(path, ResultsError, "score the folder again")
+    except FileNotFoundError:
         return {}
-    return read_object(path, ResultsError, "score the folder again")
+    if not isinstance(said.get("detector", {}), dict):
+        raise ResultsError(f"{path}: 'detector' must be an object; score the folder again")
+    return said
 
 
 def _check_provenance(path: Path, text: str, num_rows: int) -> None:
@@ -195,7 +195,7 @@ def _write(out: Path, rows: Sequence[Mapping[str, Any]], provenance: Mapping[str
     text = format_results(rows)
     said = {**provenance, "rows": len(rows), "sha256": hashlib.sha256(text.encode()).hexdigest()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out.with_name(out.name + ".json"), json.dumps(said, indent=1) + "\n")
+    write_text(out.with_name(out.name + ".json"), sealed_text(said))
     write_text(out, text)
 
 
@@ -207,6 +207,6 @@ def _row_of(text: str, where: str) -> dict[str, Any]:
         raise ResultsError(f"{where}: has no {', '.join(missing)}")
     if not isinstance(row["correct"], bool):
         raise ResultsError(f"{where}: 'correct' must be true or false, not {row['correct']!r}")
-    if not isinstance(row["tag"], str) or not isinstance(row["metadata"], str):
-        raise ResultsError(f"{where}: 'tag' and 'metadata' must be strings")
+    if not all(isinstance(row[name], str) for name in ("tag", "prompt", "metadata")):
+        raise ResultsError(f"{where}: 'tag', 'prompt' and 'metadata' must be strings")
     return row

@@ -296,9 +296,9 @@ def _shapes(latents: Path, chosen: Any, given: dict[str, Any]) -> dict[str, Any]
 
 
 def _index(latents: Path) -> dict[str, Any]:
-    from lightgen.disk.json_files import read_json
+    from lightgen.disk.json_files import read_object
 
-    return read_json(latents / "index.json") if (latents / "index.json").is_file() else {}
+    return read_object(latents / "index.json") if (latents / "index.json").is_file() else {}
 
 
 if __name__ == "__main__":

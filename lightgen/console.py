@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from tyro.conf import arg
 
 STOPPED = 75  # exit code: saved and resumable
+DIVERGED = 1  # exit code: the loss, or a gradient, is no number any more
 EMBEDDED = "icons"  # the small parts that come with this repository, by name from any folder
 _COMPONENTS = Path(__file__).resolve().parents[1] / "ablations" / "icons" / "components"
 
@@ -52,12 +53,16 @@ def report(line: str, facts: dict[str, Any], as_json: bool) -> None:
 
 
 def finish(result: dict[str, Any], out: Path, as_json: bool) -> None:
-    """Print a training's result; a run that was stopped ends the process with exit code 75."""
+    """Print a training's result; one that was stopped ends the process with exit code 75, one that diverged with 1."""
     line = f"{result['status']}: {result['steps']} steps, {result['samples']} samples, {result['seconds']:.0f} s"
     report(f"{line} in {out}", {**result, "out": str(out)}, as_json)
     if result["status"] == "stopped":
         print("stopped; the same command goes on from here", file=sys.stderr)
         sys.exit(STOPPED)
+    if result["status"] == "diverged":
+        what = f"diverged after {result['steps']} steps: loss or gradient is not finite"
+        print(f"error: {what}; {out / 'model'} holds the last weights that were, try a lower rate", file=sys.stderr)
+        sys.exit(DIVERGED)
 
 
 def row_lines(total_steps: int) -> Callable[[dict[str, Any]], None]:

@@ -33,16 +33,18 @@ def build(folder: Folder, out: Path | None = None) -> int:
 
 
 def check(folder: Folder, json: Flag = False) -> int:
-    """Say what is missing, partial or unreadable; exit 1 if anything is.
+    """Say what is missing, partial, unreadable or not what its verdicts give; exit 1 if anything is.
 
     Args:
         folder: The study's folder, as `python -m ablations.run` wrote it.
         json: Print the same as one JSON object.
     """
+    from reports.records.recomputed import check_cell
     from reports.records.study import read_study
 
     study = read_study(folder)
-    found, complete = study.problems(), len(study.complete())
+    found = study.problems() + [line for cell in study.cells for line in check_cell(cell)]
+    complete = len(study.complete())
     if json:
         _print_json({"study": study.name, "complete": complete, "cells": len(study.cells), "problems": found})
     else:

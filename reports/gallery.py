@@ -8,6 +8,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from lightgen.disk.png import check_png
+from lightgen.disk.regular import regular_file
 from reports.records.cell import Cell, inside
 from reports.records.study import Study, Variant
 from reports.words import pretty
@@ -15,6 +17,7 @@ from reports.words import pretty
 MAX_PROMPTS = 18  # rows of the grid in the HTML report
 MAX_SIDE = 160  # pixels of an embedded picture; larger ones are reduced
 MAX_PIXELS = 64_000_000
+MAX_BYTES = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,7 @@ def _label(variant: Variant, cell: Cell, first: Cell) -> str:
 def _picture(cell: Cell, sample: dict, label: str) -> Picture:
     try:
         image = _read(inside(cell.folder, sample["file"]))
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises anything from SyntaxError to struct.error on damaged files
         name = type(error).__name__
         return Picture(source="", is_correct=False, reason=f"cannot be shown ({name})", image=None, label=label)
     file = io.BytesIO()
@@ -124,7 +127,9 @@ def _read(path: Path) -> Any:
     """The picture as plain RGB pixels: whatever else a file carries does not reach the report."""
     from PIL import Image
 
-    with Image.open(path, formats=["PNG", "JPEG", "WEBP"]) as image:
+    data = regular_file(path, MAX_BYTES).read_bytes()
+    check_png(data)
+    with Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"]) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{path}: {image.width} x {image.height} pixels are too many")
         rgb = image.convert("RGB")

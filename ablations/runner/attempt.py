@@ -19,7 +19,7 @@ from ablations.runner.processes import Processes
 from ablations.runner.step import Step, Stopped, in_order
 from ablations.runner.store import Store
 from ablations.runner.study import Cell
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import read_object, write_json
 
 DONE, FAILED, PERMANENT, RESUMABLE = 0, 1, 42, 75
 
@@ -30,7 +30,7 @@ def is_recorded(out: Path, cell: Cell) -> bool:
     """Whether the cell's record is there and is of this very cell."""
     folder = out / "cells" / cell.name
     seal = folder / "cell.json"
-    return (folder / "result.json").is_file() and seal.is_file() and read_json(seal)["key"] == cell.key
+    return (folder / "result.json").is_file() and seal.is_file() and read_object(seal, key=str)["key"] == cell.key
 
 
 def run_cell(

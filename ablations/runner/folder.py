@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from ablations.runner.store import Store
 from ablations.runner.study import Cell, Study, Variant
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import read_object, typed, write_sealed
 
 SCHEMA = 1
 OWN = {"store", "plan.json", ".lock", ".owner", "cells", "jobs"}
@@ -24,7 +24,7 @@ def check_folder(out: Path, study: Study, scale: str, setting: Mapping[str, Any]
     """Refuse a folder of another study, scale, setting or version, or that a person keeps other things in."""
     path = out / "study.json"
     if path.is_file():
-        _check_study(out, read_json(path), study, scale, setting)
+        _check_study(out, read_object(path), study, scale, setting)
     elif out.exists() and not out.is_dir():
         raise ValueError(f"{out} is a file; give a folder as --out")
     elif out.is_dir() and any(p.name not in OWN for p in out.iterdir()):
@@ -43,7 +43,7 @@ def _check_study(out: Path, found: Mapping[str, Any], study: Study, scale: str, 
             f"{out} was written by lightgen-bench 0.1, whose settings this version does not read: give another --out,"
             " or use that version (`python -m reports build` still reads its records)"
         )
-    before, now = flat(found.get("protocol", {})), flat(setting)
+    before, now = flat(typed(found.get("protocol", {}), f"{out / 'study.json'}: protocol")), flat(setting)
     changed = [name for name in now | before if name not in now or before.get(name) != now[name]]
     if changed := [name for name in changed if not name.startswith("runtime.")]:
         told = ", ".join(f"{name} {before.get(name)!r}, now {now.get(name)!r}" for name in changed[:3])
@@ -73,7 +73,7 @@ def write_study(
     names = {variant for variant, _ in asked}
     single = {variant.name for variant in variants if variant.is_control}
     seeds = sorted({seed for variant, seed in asked if variant not in single} or {seed for _, seed in asked})
-    write_json(
+    write_sealed(
         out / "study.json",
         {
             "schema": SCHEMA,

@@ -12,7 +12,7 @@ from typing import Any
 from ablations.runner import graph
 from ablations.runner.step import Step, in_order
 from ablations.runner.study import Cell, Study, Variant
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import read_object, typed, write_sealed
 
 SCHEMA = 2
 EVERY = "all"  # instead of variants' names: optional ones too
@@ -56,12 +56,12 @@ def write_plan(path: Path, study: Study, scale: str, cells: Sequence[Cell]) -> N
     jobs may be waiting in a queue."""
     entries = [{"variant": cell.variant, "seed": cell.seed, "ends": [step.key for step in cell.ends]} for cell in cells]
     steps = graph.to_json(step for cell in cells for step in cell.ends)
-    earlier = read_json(path) if path.is_file() else {}
+    earlier = _checked(path) if path.is_file() else {}
     if earlier.get("schema") == SCHEMA and (earlier["study"], earlier["scale"]) == (study.name, scale):
         names = {(entry["variant"], entry["seed"]) for entry in entries}
         entries += [entry for entry in earlier["cells"] if (entry["variant"], entry["seed"]) not in names]
         steps = earlier["steps"] | steps
-    write_json(
+    write_sealed(
         path,
         {
             "schema": SCHEMA,
@@ -79,9 +79,21 @@ def read_plan(out: Path) -> dict[str, Any]:
     path = out / "plan.json"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; `python -m ablations.run STUDY --out {out}` writes it")
-    plan = read_json(path)
-    if not isinstance(plan, dict) or plan.get("schema") != SCHEMA:
+    plan = _checked(path)
+    if plan.get("schema") != SCHEMA:
         raise ValueError(f"{path} is no plan of this version; give the command that wrote it again")
+    return plan
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    """A plan whose fields have their types; of another schema, as it is."""
+    plan = read_object(path)
+    if plan.get("schema") == SCHEMA:
+        typed(plan, str(path), study=str, scale=str, setting=dict, steps=dict, cells=list)
+        for place, entry in enumerate(plan["cells"]):
+            typed(entry, f"{path}: cells[{place}]", variant=str, seed=int, ends=list)
+            if lost := [key for key in entry["ends"] if not isinstance(key, str) or key not in plan["steps"]]:
+                raise ValueError(f"{path}: cells[{place}]: ends: {lost[0]!r} is no step of the plan")
     return plan
 
 

@@ -21,7 +21,7 @@ from ablations.runner import graph
 from ablations.runner.lease import Lease, is_held, lease
 from ablations.runner.step import Facts, Step, Stopped, Work
 from lightgen.disk.atomic import sync
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import read_json, read_object, write_json, write_sealed
 
 LAYOUT = 2
 _WRITTEN_BY = {1: "lightgen-bench 0.1"}  # the last version that wrote a layout, where it does not say so itself
@@ -48,7 +48,7 @@ class Store:
 
     def record(self, step: Step) -> dict[str, Any]:
         """What the finished step recorded of itself: settings, seconds, bytes, facts."""
-        return read_json(self.folder(step) / "step.json")
+        return _record(self.folder(step) / "step.json")
 
     def facts(self, step: Step) -> Facts:
         """What the finished step said of its result."""
@@ -130,7 +130,7 @@ class Store:
         size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
         described = graph.to_json([step])[step.key]
         record = {"name": step.name, "version": step.version, "key": step.key, "settings": described}
-        write_json(out / "step.json", {**record, "bytes": size, **told})
+        write_sealed(out / "step.json", {**record, "bytes": size, **told})
         with held.held():
             shutil.rmtree(self.folder(step), ignore_errors=True)  # what is left if someone removed step.json by hand
             out.rename(self.folder(step))
@@ -141,9 +141,14 @@ class Store:
         """Mean (seconds, bytes) of the finished steps, by name."""
         found: dict[str, list[tuple[float, float]]] = {}
         for path in self.root.glob("*/step.json"):
-            record = read_json(path)
+            record = _record(path)
             found.setdefault(record["name"], []).append((record["seconds"], record["bytes"]))
         return {name: (fmean(row[0] for row in rows), fmean(row[1] for row in rows)) for name, rows in found.items()}
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """A finished step's step.json."""
+    return read_object(path, name=str, key=str, seconds=(int, float), bytes=int, facts=dict)
 
 
 def _check_layout(path: Path) -> None:

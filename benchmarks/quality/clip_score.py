@@ -62,6 +62,8 @@ def clip_scores_from_features(
     captions = list(dict.fromkeys(prompts))
     text = np.concatenate([_text_features(batch, clip) for batch in _batches(captions, 256)])
     row = {caption: index for index, caption in enumerate(captions)}
+    if not np.isfinite(features).all() or not np.isfinite(text).all():
+        raise ValueError(f"{clip.name} gave NaN or infinite features; look for broken weights")
     cosines = (unit_length(features) * unit_length(text)[[row[prompt] for prompt in prompts]]).sum(1)
     return ClipScores(
         values=weight * (cosines.clip(0) if clamp else cosines),

@@ -9,6 +9,7 @@ from benchmarks.quality.weights import DINOV2, INCEPTION, KNOWN
 from geneval.clip import Clip, is_clip_name, load_clip
 from geneval.device import choose_device, without_tf32
 from geneval.embedded import CLIPS
+from geneval.finite import refuse_not_finite
 from geneval.hashes import file_sha256, state_sha256
 from geneval.weights import require
 
@@ -113,6 +114,7 @@ def _inception(name: str, weights: Path, device: str) -> Extractor:
         network = FeatureExtractorInceptionV3(name, ["2048"], feature_extractor_weights_path=str(weights))
     except Exception as error:
         raise ValueError(f"{weights} does not hold the FID Inception's weights ({error})") from error
+    refuse_not_finite(network, weights)
     network.to(device)
     clean = name.endswith("-clean")
     return Extractor(
@@ -167,6 +169,16 @@ def _bicubic_299(image):
 
 def _transformers(folder: Path, name: str, device: str) -> Extractor:
     """A vision model of transformers: its pooled output (DINOv2: the normalized class token), or CLIP's projection."""
+    try:
+        return _loaded_transformers(folder, name, device)
+    except (FileNotFoundError, ValueError):
+        raise
+    except Exception as error:  # damaged weights and settings raise anything from KeyError to SafetensorError
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{folder}: transformers cannot load this ({reason})") from None
+
+
+def _loaded_transformers(folder: Path, name: str, device: str) -> Extractor:
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
     kind = AutoConfig.from_pretrained(folder).model_type
@@ -176,6 +188,7 @@ def _transformers(folder: Path, name: str, device: str) -> Extractor:
     network, info = AutoModel.from_pretrained(folder, output_loading_info=True, use_safetensors=True)
     if info["missing_keys"] or info["mismatched_keys"]:
         raise ValueError(f"{folder} is not complete: {len(info['missing_keys'])} tensors are missing")
+    refuse_not_finite(network, folder)
     network.to(device).float().eval().requires_grad_(False)
     single = folder / "model.safetensors"
     processor = AutoImageProcessor.from_pretrained(folder)

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.quality.moments import Statistics, load_statistics, read_safetensors, write_safetensors
+from benchmarks.quality.moments import LARGEST, Statistics, load_statistics, read_safetensors, write_safetensors
+from lightgen.disk.json_files import parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,16 @@ def load_features(path: Path) -> Features:
     tensors, meta = read_safetensors(path)
     if meta.pop("kind", None) != "features":
         raise ValueError(f"{path} does not hold features; write it with `python -m benchmarks quality features`")
-    return Features(values=tensors["values"], ids=unpack_lines(tensors["ids"]), meta=meta)
+    values = tensors.get("values")
+    ids = unpack_lines(tensors["ids"], path) if "ids" in tensors else None
+    if values is None or ids is None or values.ndim != 2 or len(ids) != len(values) or values.dtype.kind != "f":
+        raise ValueError(f"{path}: expected float features (N, D) with N ids; write it again")
+    if values.size and not np.abs(values).max() <= LARGEST:
+        raise ValueError(f"{path}: holds NaN, an infinity or a number beyond {LARGEST:g}; write it again")
+    missing = [name for name in ("extractor", "images", "containers", "skipped") if name not in meta]
+    if missing or not isinstance(meta["extractor"], dict):
+        raise ValueError(f"{path}: its description lacks {', '.join(missing) or 'an extractor'}; write it again")
+    return Features(values=values, ids=ids, meta=meta)
 
 
 def load_moments(path: Path) -> Statistics:
@@ -46,9 +56,9 @@ def require_same_extractor(a: dict[str, Any], b: dict[str, Any]) -> None:
     if first is None or second is None:
         return  # statistics from other tools' files do not say what they are
     # The name is only a label: what makes the numbers is the weights and what is done to the image before them.
-    different = [field for field in ("weights", "resize", "implementation") if first[field] != second.get(field)]
+    different = [field for field in ("weights", "resize", "implementation") if first.get(field) != second.get(field)]
     if different:
-        pairs = ", ".join(f"{field} {first[field]!r} and {second.get(field)!r}" for field in different)
+        pairs = ", ".join(f"{field} {first.get(field)!r} and {second.get(field)!r}" for field in different)
         raise ValueError(f"features of different extractors do not compare: {pairs}")
 
 
@@ -57,5 +67,8 @@ def pack_lines(lines: list[str]) -> np.ndarray:
     return np.frombuffer(json.dumps(lines).encode(), dtype=np.uint8).copy()
 
 
-def unpack_lines(packed: np.ndarray) -> list[str]:
-    return json.loads(packed.tobytes())
+def unpack_lines(packed: np.ndarray, where: object = "packed lines") -> list[str]:
+    lines = parse_json(packed.tobytes(), str(where), "write it again")
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise ValueError(f"{where}: expected a list of texts; write it again")
+    return lines

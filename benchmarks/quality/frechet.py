@@ -37,7 +37,10 @@ def frechet_distance(mean_a, covariance_a, mean_b, covariance_b) -> float:
     mean_a, covariance_a, mean_b, covariance_b = map(finite, (mean_a, covariance_a, mean_b, covariance_b))
     difference = mean_a - mean_b
     cross = trace_of_root(covariance_a, covariance_b)
-    return float(difference @ difference + np.trace(covariance_a) + np.trace(covariance_b) - 2 * cross)
+    distance = float(difference @ difference + np.trace(covariance_a) + np.trace(covariance_b) - 2 * cross)
+    if not np.isfinite(distance):
+        raise ValueError("the Frechet distance is not finite; look for a broken extractor, image or reference")
+    return distance
 
 
 def trace_of_root(covariance_a: np.ndarray, covariance_b: np.ndarray) -> float:

@@ -6,14 +6,18 @@ rotation is not applied.
 """
 
 import io
-import json
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightgen.disk.json_files import parse_json, read_text, typed
+from lightgen.disk.png import check_png
+from lightgen.disk.regular import LARGEST, regular_file
+from lightgen.disk.tar_files import content, read_members
+
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 MAX_PIXELS = 64_000_000
+MAX_BYTES = 2**28  # of one picture, or of one record
 
 
 class ImageError(ValueError):
@@ -31,7 +35,7 @@ class ImageEntry:
     prompt: str | None = None
 
     def read(self) -> bytes:
-        with open(self.path, "rb") as file:
+        with open(regular_file(self.path, LARGEST), "rb") as file:
             file.seek(self.offset)
             data = file.read(self.size)
         if len(data) != self.size:
@@ -69,16 +73,17 @@ def decode_image(data: bytes, name: str = "image"):
     from PIL import Image
 
     try:
+        check_png(data)
         image = Image.open(io.BytesIO(data), formats=["PNG", "JPEG", "WEBP"])
         width, height = image.size
         if width * height > MAX_PIXELS:
             raise ImageError(f"{name} is {width} x {height} px, more than {MAX_PIXELS // 10**6} Mpx")
         image.load()
+        return _to_rgb(image)
     except ImageError:
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+    except Exception as error:  # Pillow raises anything from SyntaxError to struct.error on damaged files
         raise ImageError(f"{name} is not a readable PNG, JPEG or WebP image ({error})") from error
-    return _to_rgb(image)
 
 
 def refuse_corrupt(corrupt: Sequence[str], total: int, images: Path, skip_corrupt: bool) -> None:
@@ -103,17 +108,17 @@ def _is_image(name: str) -> bool:
 
 
 def _file_entry(root: Path, path: Path, prompt: str | None = None) -> ImageEntry:
-    return ImageEntry(id=path.relative_to(root).as_posix(), path=path, size=path.stat().st_size, prompt=prompt)
+    size = regular_file(path, MAX_BYTES).stat().st_size
+    return ImageEntry(id=path.relative_to(root).as_posix(), path=path, size=size, prompt=prompt)
 
 
 def _geneval_prompts(root: Path) -> dict[Path, str]:
     """Prompt of each `00000/` folder that has a metadata.jsonl."""
     prompts = {}
     for path in sorted(root.glob("[0-9]*/metadata.jsonl")):
-        try:
-            prompts[path.parent] = json.loads(path.read_text(encoding="utf-8").splitlines()[0])["prompt"]
-        except (IndexError, KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is not a GenEval metadata line with a prompt ({error!r})") from error
+        line = read_text(path).partition("\n")[0]
+        advice = "it must be a GenEval metadata line with a prompt"
+        prompts[path.parent] = typed(parse_json(line, str(path), advice), str(path), prompt=str)["prompt"]
     return prompts
 
 
@@ -128,16 +133,15 @@ def _shard_entries(shards: Sequence[Path]) -> list[ImageEntry]:
 def _entries_of_shard(shard: Path) -> list[ImageEntry]:
     """The images of one tar; a sample is the files that share a name up to the first dot."""
     images, prompts = [], {}
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                key = member.name.split(".", 1)[0]
-                if member.isfile() and _is_image(member.name):
-                    images.append((key, member))
-                elif member.isfile() and member.name.endswith(".json"):
-                    prompts[key] = _record_prompt(tar.extractfile(member))
-    except (tarfile.TarError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ImageError(f"{shard} is not a complete WebDataset shard ({error})") from error
+    for member in read_members(shard):
+        key, where = member.name.split(".", 1)[0], f"{shard}, {member.name}"
+        if _is_image(member.name):
+            images.append((key, member))
+        elif member.name.endswith(".json"):
+            record = parse_json(content(shard, member, MAX_BYTES), where, "write or fetch this shard again")
+            prompts[key] = record.get("prompt") if isinstance(record, dict) else None
+            if not isinstance(prompts[key], str | None):
+                raise ImageError(f"{where}: prompt: expected a text")
     return [
         ImageEntry(
             id=f"{shard.name}/{member.name}",
@@ -148,11 +152,6 @@ def _entries_of_shard(shard: Path) -> list[ImageEntry]:
         )
         for key, member in images
     ]
-
-
-def _record_prompt(file) -> str | None:
-    record = json.loads(file.read())
-    return record.get("prompt") if isinstance(record, dict) else None
 
 
 def _to_rgb(image):

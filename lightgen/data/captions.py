@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from lightgen.disk.json_files import read_json, read_json_lines
+from lightgen.disk.json_files import read_json, read_json_lines, read_text
 
 # Far above any text encoder's window; a caption of this length is a broken file, not a caption.
 MAX_CHARACTERS = 20_000
@@ -25,10 +25,7 @@ def read_captions(path: Path) -> list[str]:
 
 
 def _text(path: Path) -> list[tuple[str, Any]]:
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error})") from None
+    lines = read_text(path).split("\n")
     return [(f"line {number}", line) for number, line in enumerate(lines, start=1) if line.strip()]
 
 

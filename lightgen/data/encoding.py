@@ -20,13 +20,13 @@ from filelock import FileLock
 from PIL import ImageOps, ImageStat
 from torch import Tensor
 
+from lightgen.data.cache_files import SCHEMA, index_identity, read_index, read_listed
 from lightgen.data.config import EncodeConfig
-from lightgen.data.latents import SCHEMA, read_index
 from lightgen.data.originals import numbers_of
 from lightgen.data.shards import Sample, read_manifest, read_shard, read_shard_prompts, shard_paths
 from lightgen.disk.atomic import atomic_file
 from lightgen.disk.folders import file_sha256
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import read_object, write_json, write_sealed
 from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
 # Stored only where they are not these, so that a cache keeps its identity when a setting is added.
@@ -74,7 +74,7 @@ def encode_dataset(
             )
         entry = _encode_shard(out, number, paths[number], encoders, captions if config.once else {})
         _refuse_other_grid(out, entry, paths[number], shards)
-        write_json(_entry(out, number), entry)
+        write_sealed(_entry(out, number), entry)
         if progress is not None:
             progress(number + 1, len(paths))
     return _merged(out, settings, len(paths))
@@ -82,8 +82,11 @@ def encode_dataset(
 
 def _learn(captions: dict[str, int], out: Path, number: int, path: Path) -> None:
     """Count the captions of a shard that this process does not encode: of a finished one those that were new in it."""
-    entry = _entry(out, number)
-    known = read_json(out / read_json(entry)["captions"]) if entry.is_file() else read_shard_prompts(path)
+    entry, known = _entry(out, number), list[str]()
+    if entry.is_file():
+        known = read_listed(out, read_object(entry, captions=str), "captions", "captions_sha256")
+    else:
+        known = read_shard_prompts(path)
     for caption in known:
         captions.setdefault(caption, len(captions))
 
@@ -253,7 +256,7 @@ def _batched(samples: Iterator[Sample], size: int) -> Iterator[list[Sample]]:
 
 def _refuse_other_grid(out: Path, entry: dict[str, Any], path: Path, shards: Path) -> None:
     first = next(iter(sorted((out / "progress").glob("*.json"))), None)
-    if first is not None and (before := read_json(first)["grid"]) != entry["grid"]:
+    if first is not None and (before := read_object(first, grid=list)["grid"]) != entry["grid"]:
         raise ValueError(
             f"{path}: latents of {entry['grid']}, the shards before have {before}; the images have several sizes,"
             f" {_resize(Path(shards))}"
@@ -267,7 +270,7 @@ def _merged(out: Path, settings: dict[str, Any], count: int) -> dict[str, Any] |
             return read_index(out)
         if not all(_entry(out, number).is_file() for number in range(count)):
             return None
-        entries = [read_json(_entry(out, number)) for number in range(count)]
+        entries = [read_object(_entry(out, number), grid=list, samples=int) for number in range(count)]
         for entry in entries:
             if entry["grid"] != entries[0]["grid"]:
                 raise ValueError(
@@ -281,7 +284,7 @@ def _merged(out: Path, settings: dict[str, Any], count: int) -> dict[str, Any] |
             "grid": entries[0]["grid"],
             "shards": entries,
         }
-        index["identity"] = hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+        index["identity"] = index_identity(index)
         write_json(out / "index.json", index)
         shutil.rmtree(out / "progress")
     return index
@@ -290,7 +293,7 @@ def _merged(out: Path, settings: dict[str, Any], count: int) -> dict[str, Any] |
 def _claim(out: Path, settings: dict[str, Any]) -> None:
     """Begin the folder, or go on with it if it was begun with these settings."""
     if (out / "settings.json").is_file():
-        _refuse_other(out, read_json(out / "settings.json"), settings)
+        _refuse_other(out, read_object(out / "settings.json"), settings)
     else:
         write_json(out / "settings.json", settings)
 

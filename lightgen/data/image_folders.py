@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lightgen.data.originals import MAX_BYTES, Original, Part, files_fingerprint, in_parts
-from lightgen.disk.json_files import read_rows
+from lightgen.disk.json_files import read_rows, read_text
+from lightgen.disk.regular import regular_file
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
@@ -48,16 +50,18 @@ class ImageFolder:
 
     def _original(self, name: str) -> Original:
         path = self.root / name
-        if not path.is_file():
+        try:
+            regular_file(path, MAX_BYTES)
+        except FileNotFoundError:
             return Original(name, problem="named in the table, and not there")
-        if path.stat().st_size > MAX_BYTES:
-            return Original(name, problem=f"a file of {path.stat().st_size:,} bytes; the limit is {MAX_BYTES:,}")
+        except ValueError as error:
+            return Original(name, problem=str(error).removeprefix(f"{path}: "))
         fields = dict(self.rows.get(name, {}))
         if PurePosixPath(name).with_suffix("").as_posix() in self.sidecars:
             try:
-                fields["text"] = path.with_suffix(".txt").read_text(encoding="utf-8")
-            except UnicodeDecodeError as error:
-                return Original(name, problem=f"its .txt is not UTF-8 text ({error})")
+                fields["text"] = read_text(path.with_suffix(".txt"))
+            except (ValueError, OSError) as error:
+                return Original(name, problem=f"its .txt is no text ({error})")
         return Original(name, path.read_bytes(), fields)
 
     def _check(self, images: set[str]) -> None:
@@ -109,9 +113,9 @@ def _read_table(table: Path) -> list[dict[str, Any]]:
         return read_rows(table)
     if table.suffix == ".csv":
         try:
-            with table.open(newline="", encoding="utf-8-sig") as file:
-                return [{name: _number(value) for name, value in row.items() if name} for row in csv.DictReader(file)]
-        except (UnicodeDecodeError, csv.Error) as error:
+            lines = io.StringIO(read_text(table).removeprefix("\ufeff"), newline="")
+            return [{name: _number(value) for name, value in row.items() if name} for row in csv.DictReader(lines)]
+        except csv.Error as error:
             raise ValueError(f"{table} is no CSV table ({error})") from None
     from lightgen.data.image_tables import read_parquet
 

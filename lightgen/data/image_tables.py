@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightgen.data.originals import Original, Part, files_fingerprint, in_parts
+from lightgen.disk.regular import LARGEST, regular_file
 
 INSTALL = "pip install 'lightgen-bench[data]'"
 
@@ -35,7 +36,7 @@ class ImageTables:
             last = first + count
             if first < part.start + part.count and last > part.start:
                 inside = range(max(part.start, first), min(part.start + part.count, last))
-                rows = table.read_row_group(group).slice(inside.start - first, len(inside))
+                rows = _group(path, table, group).slice(inside.start - first, len(inside))
                 for number, row in zip(inside, _rows(rows)):
                     yield _original(f"{where}:{number}", row)
             first = last
@@ -73,7 +74,8 @@ class SavedTables:
 
 def read_parquet(path: Path) -> list[dict[str, Any]]:
     """All rows of a parquet file."""
-    return _parquet(path).read().to_pylist()
+    table = _parquet(path)
+    return [row for group in range(table.num_row_groups) for row in _group(path, table, group).to_pylist()]
 
 
 def holds_images(path: Path) -> bool:
@@ -88,9 +90,19 @@ def _parquet(path: Path) -> Any:
     except ImportError:
         raise ImportError(f"{path} is a parquet file, and pyarrow is not installed: {INSTALL}") from None
     try:
-        return parquet.ParquetFile(path)
-    except pyarrow.ArrowException as error:
+        return parquet.ParquetFile(regular_file(path, LARGEST), page_checksum_verification=True)
+    except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path}: torn or no parquet file ({error}); fetch it again") from None
+
+
+def _group(path: Path, table: Any, group: int) -> Any:
+    """The rows of a group, whose pages' checksums are compared where it has them."""
+    import pyarrow
+
+    try:
+        return table.read_row_group(group)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{path}, row group {group}: torn ({error}); fetch it again") from None
 
 
 def _is_bytes(kind: Any) -> bool:

@@ -5,15 +5,16 @@ Members are read in place, never extracted, and one at a time: an archive of any
 
 from __future__ import annotations
 
-import json
-import tarfile
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from tarfile import TarInfo
 from typing import Any
 
 from lightgen.data.originals import MAX_BYTES, Original, Part, files_fingerprint
-from lightgen.data.shards import IMAGE_TYPES, check_end, split_name
+from lightgen.data.shards import IMAGE_TYPES, split_name
+from lightgen.disk.json_files import parse_json
+from lightgen.disk.tar_files import content, read_members
 
 
 class ImageTars:
@@ -35,85 +36,52 @@ class ImageTars:
     def read(self, part: Part) -> Iterator[Original]:
         path = self.files[part.file]
         where = path.relative_to(self.root).as_posix()
-        with path.open("rb") as file:
-            file.seek(part.start)
-            with _opened(path, file) as archive:
-                for _, (key, members) in zip(range(part.count), _groups(archive, path)):
-                    yield _original(f"{where}:{key}", archive, list(members))
+        for _, (key, members) in zip(range(part.count), _groups(path, part.start)):
+            yield _original(f"{where}:{key}", path, list(members))
 
 
 def _parts(path: Path, number: int, size: int) -> Iterator[Part]:
     seen: set[str] = set()
     start, count = 0, 0
-    check_end_of(path)
-    with path.open("rb") as file, _opened(path, file) as archive:
-        for key, members in _groups(archive, path):
-            if key in seen:
-                raise ValueError(f"{path}: two samples are named {key}; keep one, or rename it")
-            seen.add(key)
-            first = next(members)
-            if count == size:
-                yield Part(number, start, count)
-                start, count = first.offset, 0
-            elif not count:
-                start = first.offset
-            count += 1
+    for key, members in _groups(path):
+        if key in seen:
+            raise ValueError(f"{path}: two samples are named {key}; keep one, or rename it")
+        seen.add(key)
+        first = next(members)
+        if count == size:
+            yield Part(number, start, count)
+            start, count = first.offset, 0
+        elif not count:
+            start = first.offset
+        count += 1
     if count:
         yield Part(number, start, count)
 
 
-def check_end_of(path: Path) -> None:
-    """Refuse an archive that was cut short."""
-    try:
-        check_end(path)
-    except tarfile.TarError as error:
-        raise ValueError(f"{path}: torn or no tar archive ({error}); fetch it again") from None
-
-
-def _opened(path: Path, file: Any) -> tarfile.TarFile:
-    try:
-        return tarfile.open(fileobj=file, mode="r:")
-    except tarfile.TarError as error:
-        raise ValueError(f"{path}: torn or no uncompressed tar archive ({error}); unpack or fetch it again") from None
-
-
-def _groups(archive: tarfile.TarFile, path: Path) -> Iterator[tuple[str, Iterator[tarfile.TarInfo]]]:
+def _groups(path: Path, start: int = 0) -> Iterator[tuple[str, Iterator[TarInfo]]]:
     """Neighboring files of one key; links, devices and folders are passed over."""
-
-    def files() -> Iterator[tarfile.TarInfo]:
-        try:
-            for member in archive:
-                archive.members = []  # type: ignore[attr-defined] # or it would keep every header it has seen
-                if member.isfile():
-                    yield member
-        except (tarfile.TarError, EOFError) as error:
-            raise ValueError(f"{path}: torn archive ({error}); fetch it again") from None
-
-    return groupby(files(), key=lambda member: split_name(member.name)[0])
+    return groupby(read_members(path, start), key=lambda member: split_name(member.name)[0])
 
 
-def _original(name: str, archive: tarfile.TarFile, members: Sequence[tarfile.TarInfo]) -> Original:
+def _original(name: str, path: Path, members: Sequence[TarInfo]) -> Original:
     kinds = {split_name(member.name)[1]: member for member in members}
     images = [kind for kind in kinds if kind in IMAGE_TYPES]
     if len(images) != 1 or len(kinds) < len(members):
-        return Original(name, problem=f"needs one picture and one caption, has {', '.join(m.name for m in members)}")
-    if too_large := [member for member in members if member.size > MAX_BYTES]:
-        return Original(name, problem=f"claims {too_large[0].size:,} bytes; the limit is {MAX_BYTES:,}")
+        names = ", ".join(member.name for member in members)
+        return Original(name, problem=f"needs one picture and one caption, has {names}")
     try:
-        fields = _fields({kind: _bytes(archive, kinds[kind]) for kind in ("json", "txt") if kind in kinds})
+        data = content(path, kinds[images[0]], MAX_BYTES)
+        texts = {kind: content(path, kinds[kind], MAX_BYTES) for kind in kinds if kind in ("json", "txt")}
+    except ValueError as error:
+        return Original(name, problem=str(error))
+    try:
+        return Original(name, data, _fields(texts))
     except ValueError as error:
         return Original(name, problem=f"its caption is torn ({error})")
-    return Original(name, _bytes(archive, kinds[images[0]]), fields)
-
-
-def _bytes(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(member)
-    assert file is not None  # only files come here
-    return file.read()
 
 
 def _fields(texts: dict[str, bytes]) -> dict[str, Any]:
-    fields = json.loads(texts["json"]) if "json" in texts else {}
+    fields = parse_json(texts["json"], "its .json") if "json" in texts else {}
     if not isinstance(fields, dict):
         raise ValueError("its .json is no object")
     return {"text": texts["txt"].decode(), **fields} if "txt" in texts else fields

@@ -7,9 +7,12 @@ from pathlib import Path
 from PIL import Image, ImageOps
 
 from lightgen.disk.atomic import atomic_file
+from lightgen.disk.png import check_png
+from lightgen.disk.regular import regular_file
 
 FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 64_000_000
+MAX_BYTES = 2**28
 _MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
 
 
@@ -23,9 +26,9 @@ def read_image(source: Path | bytes, where: str = "") -> Image.Image:
         # Pillow warns, then raises, above its own limit while it opens: both are our error.
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(
-                io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS
-            )
+            data = source if isinstance(source, bytes) else regular_file(source, MAX_BYTES).read_bytes()
+            check_png(data)
+            image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
             if image.width * image.height > MAX_PIXELS:
                 raise Image.DecompressionBombError
             image.load()
@@ -33,11 +36,14 @@ def read_image(source: Path | bytes, where: str = "") -> Image.Image:
         raise FileNotFoundError(f"{where}: no such image") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"{where}: claims more than {MAX_PIXELS:,} pixels; not decoded, make it smaller") from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except Exception as error:  # Pillow raises anything from SyntaxError to struct.error on damaged files
         raise ValueError(f"{where}: not a readable {', '.join(FORMATS)} image ({error})") from None
     if image.mode not in _MODES:
         raise ValueError(f"{where}: pixel mode {image.mode}; give an 8-bit image")
-    image = ImageOps.exif_transpose(image)
+    try:
+        image = ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow raises anything on damaged tags
+        raise ValueError(f"{where}: its orientation cannot be read ({type(error).__name__}: {error})") from None
     if image.has_transparency_data:
         color = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", color.size, "white"), color).convert("RGB")

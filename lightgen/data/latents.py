@@ -12,15 +12,13 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightgen.disk.json_files import read_json
+from lightgen.data.cache_files import load_shard, read_index
 from lightgen.model.encoders import scaled_latents
 
-SCHEMA = 1
 RAM_LIMIT = 2**30  # bytes; what is smaller is held in memory, what is larger is mapped
 
 
@@ -72,12 +70,14 @@ class LatentDataset:
         self.index = read_index(folder)
         self.grid: tuple[int, int] = tuple(self.index["grid"])
         self.device = torch.device(device)
-        files = [_load_shard(folder / entry["file"], entry) for entry in self.index["shards"]]
+        files = [load_shard(folder, entry) for entry in self.index["shards"]]
         self._lengths = torch.cat([file["lengths"] for file in files])
         width = self.index["text"]["max_length"]
         self._spans = torch.full_like(self._lengths, width) if self.index["keep_padding"] else self._lengths
         self._starts = self._spans.cumsum(0) - self._spans
         self._captions = _caption_numbers(files, self.index.get("once", True))
+        if int(self._captions.max()) >= len(self._lengths):
+            raise ValueError(f"{folder}: an image names caption {int(self._captions.max())} of {len(self._lengths)}")
         self._moments = _Joined([file["moments"] for file in files])
         self._mirrored = _Joined([file["mirrored"] for file in files]) if self.index["flips"] else None
         self._features = _Joined([file["features"] for file in files])
@@ -179,19 +179,6 @@ class _Joined:
         return rows
 
 
-def read_index(folder: Path) -> dict[str, Any]:
-    """The index of a finished cache."""
-    folder = Path(folder)
-    if not (folder / "index.json").is_file():
-        raise FileNotFoundError(f"{folder} is no finished latent cache (no index.json); give `prepare` again")
-    index = read_json(folder / "index.json")
-    if index.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{folder} is a cache of schema {index.get('schema')}, this version reads {SCHEMA}; encode again"
-        )
-    return index
-
-
 def _caption_numbers(files: Sequence[dict[str, Tensor]], once: bool) -> Tensor:
     """Each image's caption number among all captions; where captions were not encoded once, shards number their own."""
     if once:
@@ -207,17 +194,3 @@ def _checked_ids(ids: Sequence[int], length: int, folder: Path) -> Tensor:
     if len(found.unique()) < len(found):
         raise ValueError(f"{len(found) - len(found.unique())} ids are named twice; a subset names a sample once")
     return found
-
-
-def _load_shard(path: Path, entry: dict[str, Any]) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing, though the index names it; encode the data set again")
-    try:
-        if path.stat().st_size != entry["bytes"]:
-            raise ValueError("its size differs from the index's")
-        return load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is torn ({error}); encode the data set again") from None

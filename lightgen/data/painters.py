@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
-import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +12,9 @@ from typing import Any, Protocol
 from PIL import Image
 
 from lightgen.data.images import read_image
-from lightgen.data.shards import shard_paths
-from lightgen.disk.json_files import read_json
+from lightgen.data.shards import MAX_BYTES, whole_shards
+from lightgen.disk.json_files import parse_json, read_object, typed
+from lightgen.disk.tar_files import content, read_members
 
 
 class Painter(Protocol):
@@ -81,15 +80,21 @@ def _pipeline(folder: Path) -> Any:
     """The pipeline in a local folder, ours or a diffusers one, in evaluation mode; nothing is fetched."""
     from diffusers import DiffusionPipeline
 
+    from lightgen.model.encoders import refuse_not_finite
     from lightgen.model.folder import load_pipeline
 
     index = Path(folder) / "model_index.json"
-    if not index.is_file() or read_json(index).get("_class_name") == "LightGenPipeline":
+    if not index.is_file() or read_object(index).get("_class_name") == "LightGenPipeline":
         return load_pipeline(folder)
     try:
-        return DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
-    except (OSError, AttributeError) as error:
-        raise ValueError(f"{folder}: cannot be loaded as a diffusers pipeline ({error})") from error
+        pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    except Exception as error:  # damaged weights and settings raise anything from KeyError to SafetensorError
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{folder}: cannot be loaded as a diffusers pipeline ({reason})") from None
+    for part in pipeline.components.values():
+        if hasattr(part, "state_dict") and hasattr(part, "named_parameters"):
+            refuse_not_finite(part, folder)
+    return pipeline
 
 
 class ShardPainter:
@@ -101,7 +106,7 @@ class ShardPainter:
     def __init__(self, folder: Path):
         self.name = Path(folder).name
         self._places: dict[str, list[tuple[Path, int, int]]] = defaultdict(list)
-        for path in shard_paths(folder):
+        for path, _ in whole_shards(folder):
             for caption, offset, size in _image_places(path):
                 self._places[caption].append((path, offset, size))
         self.captions = list(self._places)
@@ -126,16 +131,15 @@ def _image_places(path: Path) -> Iterator[tuple[str, int, int]]:
     """(caption, offset, size) of each sample's image bytes in a tar file."""
     images: dict[str, tuple[int, int]] = {}
     captions: dict[str, str] = {}
-    try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
-                stem, _, kind = member.name.rpartition(".")
-                if kind == "json":
-                    captions[stem] = json.loads(archive.extractfile(member).read())["prompt"]  # type: ignore[union-attr]
-                elif member.isfile():
-                    images[stem] = (member.offset_data, member.size)
-    except (tarfile.TarError, EOFError, json.JSONDecodeError, KeyError) as error:
-        raise ValueError(f"{path}: torn or without prompts ({error}); write or fetch this shard again") from None
+    for member in read_members(path):
+        stem, _, kind = member.name.rpartition(".")
+        if kind == "json":
+            where = f"{path}, {member.name}"
+            record = parse_json(content(path, member, MAX_BYTES), where, "write or fetch this shard again")
+            captions[stem] = typed(record, where, prompt=str)["prompt"]
+        else:
+            images[stem] = (member.offset_data, member.size)
+    if alone := sorted(images.keys() ^ captions.keys()):
+        raise ValueError(f"{path}: {alone[0]} lacks its picture or its prompt; write or fetch this shard again")
     for stem, caption in captions.items():
-        if stem in images:
-            yield caption, *images[stem]
+        yield caption, *images[stem]

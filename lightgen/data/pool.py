@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from lightgen.data.latents import read_index
-from lightgen.disk.json_files import read_json
+from lightgen.data.cache_files import checked_file, read_index, read_listed
 
 LEVELS, LIMIT = 31, 127  # whole numbers a standard deviation, and the largest
 DIMENSIONS = 64
@@ -58,13 +57,13 @@ def read_pool(folder: Path) -> Pool:
     columns: list[dict[str, list[float]]] = []
     listed: list[str] = []
     for entry in index["shards"]:
-        own = read_json(folder / entry["captions"])
+        own = read_listed(folder, entry, "captions", "captions_sha256")
         listed = [*listed, *own] if index.get("once", True) else own
         places = np.array([known.setdefault(caption, len(known)) for caption in listed])
         numbers.append(places[_tensors(folder, entry, "caption")["caption"]])
         if "samples_file" not in entry:
             raise ValueError(f"{folder} was made by an older version and names no samples; give `prepare` again")
-        samples = read_json(folder / entry["samples_file"])
+        samples = read_listed(folder, entry, "samples_file", "samples_sha256")
         keys += samples["keys"]
         columns.append(samples["numbers"])
     shared = set.intersection(*(set(found) for found in columns))
@@ -81,7 +80,7 @@ def caption_features(folder: Path, pool: Pool) -> np.ndarray:
     def blocks(entry: dict[str, Any]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         tensors = _tensors(folder, entry, "features", "lengths")
         width = index["text"]["max_length"] if index["keep_padding"] else 0
-        rows = np.array([places[caption] for caption in read_json(folder / entry["captions"])], int)
+        rows = np.array([places[caption] for caption in read_listed(folder, entry, "captions", "captions_sha256")], int)
         for first in range(0, len(rows), 64):
             chosen = slice(first, first + 64)
             yield rows[chosen], _means(tensors["features"], tensors["lengths"], chosen, width)
@@ -149,6 +148,6 @@ def _tensors(folder: Path, entry: dict[str, Any], *names: str) -> dict[str, Any]
     """Some tensors of a shard, mapped; "caption" as numbers."""
     from safetensors import safe_open
 
-    with safe_open(folder / entry["file"], framework="pt") as file:
+    with safe_open(checked_file(folder, entry), framework="pt") as file:
         found = {name: file.get_tensor(name) for name in names}
     return {name: value.numpy() if name == "caption" else value for name, value in found.items()}

@@ -5,12 +5,10 @@ sample, the layout of text-to-image-2M, and `manifest.json`, written last. While
 `progress.json` names the shards that are finished, so the same call again goes on after them.
 """
 
-import io
 import itertools
 import json
 import re
-import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +17,12 @@ from PIL import Image
 
 from lightgen.data.images import png_bytes, read_image
 from lightgen.disk.atomic import atomic_file
-from lightgen.disk.folders import file_sha256
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.folders import file_sha256, known_sha256
+from lightgen.disk.json_files import parse_json, read_object, typed, write_json
+from lightgen.disk.tar_files import content, read_members
 
 SCHEMA = 1
+MAX_BYTES = 2**28  # of one member
 _KEY = re.compile(r"[A-Za-z0-9_-]{1,120}")
 IMAGE_TYPES = ("png", "jpg", "jpeg", "webp")
 
@@ -74,18 +74,25 @@ def write_shards(
 def read_shards(folder: Path, *, rejected: list[str] | None = None) -> Iterator[Sample]:
     """Every sample of a data set, in order. A list given as `rejected` collects what is wrong with bad samples, which
     are then left out; without it the first bad sample is an error."""
-    for path in shard_paths(folder):
-        yield from read_shard(path, rejected=rejected)
+    for path, count in whole_shards(folder):
+        number, before = 0, len(rejected or ())
+        for sample in read_shard(path, rejected=rejected):
+            number += 1
+            yield sample
+        _check_count(path, number + len(rejected or ()) - before, count)
 
 
 def read_prompts(folder: Path) -> list[str]:
     """Every sample's prompt, in order, without decoding an image."""
-    return [prompt for path in shard_paths(folder) for prompt in read_shard_prompts(path)]
+    return [prompt for path, count in whole_shards(folder) for prompt in read_shard_prompts(path, count)]
 
 
-def read_shard_prompts(path: Path) -> list[str]:
-    """The prompts of one tar file's samples, in order, without decoding an image."""
-    return [_record(f"{path}, sample {key}", members)["prompt"] for key, members in _groups(Path(path))]
+def read_shard_prompts(path: Path, count: int | None = None) -> list[str]:
+    """The prompts of one tar file's samples, in order, without decoding an image; ValueError for another number of
+    them than `count`."""
+    found = [_record(f"{path}, sample {key}", members)["prompt"] for key, members in _groups(Path(path), {"json"})]
+    _check_count(path, len(found), count)
+    return found
 
 
 def shard_paths(folder: Path) -> list[Path]:
@@ -107,20 +114,52 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a finished data set."""
-    manifest = read_json(Path(folder) / "manifest.json")
-    if not isinstance(manifest, dict) or manifest.get("schema") != SCHEMA or "shards" not in manifest:
-        raise ValueError(f"{folder}/manifest.json is not a data set manifest of schema {SCHEMA}")
+    """The manifest of a finished data set; its counts agree, and it names each shard once."""
+    where = Path(folder) / "manifest.json"
+    manifest = read_object(where)
+    if manifest.get("schema") != SCHEMA or "shards" not in manifest:
+        raise ValueError(f"{where} is not a data set manifest of schema {SCHEMA}")
+    shards = _entries(manifest["shards"], f"{where}: shards")
+    if "num_samples" in manifest and manifest["num_samples"] != sum(shard["samples"] for shard in shards):
+        raise ValueError(f"{where}: num_samples is not the sum of its shards' samples; write the data set again")
     return manifest
+
+
+def _entries(shards: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(shards, list) or not shards:
+        raise ValueError(f"{where}: expected a list of shards")
+    for place, shard in enumerate(shards):
+        typed(shard, f"{where}[{place}]", file=str, samples=int, bytes=int, sha256=str)
+        if Path(shard["file"]).name != shard["file"] or shard["samples"] < 0:
+            raise ValueError(f"{where}[{place}]: no file of this folder, or fewer than no samples")
+    if len({shard["file"] for shard in shards}) < len(shards):
+        raise ValueError(f"{where}: a shard is listed twice; write the data set again")
+    return shards
 
 
 def verify(folder: Path) -> dict[str, Any]:
     """The manifest, after every shard's sha256 was compared with it."""
-    manifest = read_manifest(folder)
-    for path, shard in zip(shard_paths(folder), manifest["shards"], strict=True):
-        if file_sha256(path) != shard["sha256"]:
+    for _ in whole_shards(folder):
+        pass
+    return read_manifest(folder)
+
+
+def whole_shards(folder: Path) -> Iterator[tuple[Path, int | None]]:
+    """The shards with their numbers of samples, each compared with the manifest's sha256 when its turn comes; all tars
+    and no numbers where there is no manifest."""
+    paths = shard_paths(folder)
+    if not (Path(folder) / "manifest.json").is_file():
+        yield from ((path, None) for path in paths)
+        return
+    for path, shard in zip(paths, read_manifest(folder)["shards"], strict=True):
+        if known_sha256(path) != shard["sha256"]:
             raise ValueError(f"{path}: sha256 differs from the manifest's; the shard is damaged, write the set again")
-    return manifest
+        yield path, shard["samples"]
+
+
+def _check_count(path: Path, found: int, expected: int | None) -> None:
+    if expected not in (None, found):
+        raise ValueError(f"{path}: holds {found} samples, the manifest says {expected}; write the data set again")
 
 
 def read_shard(path: Path, *, rejected: list[str] | None = None) -> Iterator[Sample]:
@@ -134,16 +173,19 @@ def read_shard(path: Path, *, rejected: list[str] | None = None) -> Iterator[Sam
             rejected.append(str(error))
 
 
-def _groups(path: Path) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """(key, {extension: bytes}) of neighboring members with one key."""
-    try:
-        check_end(path)
-        with tarfile.open(path, "r:") as archive:
-            members = ((*split_name(member.name), member) for member in archive if member.isfile())
-            for key, group in itertools.groupby(members, key=lambda item: item[0]):
-                yield key, {kind: archive.extractfile(member).read() for _, kind, member in group}  # type: ignore[union-attr]
-    except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{path}: torn or no tar archive ({error}); write or fetch this shard again") from None
+def _groups(path: Path, kinds: Container[str] | None = None) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """(key, {extension: bytes}) of neighboring members with one key; of all extensions, or of `kinds` alone."""
+    members = ((*split_name(member.name), member) for member in read_members(Path(path)))
+    for key, group in itertools.groupby(members, key=lambda item: item[0]):
+        found: dict[str, bytes] = {}
+        for _, kind, member in group:
+            if kind in found:
+                raise ValueError(f"{path}, sample {key}: two files of type .{kind}")
+            try:
+                found[kind] = content(path, member, MAX_BYTES) if kinds is None or kind in kinds else b""
+            except ValueError as error:
+                raise ValueError(f"{path}, sample {key}: {error}") from None
+        yield key, found
 
 
 def split_name(name: str) -> tuple[str, str]:
@@ -151,15 +193,6 @@ def split_name(name: str) -> tuple[str, str]:
     folder, _, base = name.rpartition("/")
     stem, _, kind = base.partition(".")
     return (f"{folder}/{stem}" if folder else stem), kind.lower()
-
-
-def check_end(path: Path) -> None:
-    """Refuse an archive that was cut between two members, which tarfile would read as a shorter one (ReadError)."""
-    with open(path, "rb") as file:
-        size = file.seek(0, io.SEEK_END)
-        file.seek(max(0, size - 512))
-        if size < 1024 or file.read(512).strip(b"\0"):
-            raise tarfile.ReadError("no end-of-archive mark")
 
 
 def _decode(where: str, key: str, members: dict[str, bytes]) -> Sample:
@@ -172,10 +205,7 @@ def _decode(where: str, key: str, members: dict[str, bytes]) -> Sample:
 def _record(where: str, members: dict[str, bytes]) -> dict[str, Any]:
     if "json" not in members:
         raise ValueError(f"{where}: needs one image and one .json, has {', '.join(sorted(members))}")
-    try:
-        record = json.loads(members["json"])
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{where}: its .json is torn or no JSON ({error})") from None
+    record = parse_json(members["json"], f"{where}: its .json", "write or fetch this shard again")
     if not isinstance(record, dict) or not isinstance(record.get("prompt"), str):
         raise ValueError(f'{where}: its .json has no text field "prompt"')
     return record
@@ -209,7 +239,8 @@ def _progress(out: Path, fields: dict[str, Any]) -> list[dict[str, Any]]:
     """The finished shards of an interrupted run."""
     if not (out / "progress.json").is_file():
         return []
-    progress = read_json(out / "progress.json")
+    progress = read_object(out / "progress.json", fields=dict, shards=list)
+    _entries(progress["shards"], f"{out}/progress.json: shards")
     if progress["fields"] != fields:
         raise ValueError(f"{out} was begun with other settings; choose another folder or remove it")
     for shard in progress["shards"]:

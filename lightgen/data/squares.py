@@ -8,7 +8,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from lightgen.data.config import ImportConfig
-from lightgen.data.images import png_bytes, read_image
+from lightgen.data.images import FORMATS, png_bytes, read_image
 from lightgen.data.originals import Rejected
 
 ORIENTATION = 0x0112  # EXIF: 1 = upright
@@ -58,6 +58,6 @@ def _cut(image: Image.Image, config: ImportConfig) -> Image.Image:
 
 def _untouched(data: bytes) -> str:
     """The file type of an upright RGB picture that may be stored as it came; "" for any other."""
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         is_plain = image.mode == "RGB" and image.getexif().get(ORIENTATION, 1) == 1 and not image.has_transparency_data
         return KINDS.get(image.format or "", "") if is_plain else ""

@@ -19,7 +19,7 @@ from lightgen.data.diversity import balance, conditional_vendi, measures, rank_a
 from lightgen.data.matching import WORST, even_quotas, matched_draw
 from lightgen.data.mentions import Vocabulary
 from lightgen.data.pool import Pool, caption_features, image_features, read_pool
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import read_object, write_sealed
 from lightgen.disk.seeds import derive_seed
 
 SCHEMA = 1
@@ -52,17 +52,19 @@ def draw_subset(
     """Draw a subset of a cache, write it to the file `out` and return it; `objects` are the names that compositions are
     of. ValueError says the largest number of images that can be drawn, or what cannot be matched."""
     found = draw(grouped(latents, read_pool(latents), config, objects), config)
-    write_json(out, found)
+    write_sealed(out, found)
     return found
 
 
 def read_subset(path: Path, identity: str) -> list[int]:
     """The ids of a subset file. ValueError for one that was drawn from another cache than that of the identity."""
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("schema") != SCHEMA or "ids" not in found:
+    found = read_object(path)
+    if found.get("schema") != SCHEMA or "ids" not in found:
         raise ValueError(f"{path} is no subset of this version; `python -m lightgen subset` writes one")
-    if found["cache"] != identity:
+    if found.get("cache") != identity:
         raise ValueError(f"{path} was drawn from another cache than these latents; draw it anew")
+    if not isinstance(found["ids"], list) or not all(type(number) is int for number in found["ids"]):
+        raise ValueError(f"{path}: ids: expected whole numbers; draw it anew")
     return found["ids"]
 
 

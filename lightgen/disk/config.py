@@ -8,18 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from lightgen.disk.json_files import write_json
+from lightgen.disk.json_files import read_json, write_json
 
 Config = TypeVar("Config")
 
 
 def load(cls: type[Config], path: str | Path) -> Config:
     """The config of class `cls` that `save` wrote to `path`; unknown names and wrong types are refused."""
-    path = Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); write it again") from error
+    values = read_json(Path(path))
     if not isinstance(values, dict):
         raise ValueError(f"{path} holds a {type(values).__name__}, expected one JSON object of {cls.__name__}")
     return from_dict(cls, values, where=str(path))

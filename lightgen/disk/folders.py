@@ -4,15 +4,15 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lightgen.disk.atomic import sync
+from lightgen.disk.atomic import sync, temporary_path
 from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.regular import LARGEST, regular_file
 
 HASHED = {".safetensors", ".json", ".model", ".txt"}  # weights, settings, and what tokenizers are made of
 
@@ -21,8 +21,9 @@ HASHED = {".safetensors", ".json", ".model", ".txt"}  # weights, settings, and w
 def temporary_folder(final: str | Path) -> Iterator[Path]:
     """A fresh folder beside `final`; it takes the name `final` when the block ends, and vanishes if the block fails."""
     final = Path(final)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    folder = temporary_path(final)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
     try:
         yield folder
         publish_folder(folder, final)
@@ -39,11 +40,7 @@ def publish_folder(temporary: str | Path, final: str | Path) -> None:
     for path in sorted(temporary.rglob("*")):
         if path.is_file():
             sync(path)
-    # mkdtemp makes folders private; a published one follows the user's umask like any other.
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o777 & ~umask)
-    aside = final.with_name(f".{final.name}.replaced.{os.getpid()}")
+    aside = temporary_path(final.with_name(f"{final.name}.replaced"))
     if final.exists():
         os.replace(final, aside)
     os.replace(temporary, final)
@@ -64,8 +61,14 @@ def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
 
 def file_sha256(path: str | Path) -> str:
     """The hexadecimal SHA-256 of a file's bytes."""
-    with Path(path).open("rb") as file:
+    with regular_file(Path(path), LARGEST).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def known_sha256(path: Path) -> str:
+    """`file_sha256`, read once in a process as long as the file stays the same."""
+    status = Path(path).stat()
+    return _known_sha256(Path(path), status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 def folder_sha256(folder: str | Path) -> str:
@@ -78,13 +81,11 @@ def folder_sha256(folder: str | Path) -> str:
         raise FileNotFoundError(f"{folder} holds no .safetensors file; give a complete model folder")
     digest = hashlib.sha256()
     for path in files:
-        status = path.stat()
-        content = _known_sha256(path, status.st_ino, status.st_size, status.st_mtime_ns)
-        digest.update(f"{path.relative_to(folder).as_posix()} {content}\n".encode())
+        digest.update(f"{path.relative_to(folder).as_posix()} {known_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 
 @lru_cache(maxsize=4096)
 def _known_sha256(path: Path, inode: int, size: int, modified: int) -> str:
-    """A file's hash, read once in a process as long as the file stays the same: text encoders are large."""
+    """Text encoders are large."""
     return file_sha256(path)

@@ -7,6 +7,14 @@ from typing import Literal
 SOLVERS = {"ddpm": ("ddpm", "ddim"), "flow": ("euler", "heun")}  # by head objective
 
 
+# Far above any model; beyond it a damaged config would ask for all memory before a weight is looked at.
+_MOST = {
+    "width": 2**16, "head_width": 2**16, "text_channels": 2**16, "max_text_length": 2**16, "vae_channels": 2**12,
+    "vae_stride": 2**10, "patch_size": 2**10, "position_grid": 2**10, "diffusion_steps": 10**6, "noise_copies": 10**4,
+    "mlp_ratio": 100,
+}  # fmt: skip
+
+
 @dataclass(frozen=True, kw_only=True)
 class MARConfig:
     """Sizes, dropout and switches of a `MAR`; the defaults are the released 792 M model's."""
@@ -42,8 +50,10 @@ class MARConfig:
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
         for name in ("position_grid", "head_width", "noise_copies", "diffusion_steps"):
             _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
+        for name, most in _MOST.items():
+            _require(getattr(self, name) <= most, f"{name} is {getattr(self, name)}, must be at most {most:,}")
         for name in ("encoder_depth", "decoder_depth", "cross_depth", "text_depth", "head_depth"):
-            _require(getattr(self, name) >= 0, f"{name} is {getattr(self, name)}, must not be negative")
+            _require(0 <= getattr(self, name) <= 1000, f"{name} is {getattr(self, name)}, must lie in [0, 1000]")
         _require(self.width % self.heads == 0, f"width {self.width} does not divide into {self.heads} heads")
         for name in ("dropout", "text_drop"):
             _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, must lie in [0, 1]")

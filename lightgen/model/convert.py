@@ -101,14 +101,20 @@ def read_checkpoint(path: str | Path, weights: str = "model") -> dict[str, Tenso
         raise ValueError(
             f"{path} holds more than tensors and plain values; refused, nothing was run: {reason}"
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError) as error:
-        raise ValueError(f"{path} is torn or no PyTorch checkpoint: {error}") from error
+    except Exception as error:  # torn files raise anything from EOFError to struct.error
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{path} is torn or no PyTorch checkpoint ({reason})") from None
     if not isinstance(content, Mapping) or weights not in content:
         found = ", ".join(map(str, content)) if isinstance(content, Mapping) else type(content).__name__
         raise ValueError(f"{path} has no entry {weights!r}; found: {found}")
     state = content[weights]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise ValueError(f"{path}: entry {weights!r} is no state dict of tensors")
+    for name, value in state.items():
+        if value.is_floating_point() and value.numel() and not math.isfinite(value.float().abs().max().item()):
+            raise ValueError(f"{path}: {name} holds NaN or infinite numbers; fetch the checkpoint again")
     return dict(state)
 
 

@@ -1,5 +1,6 @@
 """The frozen parts around the model: the image tokenizer (an autoencoder of diffusers) and the text encoder."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -14,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from lightgen.disk.folders import folder_sha256
-from lightgen.disk.json_files import read_json
+from lightgen.disk.json_files import read_object
 from lightgen.model.families import HEADS, autoencoder_class, family_of, text_class, text_options
 
 # T5's own state dict names one embedding twice; the encoder keeps both names or one of them.
@@ -106,7 +107,10 @@ def scaled_latents(moments: Tensor, noise: Tensor | None, *, channels: int, shif
 
 def to_images(pixels: Tensor) -> list[Image.Image]:
     """PIL images of pixels (B, 3, H, W) in [0, 1]."""
-    array = (pixels * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+    pixels = pixels.cpu()
+    if not pixels.isfinite().all():
+        raise ValueError("the decoded pixels hold NaN; look for broken weights or an overflow of half precision")
+    array = (pixels * 255).round().byte().permute(0, 2, 3, 1).numpy()
     return [Image.fromarray(image) for image in array]
 
 
@@ -191,7 +195,11 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
     places = [place for place in (folder, beside, folder.parent / "tokenizer") if _has_tokenizer(place)]
     if not places:
         raise FileNotFoundError(f"{folder} holds neither tokenizer.json nor spiece.model; give a complete T5 folder")
-    tokenizer = AutoTokenizer.from_pretrained(places[0], local_files_only=True)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(places[0], local_files_only=True)
+    except Exception as error:  # a damaged tokenizer raises anything, bare Exception too
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{places[0]} holds no tokenizer that can be loaded ({reason}); copy it again") from None
     tokenizer.padding_side = "right"  # true lengths count from the left
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -216,8 +224,9 @@ def load_complete(cls: type, folder: str | Path, *, ignored: tuple[str, ...] = (
             model, info = cls.from_pretrained(  # type: ignore[attr-defined]
                 folder, use_safetensors=True, local_files_only=True, output_loading_info=True, **options
             )
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} is not a {cls.__name__} folder that can be loaded: {error}") from error
+    except Exception as error:  # damaged weights and settings raise anything from KeyError to SafetensorError
+        reason = f"{type(error).__name__}: {str(error).strip()}".partition("\n")[0]
+        raise ValueError(f"{folder} is not a {cls.__name__} folder that can be loaded ({reason})") from None
     problems = []
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         names = sorted({str(name) for name in info.get(kind, ())} - _TIED_NAMES)
@@ -228,7 +237,17 @@ def load_complete(cls: type, folder: str | Path, *, ignored: tuple[str, ...] = (
             problems.append(f"{kind.split('_')[0]}: {shown}")
     if problems:
         raise ValueError(f"{folder} does not fit {cls.__name__}: {'; '.join(problems)}; give the matching folder")
+    refuse_not_finite(model, folder)
     return model.eval()
+
+
+def refuse_not_finite(model: Any, where: object) -> None:
+    """ValueError, which names `where` it came from and the tensor, for a model with a number that is not finite."""
+    for name, tensor in model.state_dict().items():
+        if tensor.numel() and tensor.is_floating_point() and tensor.device.type != "meta":
+            low, high = torch.aminmax(tensor)
+            if not (math.isfinite(low.item()) and math.isfinite(high.item())):
+                raise ValueError(f"{where}: the weights hold NaN or infinite numbers (in {name}); copy them again")
 
 
 @contextmanager
@@ -249,8 +268,10 @@ def _refuse_torn(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"{folder} lacks config.json: half-written, or not a model folder")
     for index in folder.glob("*.safetensors.index.json"):
-        shards = set(read_json(index)["weight_map"].values())
-        absent = sorted(name for name in shards if not (folder / name).is_file())
+        names = read_object(index, weight_map=dict)["weight_map"].values()
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{index}: weight_map: expected names of files")
+        absent = sorted(name for name in set(names) if not (folder / name).is_file())
         if absent:
             raise FileNotFoundError(f"{folder} lacks {', '.join(absent)}: fetch or copy the missing weight files")
         return

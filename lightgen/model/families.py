@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from lightgen.disk.json_files import read_json
+from lightgen.disk.json_files import read_object
 
 HEADS = (
     "lm_head.",
@@ -81,4 +81,4 @@ def text_options(cls: type) -> dict[str, Any]:
 
 def _config(folder: Path) -> dict[str, Any]:
     path = Path(folder) / "config.json"
-    return read_json(path) if path.is_file() else {}
+    return read_object(path) if path.is_file() else {}

@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lightgen.disk.config import from_dict
-from lightgen.disk.folders import file_sha256, folder_sha256, temporary_folder
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.folders import file_sha256, folder_sha256, known_sha256, temporary_folder
+from lightgen.disk.json_files import read_object, typed, write_json, write_sealed
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.model.encoders import (
     ImageTokenizer,
@@ -63,7 +63,8 @@ def write_model(
     with temporary_folder(folder) as temporary:
         model.save_pretrained(temporary, max_shard_size=MAX_SHARD)
         _forget_paths(temporary)
-        write_json(temporary / "components.json", {"schema": SCHEMA, **named, "sampling": asdict(sampling)})
+        record = {"schema": SCHEMA, **named, "sampling": asdict(sampling), "transformer": _files(temporary)}
+        write_sealed(temporary / "components.json", record)
         if ancestors:
             write_json(temporary / "lineage.json", {"ancestors": list(ancestors)})
         if card:
@@ -72,6 +73,7 @@ def write_model(
 
 def load_transformer(folder: Path) -> MAR:
     """The model of a model or pipeline folder, in evaluation mode; no other part is read."""
+    _check_transformer(folder)
     return load_complete(MAR, _transformer(folder))
 
 
@@ -91,6 +93,7 @@ def load_pipeline(
     chosen = one_dtype(dtype, torch_dtype)
     if is_model(folder):
         components = read_components(folder, vae=vae, text_encoder=text_encoder)
+        _check_transformer(folder)
         options = load_options(folder, chosen, None)
         return LightGenPipeline(
             vae=load_autoencoder(components.vae, **options["vae"]),
@@ -115,7 +118,7 @@ def load_encoders(folder: Path) -> tuple[ImageTokenizer, TextEncoder]:
 def read_config(folder: Path) -> MARConfig:
     """The config of a model or pipeline folder's transformer; no weight is read."""
     path = _transformer(folder) / "config.json"
-    return from_dict(MARConfig, own_fields(read_json(path)), str(path))
+    return from_dict(MARConfig, own_fields(read_object(path)), str(path))
 
 
 def read_components(folder: Path, *, vae: Path | None = None, text_encoder: Path | None = None) -> Components:
@@ -123,14 +126,18 @@ def read_components(folder: Path, *, vae: Path | None = None, text_encoder: Path
     folder = Path(folder)
     if not is_model(folder):
         _transformer(folder)
-        sampling = read_json(folder / "model_index.json").get("sampling") or {}
-        return Components(folder / "vae", folder / "text_encoder", from_dict(SamplingConfig, sampling))
-    record = read_json(folder / "components.json")
+        index = folder / "model_index.json"
+        sampling = typed(read_object(index).get("sampling") or {}, f"{index}: sampling")
+        return Components(folder / "vae", folder / "text_encoder", from_dict(SamplingConfig, sampling, str(index)))
+    path = folder / "components.json"
+    record = read_object(path, vae=dict, text_encoder=dict, sampling=dict)
     if record.get("schema") != SCHEMA:
         raise ValueError(f"{folder} is a model folder of schema {record.get('schema')}, this version reads {SCHEMA}")
     given = {"vae": vae, "text_encoder": text_encoder}
+    for name in given:
+        typed(record[name], f"{path}: {name}", folder=str, sha256=str)
     places = {name: _checked(folder, name, record[name], place) for name, place in given.items()}
-    return Components(**places, sampling=from_dict(SamplingConfig, record["sampling"], f"{folder}/components.json"))
+    return Components(**places, sampling=from_dict(SamplingConfig, record["sampling"], str(path)))
 
 
 def is_model(folder: Path) -> bool:
@@ -141,7 +148,7 @@ def is_model(folder: Path) -> bool:
 def model_identity(folder: Path) -> str:
     """The SHA-256 of a model's config and weights, the same in a model folder and in each pipeline exported from it."""
     folder = _transformer(folder)
-    config = own_fields(read_json(folder / "config.json"))
+    config = own_fields(read_object(folder / "config.json"))
     weights = {path.name: file_sha256(path) for path in sorted(folder.glob("*.safetensors"))}
     return hashlib.sha256(json.dumps([config, weights], sort_keys=True).encode()).hexdigest()
 
@@ -149,7 +156,12 @@ def model_identity(folder: Path) -> str:
 def read_lineage(folder: Path) -> list[str]:
     """The identities of the models that a folder's was trained from, oldest first."""
     path = Path(folder) / "lineage.json"
-    return read_json(path)["ancestors"] if path.is_file() else []
+    if not path.is_file():
+        return []
+    ancestors = read_object(path, ancestors=list)["ancestors"]
+    if not all(isinstance(identity, str) for identity in ancestors):
+        raise ValueError(f"{path}: ancestors: expected identities")
+    return ancestors
 
 
 def export(folder: Path, out: Path) -> Path:
@@ -164,6 +176,27 @@ def export(folder: Path, out: Path) -> Path:
             if (Path(folder) / name).is_file():
                 shutil.copyfile(Path(folder) / name, temporary / name)
     return Path(out)
+
+
+def _files(folder: Path) -> dict[str, dict[str, Any]]:
+    """{file: its bytes and SHA-256} of a transformer's config and weights."""
+    paths = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    return {path.name: {"bytes": path.stat().st_size, "sha256": file_sha256(path)} for path in paths}
+
+
+def _check_transformer(folder: Path) -> None:
+    """Refuse a model folder whose transformer is not the one that was written; older folders do not say."""
+    folder = Path(folder)
+    if not is_model(folder):
+        return
+    where = f"{folder / 'components.json'}: transformer"
+    for name, said in typed(read_object(folder / "components.json").get("transformer") or {}, where).items():
+        typed(said, f"{where}: {name}", bytes=int, sha256=str)
+        path = folder / Path(name).name
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing, or no file; copy the model again")
+        if path.stat().st_size != said["bytes"] or known_sha256(path) != said["sha256"]:
+            raise ValueError(f"{path} was changed since the model was written (its size or SHA-256); copy it again")
 
 
 def _transformer(folder: Path) -> Path:
@@ -194,6 +227,6 @@ def _forget_paths(folder: Path) -> None:
     """Take out of saved configs where their model was loaded from: it is not part of what a model is."""
     for name in ("config.json", "model_index.json"):
         path = folder / name
-        if path.is_file() and "_name_or_path" in (config := read_json(path)):
+        if path.is_file() and "_name_or_path" in (config := read_object(path)):
             config.pop("_name_or_path")
             write_json(path, config)

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lightgen.device import choose_device, require_bf16
 from lightgen.disk.config import from_dict, override
-from lightgen.disk.json_files import read_json
+from lightgen.disk.json_files import read_object
 from lightgen.model.config import SamplingConfig
 from lightgen.model.encoders import ImageTokenizer, TextEncoder, load_tokenizer, to_images
 from lightgen.model.loading import LOADERS, Dtypes, device_map_of, load_options, one_dtype
@@ -103,7 +103,7 @@ class LightGenPipeline(DiffusionPipeline):
         if "tokenizer" not in parts:
             parts["tokenizer"] = load_tokenizer(folder / "tokenizer")
         if "sampling" not in parts:
-            parts["sampling"] = read_json(folder / "model_index.json").get("sampling")
+            parts["sampling"] = read_object(folder / "model_index.json").get("sampling")
         pipeline = cls(**parts)
         return pipeline if device_map is None else pipeline._placed(device_map)
 

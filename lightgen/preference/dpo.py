@@ -38,6 +38,7 @@ from lightgen.preference.pairs import Pair, pairs_sha256, read_pairs
 from lightgen.preference.run import PreferenceRun
 from lightgen.training.config import LoopConfig
 from lightgen.training.journal import read_journal
+from lightgen.training.lock import alone
 from lightgen.training.loop import OnStep, Stop
 from lightgen.training.processes import make_accelerator
 from lightgen.training.record import finished_result, write_record
@@ -81,9 +82,10 @@ def train_dpo(
         raise ValueError(f"extrapolation is {extrapolation}, must be above 0")
     accelerator = make_accelerator(config.precision, device)
     start = _Start(Path(model), read_pairs(pairs), reference, drift_from, accelerator, loop, stop)
-    if policies == 1 and extrapolation == 1:
-        return _train_one(config, start, Path(out), (on_step, on_pace))
-    return _train_several(config, start, Path(out), policies, extrapolation, (on_step, on_pace))
+    with alone(Path(out), accelerator):
+        if policies == 1 and extrapolation == 1:
+            return _train_one(config, start, Path(out), (on_step, on_pace))
+        return _train_several(config, start, Path(out), policies, extrapolation, (on_step, on_pace))
 
 
 @dataclasses.dataclass(frozen=True)

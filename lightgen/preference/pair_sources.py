@@ -195,6 +195,8 @@ def read_groups(
     for number, row in read_json_lines(results):
         try:
             value = row[score] if score in row else row["correct"]
+            if type(value) not in (int, float, bool) or not isinstance(row["prompt"], str):
+                raise TypeError(f"score {value!r}, prompt {row['prompt']!r}")
             groups[row["prompt"]].append((Path(images) / row["filename"], float(value)))
             tasks[row["prompt"]] = str(row.get("tag", ""))
         except (KeyError, TypeError, ValueError) as error:

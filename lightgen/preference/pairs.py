@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightgen.data.images import read_image
+from lightgen.data.images import MAX_BYTES, read_image
 from lightgen.disk.atomic import atomic_file
 from lightgen.disk.json_files import read_json_lines
+from lightgen.disk.regular import regular_file
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -70,17 +71,22 @@ def _pair(path: Path, number: int, row: Any) -> Pair:
         if not isinstance(row.get(name), str) or not row[name].strip():
             raise ValueError(f"{where}: {name} is missing or empty")
     chosen, rejected = (path.parent / row[name] for name in ("chosen", "rejected"))
+    for image in (chosen, rejected):
+        try:
+            regular_file(image, MAX_BYTES)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{where}: image {image} is missing") from None
     if chosen.resolve() == rejected.resolve():
         raise ValueError(f"{where}: chosen and rejected are the same image, {row['chosen']}")
-    for image in (chosen, rejected):
-        if not image.is_file():
-            raise FileNotFoundError(f"{where}: image {image} is missing")
+    scores = row.get("scores") or ()
+    if not isinstance(scores, list | tuple) or not all(type(score) in (int, float) for score in scores):
+        raise ValueError(f"{where}: scores: expected numbers")
     return Pair(
         prompt=row["prompt"],
         chosen=chosen,
         rejected=rejected,
         source=str(row.get("source", "file")),
-        scores=tuple(float(score) for score in row.get("scores") or ()),
+        scores=tuple(map(float, scores)),
     )
 
 

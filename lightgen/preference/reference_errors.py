@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from lightgen.disk.atomic import atomic_file
+from lightgen.disk.regular import LARGEST, regular_file
 from lightgen.model.mar import MAR
 from lightgen.model.masking import Draws
 from lightgen.preference.encoded import EncodedPairs, pair_errors
@@ -82,21 +84,29 @@ class ReferenceErrors:
     def _save(self) -> None:
         from safetensors.torch import save
 
+        said = {"identity": self.identity, "sha256": _sha256(self.values)}
         with atomic_file(self.path) as file:
-            file.write(save({"errors": self.values}, metadata={"identity": self.identity}))
+            file.write(save({"errors": self.values}, metadata=said))
 
     def load(self) -> None:
         """Read the file again, which another process may have written; ValueError for one of another run."""
         from safetensors import SafetensorError, safe_open
 
         try:
-            with safe_open(self.path, "pt") as file:
-                identity, values = file.metadata().get("identity"), file.get_tensor("errors")
+            with safe_open(regular_file(self.path, LARGEST), "pt") as file:
+                said, values = file.metadata() or {}, file.get_tensor("errors")
         except SafetensorError as error:
             raise ValueError(f"{self.path} is torn ({error}); remove it, it will be computed again") from None
+        if said.get("sha256", (found := _sha256(values))) != found:
+            raise ValueError(f"{self.path} was changed since it was written; remove it, it will be computed again")
+        identity = said.get("identity")
         if identity != self.identity or values.shape != self.values.shape:
             raise ValueError(
                 f"{self.path} belongs to another model, seed, guidance or set of pairs; remove it or choose another"
                 " folder"
             )
         self.values = values
+
+
+def _sha256(values: Tensor) -> str:
+    return hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()

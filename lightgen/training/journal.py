@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from lightgen.disk.atomic import write_text
+from lightgen.disk.json_files import MAX_BYTES, parse_json, typed
+from lightgen.disk.regular import regular_file
+
+_ADVICE = "remove the folder of the run to train again"
 
 
 class Journal:
@@ -28,16 +32,11 @@ class Journal:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The whole rows of a journal; reading ends at the first torn line."""
-    rows: list[dict[str, Any]] = []
+    """The whole rows of a journal; a kill tears its last line alone, so any other that is none is an error."""
     if not Path(path).is_file():
-        return rows
-    for line in Path(path).read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if not isinstance(row, dict) or "step" not in row:
-            break
-        rows.append(row)
-    return rows
+        return []
+    *lines, _ = regular_file(path, MAX_BYTES).read_text(encoding="utf-8", errors="replace").split("\n")
+    return [
+        typed(parse_json(line, f"{path}, line {number}", _ADVICE), f"{path}, line {number}", step=int)
+        for number, line in enumerate(lines, 1)
+    ]

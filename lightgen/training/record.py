@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import read_object, write_sealed
 
 
 def write_record(out: Path, settings: dict[str, Any], result: dict[str, Any] | None = None) -> None:
     """Write OUT/training.json: the settings that decide a run's result, and the result."""
-    write_json(out / "training.json", {**settings, "result": result})
+    write_sealed(out / "training.json", {**settings, "result": result})
 
 
 def finished_result(out: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
@@ -16,7 +16,7 @@ def finished_result(out: Path, settings: dict[str, Any]) -> dict[str, Any] | Non
     path = out / "training.json"
     if not path.is_file():
         return None
-    record = read_json(path)
+    record = read_object(path)
     result = record.pop("result", None)
     if record != settings:
         changed = [name for name in settings if record.get(name) != settings[name]]

@@ -4,6 +4,7 @@ The pointer moves only after the file is whole on disk, and the older file goes 
 at any moment leaves a state that loads.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lightgen.disk.atomic import atomic_file
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.folders import file_sha256
+from lightgen.disk.json_files import read_object, write_sealed
 
 _NAMES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
@@ -25,11 +27,24 @@ def save_state(folder: Path, step: int, tensors: Mapping[str, Tensor], record: M
     """Keep the tensors and a JSON record as the state after `step` steps."""
     path = Path(folder) / f"state_{step:09d}.safetensors"
     with atomic_file(path) as file:
-        size = write_tensors(file, tensors)
-    write_json(path.parent / "latest.json", {"file": path.name, "bytes": size, "step": step, **record})
+        hashing = _Hashing(file)
+        size = write_tensors(hashing, tensors)  # type: ignore[arg-type]
+    named = {"file": path.name, "bytes": size, "sha256": hashing.digest.hexdigest(), "step": step}
+    write_sealed(path.parent / "latest.json", {**named, **record})
     for old in path.parent.glob("state_*.safetensors"):
         if old != path:
             old.unlink()
+
+
+class _Hashing:
+    """A file that is written and hashed in one pass."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: Any) -> None:
+        self.file.write(data)
+        self.digest.update(data)
 
 
 def write_tensors(file: BinaryIO, tensors: Mapping[str, Tensor]) -> int:
@@ -57,13 +72,15 @@ def load_state(folder: Path) -> tuple[int, dict[str, Tensor], dict[str, Any]] | 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    record = read_json(folder / "latest.json")
+    record = read_object(folder / "latest.json", file=str, bytes=int, step=int)
     path = folder / record.pop("file")
     advice = f"remove {folder} to train again from the start"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing, though latest.json names it; {advice}")
     if path.stat().st_size != record.pop("bytes"):
         raise ValueError(f"{path} is truncated; {advice}")
+    if record.pop("sha256", (found := file_sha256(path))) != found:
+        raise ValueError(f"{path} is damaged (its SHA-256 is another); {advice}")
     try:
         tensors = load_file(path)
     except SafetensorError as error:

@@ -29,6 +29,7 @@ from lightgen.training.config import LoopConfig, TrainConfig
 from lightgen.training.evaluation import FILE_NAME as EVALUATIONS
 from lightgen.training.evaluation import Evaluation, evaluate
 from lightgen.training.journal import read_journal
+from lightgen.training.lock import alone
 from lightgen.training.loop import OnStep, Run, Stop
 from lightgen.training.optimization import Average
 from lightgen.training.order import order
@@ -79,29 +80,30 @@ def train(
         "start": None if start is None else model_identity(start),
         **({} if ids is None else {"ids": hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()}),
     }
-    if (done := finished_result(out, settings)) is not None:
-        return done
-    if accelerator.is_main_process:
-        write_record(out, settings)
-    before = torch.get_rng_state()
-    try:
-        run = TrainingRun(
-            config, _first_model(model_config, config.seed, start), data, out, accelerator, loop, evaluation
-        )
-        result = run.run(stop, on_step, on_pace)
-    finally:
-        torch.set_rng_state(before)
-    if result["status"] != "stopped" and accelerator.is_main_process:
-        if weights == "ema":
-            run.average.store()
-        ancestors = [] if start is None else [*read_lineage(start), model_identity(start)]
-        parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": sampling}
-        scores = read_journal(out / EVALUATIONS)
-        card = model_card(model_config, run.model.num_parameters(), settings, result, scores)
-        write_model(run.model, out / "model", **parts, ancestors=ancestors, card=card)
-        write_record(out, settings, result)
-    accelerator.wait_for_everyone()
-    return result
+    with alone(out, accelerator):
+        if (done := finished_result(out, settings)) is not None:
+            return done
+        if accelerator.is_main_process:
+            write_record(out, settings)
+        before = torch.get_rng_state()
+        try:
+            run = TrainingRun(
+                config, _first_model(model_config, config.seed, start), data, out, accelerator, loop, evaluation
+            )
+            result = run.run(stop, on_step, on_pace)
+        finally:
+            torch.set_rng_state(before)
+        if result["status"] != "stopped" and accelerator.is_main_process:
+            if weights == "ema":
+                run.average.store()
+            ancestors = [] if start is None else [*read_lineage(start), model_identity(start)]
+            parts: dict[str, Any] = {"vae": vae, "text_encoder": text_encoder, "sampling": sampling}
+            scores = read_journal(out / EVALUATIONS)
+            card = model_card(model_config, run.model.num_parameters(), settings, result, scores)
+            write_model(run.model, out / "model", **parts, ancestors=ancestors, card=card)
+            write_record(out, settings, result)
+        accelerator.wait_for_everyone()
+        return result
 
 
 class TrainingRun(Run):

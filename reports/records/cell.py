@@ -15,13 +15,15 @@
 A packed study (`python -m reports pack`) has its .jsonl files compressed, with ".gz" behind their names.
 """
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lightgen.disk.json_files import read_json, read_rows
+from lightgen.disk.json_files import content_sha256, read_json, read_rows
 from reports.records.fields import NUMBER, are_numbers, checked
+from reports.records.recomputed import disagreements
 from reports.records.record import Metric, Record, read_record
 
 ROW_FIELDS = {"filename": str, "tag": str, "prompt": str, "correct": bool, "reason": str, "metadata": str}
@@ -87,16 +89,34 @@ def read_cell(root: Path, expected: dict[str, Any]) -> Cell:
                 raise ValueError(f"{path}: {name}: {found!r} does not belong here; expected {value!r}")
         if record.status != "complete":
             return Cell(**cell, state=record.status, reason=record.reason or "no reason recorded", record=record)
-        return Cell(**cell, state="complete", record=record, **_items(cell["folder"], record))
+        check_files(cell["folder"], record)
+        items = _items(cell["folder"], record)
+        if wrong := disagreements(items.get("rows", []), record.metrics if items.get("rows") else {}):
+            raise ValueError(f"{path}: metrics: {wrong[0]}")
+        if any(row.get("partial") for row in items.get("rows", [])):
+            return Cell(
+                **cell, state="partial", reason="its images were not complete when they were scored", record=record
+            )
+        return Cell(**cell, state="complete", record=record, **items)
     except (ValueError, OSError) as error:
         return Cell(**cell, state="unreadable", reason=str(error).replace(f"{root}/", ""))
 
 
 def inside(folder: Path, name: str) -> Path:
     """`folder / name`, refused where it leads out of the folder: records may come from others."""
-    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+    # Not resolve(), which raises at a link to itself.
+    if not Path(os.path.realpath(folder / name)).is_relative_to(os.path.realpath(folder)):
         raise ValueError(f"{folder}: {name!r} leads out of the cell's folder")
     return folder / name
+
+
+def check_files(folder: Path, record: Record) -> None:
+    """Refuse files that are not those of which the record says the SHA-256; older records say none."""
+    for name, digest in record.files.items():
+        path = inside(folder, name)
+        packed = path.with_name(f"{path.name}.gz")
+        if content_sha256(packed if packed.is_file() and not path.is_file() else path) != digest:
+            raise ValueError(f"{path}: changed since the record was written (another SHA-256)")
 
 
 def _items(folder: Path, record: Record) -> dict[str, Any]:
@@ -107,7 +127,7 @@ def _items(folder: Path, record: Record) -> dict[str, Any]:
         items["rows"] = [{**row, "split": splits.get(row["metadata"], "")} for row in _rows(path, record)]
     for name in ("training", "preference"):
         if path := _item(folder, record, name, f"{name}.jsonl"):
-            items[name] = read_rows(path)
+            items[name] = [curve_row(row, f"{path}:{i}") for i, row in enumerate(read_rows(path), 1)]
     if path := _item(folder, record, "samples", "samples.json"):
         items["samples"] = _samples(path)
     if path := _item(folder, record, "quality", "quality.json"):
@@ -132,6 +152,14 @@ def _rows(path: Path, record: Record) -> list[dict]:
     return rows
 
 
+def curve_row(row: dict[str, Any], where: str) -> dict[str, Any]:
+    """A logged step: numbers by name, the step among them."""
+    for name, value in checked(row, {"step": int}, where).items():
+        if type(value) not in NUMBER:
+            raise ValueError(f"{where}: {name}: expected a number, found {type(value).__name__}")
+    return row
+
+
 def _splits(folder: Path, record: Record) -> dict[str, str]:
     path = _item(folder, record, "prompts", "prompts.json")
     entries = checked(read_json(path), {}, str(path)) if path else {}
@@ -148,7 +176,10 @@ def _samples(path: Path) -> list[dict]:
 def _quality(path: Path) -> dict:
     """quality.json, every part of it optional but whole."""
     data = checked(read_json(path), {}, str(path))
-    for place, pair in enumerate(data.get("fid_by_n") or ()):
+    pairs = data.get("fid_by_n") or []
+    if not isinstance(pairs, list):
+        raise ValueError(f"{path}: fid_by_n: expected a list, found {type(pairs).__name__}")
+    for place, pair in enumerate(pairs):
         if not (are_numbers(pair) and len(pair) == 2 and pair[0] > 0):
             raise ValueError(f"{path}: fid_by_n[{place}]: expected [images, FID], found {pair}")
     if limit := data.get("fid_infinity"):

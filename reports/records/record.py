@@ -11,6 +11,8 @@ other fields are ignored):
                       higher_is_better: bool or null, version: str,
                       target: number (optional): where higher_is_better is null, the reference's value, and closer
                       to it is better}}
+    rests_on  {"images": n, "prompts": n, "detections": n}, what the verdicts were made from (optional)
+    files     {path in the cell's folder: SHA-256 of its content, unpacked} (optional)
     status    "complete", "partial", "failed", "diverged" or "stopped"
     reason    str (optional): why it is not complete
 
@@ -71,6 +73,8 @@ class Record:
     status: str
     reason: str
     protocol: Mapping[str, Any]
+    rests_on: Mapping[str, int]
+    files: Mapping[str, str]
 
 
 def read_record(path: Path) -> Record:
@@ -82,7 +86,19 @@ def read_record(path: Path) -> Record:
     metrics = {name: _metric(entry, f"{path}: metrics: {name}") for name, entry in data["metrics"].items()}
     given = {name: data[name] for name in FIELDS if name not in ("schema", "metrics")}
     protocol = checked(data.get("protocol") or {}, {}, f"{path}: protocol")
-    return Record(metrics=metrics, reason=data.get("reason") or "", protocol=protocol, **given)
+    rests_on = _all(data.get("rests_on") or {}, int, f"{path}: rests_on")
+    files = _all(data.get("files") or {}, str, f"{path}: files")
+    _all(data["items"], str, f"{path}: items")
+    _all(data["cost"], NUMBER, f"{path}: cost")
+    reason = data.get("reason") or ""
+    if not isinstance(reason, str):
+        raise ValueError(f"{path}: reason: expected str, found {type(reason).__name__}")
+    return Record(metrics=metrics, reason=reason, rests_on=rests_on, files=files, protocol=protocol, **given)
+
+
+def _all(data: Any, kind: Any, where: str) -> dict[str, Any]:
+    """An object whose every value is of that kind."""
+    return checked(data, dict.fromkeys(checked(data, {}, where), kind), where)
 
 
 def is_geneval(name: str) -> bool:
@@ -105,6 +121,12 @@ def _metric(entry: Any, where: str) -> Metric:
     ci = data["ci"]
     if ci is not None and not (are_numbers(ci) and len(ci) == 2 and ci[0] <= ci[1]):
         raise ValueError(f"{where}: ci: expected [low, high] or null, found {ci}")
+    if is_geneval(where.rpartition(": ")[2]) and data["value"] is not None and not 0 <= data["value"] <= 1:
+        raise ValueError(f"{where}: value: {data['value']} is no share of right images")
+    if data["n"] < 0 or not isinstance(data.get("clusters"), int | None) or type(data.get("clusters")) is bool:
+        raise ValueError(f"{where}: n or clusters: expected whole numbers, found {data['n']}, {data.get('clusters')}")
+    if data.get("target") is not None and type(data["target"]) not in NUMBER:
+        raise ValueError(f"{where}: target: expected a number or null, found {data['target']!r}")
     return Metric(
         value=data["value"],
         ci=None if ci is None else (float(ci[0]), float(ci[1])),

@@ -39,6 +39,8 @@ FIELDS = {
     "seeds": list, "variants": list, "contrasts": list,
 }  # fmt: skip
 VARIANT_FIELDS = {"name": str, "label": str, "factors": dict}
+OPTIONAL = {"splits": list, "interaction": dict, "note": str, "protocol": dict, "setting_changes": dict}
+MAX_LABEL, MAX_TEXT = 300, 20_000  # characters; a plot with longer labels would take hours
 CONTRAST_FIELDS = {
     "name": str, "label": str, "a": (str, list), "b": (str, list), "metric": str, "smallest_effect": NUMBER,
     "claim": str,
@@ -136,6 +138,7 @@ def read_study(folder: Path) -> Study:
         raise FileNotFoundError(f"{path}: not found; give the folder that `python -m ablations.run` wrote to")
     data = checked(read_json(path), FIELDS, str(path))
     check_schema(data, SCHEMA, str(path))
+    _check_optional(data, str(path))
     variants = tuple(_variant(entry, f"{path}: variants[{i}]") for i, entry in enumerate(data["variants"]))
     names = [variant.name for variant in variants]
     if len(set(names)) < len(names):
@@ -166,10 +169,32 @@ def _draws(data: dict, path: Path) -> str:
     return found
 
 
+def _check_optional(data: dict, where: str) -> None:
+    """The optional parts have their types, and no text is longer than a page can show."""
+    for name, kind in OPTIONAL.items():
+        if data.get(name) is not None and not isinstance(data[name], kind):
+            raise ValueError(f"{where}: {name}: expected {kind.__name__}, found {type(data[name]).__name__}")
+    for place, split in enumerate(data.get("splits") or ()):
+        checked({"label": "", **checked(split, {"name": str}, where)}, {"label": str}, f"{where}: splits[{place}]")
+        _check_length(split, f"{where}: splits[{place}]")
+    for name, factor in (data.get("interaction") or {}).items():
+        if not isinstance(factor, str):
+            raise ValueError(f"{where}: interaction: {name}: expected the name of a factor")
+    _check_length({name: data[name] for name in data if name not in ("protocol", "setting_changes")}, where)
+
+
+def _check_length(entry: Mapping[str, Any], where: str) -> None:
+    for name, value in entry.items():
+        most = MAX_LABEL if name in ("name", "label") else MAX_TEXT
+        if isinstance(value, str) and len(value) > most:
+            raise ValueError(f"{where}: {name}: {len(value):,} characters; the limit is {most:,}")
+
+
 def _variant(entry: Any, where: str) -> Variant:
     data = checked(entry, VARIANT_FIELDS, where)
     if not NAME.fullmatch(data["name"]):
         raise ValueError(f"{where}: name: {data['name']!r} cannot name a folder; use letters, digits, '_', '.', '-'")
+    _check_length({**data, **data["factors"]}, where)
     factors = {str(k): str(v) for k, v in data["factors"].items()}
     once = bool(data.get("once", "control" in factors))
     return Variant(name=data["name"], label=data["label"], factors=factors, once=once)
@@ -196,6 +221,7 @@ def _contrast(entry: Any, variants: list[str], where: str) -> Contrast:
         raise ValueError(f"{where}: between: expected null or a list of sides, and then no minus; found {between!r}")
     if claimed is not None and type(claimed) not in NUMBER:
         raise ValueError(f"{where}: published_effect: expected a number or null, found {claimed!r}")
+    _check_length(data, where)
     return Contrast(
         sides=tuple(_side(side, variants, where) for side in (data["a"], *(between or ()), data["b"], *(minus or ()))),
         is_trend=bool(between),

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from reports.tables.cells import plain
 from reports.words import interval
 
 MARKDOWN = str.maketrans({**{c: f"\\{c}" for c in "\\`*_[]|#~$"}, "<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "})
@@ -52,8 +53,8 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     text = io.StringIO()
     names = list(dict.fromkeys(key for row in rows for key in row))
     writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer.writerow({name: plain(name) for name in names})
+    writer.writerows({name: plain(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 

@@ -4,12 +4,13 @@ import hashlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from geneval.completeness import IncompleteFolder
-from geneval.detections import ImageDetections
+from geneval.detections import ImageDetections, read_lines
 from geneval.layout import sample_path, write_prompt_folder
 from geneval.prompts import OBJECTS, Prompt, prompt_suite
 from geneval.protocol import differing
@@ -137,26 +138,29 @@ def _remove_samples_folder(images):
     shutil.rmtree(images / "00001" / "samples")
 
 
+def _lines(images):
+    return list(read_lines(images / "detections.jsonl"))
+
+
+def _write_lines(images, lines):
+    (images / "detections.jsonl").write_text("".join(f"{line.line()}\n" for line in lines))
+
+
 def _mix_detectors(images):
-    lines = (images / "detections.jsonl").read_text().replace('"weights":"w"', '"weights":"other"', 1)
-    (images / "detections.jsonl").write_text(lines)
+    first, *rest = _lines(images)
+    _write_lines(images, [replace(first, detector={**first.detector, "weights": "other"}), *rest])
 
 
 def _swap_metadata(images):
     """Detections know their prompt: the folder now says another."""
-    lines = [json.loads(line) for line in (images / "detections.jsonl").read_text().splitlines()]
-    for line in lines:
-        line["prompt"] = PROMPTS[int(line["filename"][:5])].prompt
-    (images / "detections.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    lines = [replace(line, prompt=PROMPTS[int(line.filename[:5])].prompt) for line in _lines(images)]
+    _write_lines(images, lines)
     for index, other in ((0, 1), (1, 0)):
         (images / f"{index:05}" / "metadata.jsonl").write_text(PROMPTS[other].line())
 
 
 def _replace_pictures(images):
-    lines = [json.loads(line) for line in (images / "detections.jsonl").read_text().splitlines()]
-    for line in lines:
-        line["sha256"] = hashlib.sha256(b"png").hexdigest()
-    (images / "detections.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    _write_lines(images, [replace(line, sha256=hashlib.sha256(b"png").hexdigest()) for line in _lines(images)])
     sample_path(images, 1, 1).write_bytes(b"another")
 
 

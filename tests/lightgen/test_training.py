@@ -140,7 +140,7 @@ def test_a_resumed_run_may_log_and_save_at_another_pace(tiny, whole, tmp_path):
     assert same(weights(tmp_path), weights(whole[0]))
     assert [row["step"] for row in read_journal(tmp_path / "metrics.jsonl")] == [4, 8, 20, 30]
     record = json.loads((tmp_path / "training.json").read_text())
-    assert set(record) == {"train", "model", "latents", "weights", "start", "result"}
+    assert set(record) == {"train", "model", "latents", "weights", "start", "result", "seal"}
     assert not {"log_every", "save_every_seconds", "compile"} & set(record["train"])
     with pytest.raises(ValueError, match="log_every is 0"):
         LoopConfig(log_every=0)
