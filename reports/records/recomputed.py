@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 from geneval.statistics import summarize
 
 if TYPE_CHECKING:
-    from reports.records.cell import Cell
-    from reports.records.record import Metric
+    from reports.records.record import Metric, Record
 
 TOLERANCE = 1e-9
 _FEW = 2  # resamples where the intervals are not looked at
@@ -31,15 +30,12 @@ def disagreements(
     return found
 
 
-def check_cell(cell: "Cell") -> list[str]:
-    """The disagreements of a complete cell; of one whose record says its files' hashes, intervals among them. (Records
-    without are of older versions, which drew intervals otherwise.)"""
-    record = cell.record
-    if record is None or not cell.is_complete or not cell.rows:
+def wrong_numbers(name: str, rows: Sequence[Mapping[str, Any]], record: "Record | None") -> list[str]:
+    """The disagreements of a cell's record; of one that says its files' hashes, intervals among them. (Records without
+    are of older versions, which drew intervals otherwise.)"""
+    if record is None or not rows:
         return []
-    return [
-        f"wrong: {cell.name}: {line}" for line in disagreements(cell.rows, record.metrics, intervals=bool(record.files))
-    ]
+    return [f"wrong: {name}: {line}" for line in disagreements(rows, record.metrics, intervals=bool(record.files))]
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], part: str, intervals: bool) -> Iterator[tuple[str, dict[str, Any]]]:
