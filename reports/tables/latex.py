@@ -81,7 +81,8 @@ def _without_constants(table: Table) -> tuple[str, list[int]]:
 
 def _header(names: Sequence[str]) -> tuple[list[str], str]:
     """Metrics by their human names, and their protocols as a note."""
-    found, protocols = [], {}
+    found: list[str] = []
+    protocols: dict[str, list[str]] = {}
     for name in names:
         parts = re.fullmatch(r"([^\[\]]+)(\[[^\]]*\])(.*)", name)
         if parts is None:
