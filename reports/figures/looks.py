@@ -98,7 +98,8 @@ def key(figure: Any, study: Study) -> None:
 def _key_styles(study: Study) -> Mapping[tuple[str, str], dict[str, Any]]:
     """{(factor, level): how it is drawn}, color first, then marker, then filling."""
     column, row = shown_factors(study)
-    look, found = looks(study), dict[tuple[str, str], dict[str, Any]]()
+    look = looks(study)
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for factor in [column, row, *(f for f in tested_factors(study) if f not in (column, row))]:
         for variant in (v for v in study.variants if not v.is_control and factor in v.factors):
             found.setdefault((factor, variant.factors[factor]), _key_style(look[variant.name], factor, column, row))
