@@ -21,7 +21,7 @@ class EncodeConfig:
     flips: bool = False  # also store mirrored images, with unchanged captions as released; training picks one
     keep_padding: bool = False  # store padded text positions, for models that attend to them (the released ones)
     dtype: Literal["float32", "bfloat16"] = "bfloat16"  # of stored moments and features
-    once: bool = False  # each caption once in the whole set instead of once a shard; needs one process
+    once: bool = False  # each caption once in the whole set instead of once a shard
     skip_bad: bool = False  # leave unreadable samples out and count them
     batch_size: int = 64  # images a pass
 

@@ -165,8 +165,10 @@ def test_one_may_leave_and_cancel_later(ray, expected, tmp_path):
     cancel = [sys.executable, "-m", "ablations", "cancel", str(tmp_path)]
     told = subprocess.run(cancel, cwd=ROOT, env=ray[1], capture_output=True, text=True)
     assert "stopped Ray's job" in told.stdout, told
-    assert start(ray[1], tmp_path, "--detach").wait(timeout=240) == 0
-    wait_for((tmp_path / "report/index.html").exists)
+    run = start(ray[1], tmp_path, "--detach")
+    told, _ = run.communicate(timeout=240)
+    assert run.returncode == 0, told
+    wait_for(lambda: len(records(tmp_path)) == len(expected))
     assert records(tmp_path) == expected
 
 
