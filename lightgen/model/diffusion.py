@@ -102,7 +102,7 @@ class LearnedRange(NamedTuple):
     log_scale: Tensor  # (..., D), log of the predicted standard deviation
 
 
-def learned_range(prediction: Tensor, noise: Tensor, timesteps: Tensor, num_steps: int = 1000) -> LearnedRange:
+def learned_range(prediction: Tensor, noise: Tensor, timesteps: Tensor, num_steps: int) -> LearnedRange:
     """The parts of `learned_range_loss` for `prediction` (..., 2D): epsilon, then the variance's position between its
     bounds in [-1, 1].
 

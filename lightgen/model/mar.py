@@ -239,8 +239,8 @@ class MAR(ModelMixin, ConfigMixin):
         z: Tensor,
         draws: Draws,
         layout: Layout,
-        variational: bool = True,
-        guidance: float = 1.0,
+        variational: bool,
+        guidance: float,
     ) -> MARLoss:
         """The head's loss on masked tokens for z (B, M, W), with guidance (2B, M, W); noise copies share z."""
         config = self.mar_config

@@ -66,6 +66,8 @@ def test_a_single_step_schedule_has_its_beta_for_a_variance():
     assert schedule.log_variance_low == schedule.log_variance_high == pytest.approx(math.log(1 - schedule.alpha_bar[0]))
     whole = cosine_schedule(1000)
     assert whole.log_variance_low[0] == whole.log_variance_low[1] < whole.log_variance_high[1]
+    two = cosine_schedule(1000, 2)
+    assert two.log_variance_low[0] == two.log_variance_low[1]
 
 
 @pytest.mark.parametrize("position", [-1.0, 0.0, 1.0, 0.3])
@@ -105,6 +107,15 @@ def test_a_perfect_head_leads_back_to_the_clean_token(solver):
     torch.testing.assert_close(x, clean, rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("step", [24, 7, 1, 0])
+def test_a_ddim_step_keeps_token_and_noise_and_takes_the_next_level(step):
+    schedule = cosine_schedule(1000, 25)
+    clean, epsilon = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    now, before = schedule.alpha_bar[step], schedule.alpha_bar[step - 1] if step else 1.0
+    x, expected = (math.sqrt(level) * clean + math.sqrt(1 - level) * epsilon for level in (now, before))
+    torch.testing.assert_close(ddim_step(x, epsilon, schedule, step), expected, rtol=1e-9, atol=1e-12)
+
+
 def test_the_loss_vanishes_for_a_perfect_head_with_the_posterior_variance():
     generator = torch.Generator().manual_seed(0)
     clean, noise = (torch.randn(4, 8, generator=generator) for _ in range(2))
@@ -139,6 +150,22 @@ def test_the_likelihood_is_the_normal_distributions(offset, deviation):
 def test_a_bin_out_of_reach_has_the_least_probability():
     found = discretized_log_likelihood(torch.zeros(1), torch.ones(1), torch.tensor([math.log(1e-3)]))
     assert found.item() == pytest.approx(math.log(1e-12))
+
+
+def test_only_what_lies_beyond_the_last_edge_is_in_an_open_bin():
+    x = torch.tensor([-0.999, 0.999], dtype=torch.float64)
+    found = discretized_log_likelihood(x, torch.zeros_like(x), torch.full_like(x, math.log(0.02))).exp()
+    width = 2 * stats.norm.cdf(1 / 255 / 0.02) - 1
+    np.testing.assert_allclose(found, [width, width], rtol=0, atol=6.4e-4)
+
+
+def test_a_device_is_not_asked_which_tokens_are_at_the_last_step():
+    """A device without values: reading one would fail."""
+    with torch.device("meta"):
+        prediction, clean, noise = torch.empty(2, 3, 5, 8), torch.empty(2, 3, 5, 4), torch.empty(2, 3, 5, 4)
+        timesteps = torch.zeros(2, 3, 5, dtype=torch.long)
+    residual, variational = learned_range_loss(prediction, clean, noise, timesteps)
+    assert (residual.shape, variational.shape) == ((2, 3, 5, 4), (2, 3, 5))
 
 
 @pytest.mark.parametrize("position", [-1.0, 0.5])
@@ -181,9 +208,14 @@ def test_flow_runs_from_noise_to_data():
         flow_times(0)
     clean, noise = torch.zeros(2, 3), torch.ones(2, 3)
     torch.testing.assert_close(flow_noised(clean, noise, torch.tensor([0.25, 1.0])).mean(1), torch.tensor([0.25, 1.0]))
+    times = torch.rand(2, 3)  # one for each token of each image
+    expected = times[..., None].expand(2, 3, 4)
+    torch.testing.assert_close(flow_noised(torch.zeros(2, 3, 4), torch.ones(2, 3, 4), times), expected)
 
 
 def test_a_fresh_head_is_the_zero_function():
     head = Head(4, 8, 16, 32, 2)
     initialize(head)
     assert not head(torch.randn(3, 4), torch.tensor([0, 5, 999]), torch.randn(3, 16)).any()
+    with pytest.raises(ValueError, match="shorter"):
+        head.modulated(torch.randn(3, 4), list(head.modulations(torch.randn(3, 32)))[:-1])

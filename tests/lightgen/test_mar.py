@@ -8,7 +8,7 @@ import torch
 
 from lightgen.model.config import MARConfig
 from lightgen.model.mar import MAR
-from lightgen.model.masking import Draws, draw
+from lightgen.model.masking import Draws, Layout, draw
 from lightgen.model.released import reference_loss
 
 OFFICIAL = Path(__file__).parents[1] / "golden" / "lightgen_official"
@@ -104,6 +104,22 @@ def test_the_fast_loss_and_gradients_are_the_reference_path_s(objective, quirks,
     assert gradients[0].keys() == gradients[1].keys()
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradient, gradients[1][name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("per_image_ratio", [True, False])
+def test_a_decoder_without_blocks_leaves_the_masked_tokens(per_image_ratio):
+    model = make_model(decoder_depth=0, mask_minimum=0.3)
+    arguments = make_batch(model, per_image_ratio=per_image_ratio)
+    torch.testing.assert_close(model(*arguments).errors, reference_loss(model, *arguments).errors, rtol=2e-5, atol=1e-6)
+
+
+def test_dropout_is_drawn_for_each_image_where_all_tokens_are_masked():
+    """The decoder then sees the same of every image: one pass would serve all, were it not for dropout."""
+    layout, rows = Layout(3, None, None, None, None), []
+    for model in (make_model(dropout=0.5).train(), make_model(dropout=0.5), make_model().train()):
+        rows.append(model.decode(None, model.decoder_positions, layout))
+    assert [len(decoded) for decoded in rows] == [3, 1, 1]
+    assert not torch.allclose(rows[0][0], rows[0][1])
 
 
 def test_policy_and_reference_with_equal_weights_have_equal_errors():

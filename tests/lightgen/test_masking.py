@@ -7,7 +7,15 @@ import torch
 from scipy import stats
 
 from lightgen.model.config import MARConfig
-from lightgen.model.masking import Draws, draw, draws_of_numbers, mask_layout, mask_ratios, masked_counts
+from lightgen.model.masking import (
+    Draws,
+    draw,
+    draws_of_numbers,
+    host_generator,
+    mask_layout,
+    mask_ratios,
+    masked_counts,
+)
 
 CONFIG = MARConfig(vae_channels=2, patch_size=1, noise_copies=3)
 
@@ -47,6 +55,8 @@ def test_draws_depend_on_the_generator_alone():
     assert draw(CONFIG, 2, (2, 3), generator()).mask.shape == (2, 6)
     assert draw(CONFIG, 4, (4, 4), generator(), noise_copies=5).noise.shape == (5, 4, 16, 2)
     assert first.timesteps.shape == (3, 4, 16) and first.noise.shape == (3, 4, 16, 2)
+    of_the_host = generator()
+    assert host_generator(of_the_host) is of_the_host
 
 
 def test_repeated_draws_are_shared_by_winner_and_loser():
@@ -116,6 +126,27 @@ def test_the_range_of_given_masks_is_counted_and_kept_by_every_form():
     draws = Draws.of(mask, torch.zeros(1, 2, 3), torch.zeros(1, 2, 3, 4), torch.tensor([True, False]))
     assert draws.masked_range == (1, 2) == draws.repeat(2).masked_range == draws.to("cpu").masked_range
     assert draws.repeat(2).text_dropped.tolist() == [True, False, True, False]
+
+
+def draws_of_counts(num_tokens, *counts):
+    """Draws of an image for each of these numbers of masked tokens."""
+    mask = torch.arange(num_tokens) < torch.tensor(counts)[:, None]
+    nothing = torch.zeros(1, *mask.shape)
+    return Draws.of(mask, nothing, nothing[..., None], torch.zeros(len(counts), dtype=torch.bool))
+
+
+@pytest.mark.parametrize(("num_tokens", "size"), [(5, 1), (16, 2), (20, 3), (72, 9)])
+def test_counts_are_rounded_outward_to_eighths_of_the_tokens(num_tokens, size):
+    for count in range(1, num_tokens + 1):
+        begin, end = draws_of_counts(num_tokens, count, count).bucketed(CONFIG).masked_range
+        assert begin < count <= end == min(num_tokens, begin + size) and begin % size == 0
+
+
+@pytest.mark.parametrize(("minimum", "begin"), [(0.7, 12), (0.65, 12), (0.6, 9)])
+def test_ragged_counts_are_rounded_to_all_that_the_config_allows(minimum, begin):
+    config = replace(CONFIG, mask_minimum=minimum)  # at least 14, 13 and 12 of the 20 tokens; buckets of 3
+    for counts in ((15, 18), (14, 20)):
+        assert draws_of_counts(20, *counts).bucketed(config).masked_range == (begin, 20)
 
 
 def test_more_steps_than_tokens_are_refused():

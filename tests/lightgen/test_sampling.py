@@ -112,6 +112,19 @@ def test_diffusion_solvers_ask_from_the_noisiest_step_down(name, draws):
         else:
             x = ddpm_step(x, 0.1 * x, x.tanh(), noise[number + 1], schedule, step, 0.5)
     torch.testing.assert_close(found, x)
+    if name == "ddpm":
+        with pytest.raises(ValueError, match="longer"):
+            solver.run(predict, noise[:-1])
+
+
+@pytest.mark.parametrize("scale", [0.0, 2.0])
+def test_every_scale_but_one_is_guided(scale):
+    model = make_model()
+    plain, guided = (
+        generate_latents(model, *make_text(), (4, 4), replace(QUICK, guidance_scale=each), generators())
+        for each in (1.0, scale)
+    )
+    assert not torch.allclose(plain, guided)
 
 
 @pytest.mark.parametrize("path", ["reference", "fast"])
