@@ -84,7 +84,7 @@ def test_a_broken_cell_does_not_lose_the_others(make_study):
     study = read_study(root)
     (broken,) = study.incomplete()
     assert broken.name == "small-diverse-none-s0" and broken.state == "unreadable"
-    assert broken.reason.startswith(f"{CELL}/result.json is torn or no JSON document")
+    assert broken.reason.startswith(f"{CELL}/result.json : torn or no JSON")
     assert not broken.rows and broken.record is None
 
 
