@@ -127,7 +127,10 @@ def _geneval_entries(root: Path, folder: Path, prompt: str) -> list[ImageEntry]:
 
 
 def _shard_entries(shards: Sequence[Path]) -> list[ImageEntry]:
-    return [entry for shard in shards for entry in _entries_of_shard(shard)]
+    try:
+        return [entry for shard in shards for entry in _entries_of_shard(shard)]
+    except ValueError as error:
+        raise ImageError(str(error)) from None
 
 
 def _entries_of_shard(shard: Path) -> list[ImageEntry]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightgen.disk.folders import known_sha256
-from lightgen.disk.json_files import read_json, read_object
+from lightgen.disk.json_files import MAX_BYTES, read_json, read_object
+from lightgen.disk.regular import regular_file
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,7 @@ def index_identity(index: dict[str, Any]) -> str:
 
 def read_listed(folder: Path, entry: dict[str, Any], name: str, digest: str) -> Any:
     """The JSON file that an entry of the index lists as `name`, if it has the SHA-256 that stands there as `digest`."""
-    path = Path(folder) / entry[name]
+    path = regular_file(Path(folder) / entry[name], MAX_BYTES)
     if digest in entry and known_sha256(path) != entry[digest]:
         raise ValueError(f"{path} is not what the index says (another SHA-256); encode the data set again")
     return read_json(path)

@@ -144,7 +144,7 @@ def _data(root: Path, tiny: SimpleNamespace) -> list[Format]:
         Format("import folder", "lightgen", imported, own, given=("*.png", "metadata.jsonl"), outputs=("d/*.tar",)),
         Format("import table", "lightgen", imported, table, given=("*.png", "metadata.csv"), outputs=("d/*.tar",)),
         Format("import tars", "lightgen", imported, tars, given=("*.tar",), outputs=("d/*.tar",)),
-        Format("pairs check", "lightgen", "pairs  check ROOT/pairs.jsonl --out OUT", pairs,
+        Format("pairs check", "lightgen", "pairs check ROOT/pairs.jsonl --out OUT", pairs,
                given=("*.png", "pairs.jsonl"), outputs=("pairs.jsonl",)),
         Format("prepare", "lightgen",
                f"prepare ROOT/dataset --vae {tiny.vae} --text-encoder {tiny.text_encoder} --max-length 12 --out OUT/l "

@@ -67,7 +67,7 @@ def test_a_missing_field_is_named(make_study, field):
 def test_numbers_that_are_none_are_refused(tmp_path, number):
     path = tmp_path / "training.jsonl"
     path.write_text('{"loss": 1.0}\n{"loss": ' + number + "}\n")
-    with pytest.raises(ValueError, match=r"training\.jsonl, line 2 holds"):
+    with pytest.raises(ValueError, match=r"training\.jsonl, line 2: .*holds"):
         read_rows(path)
 
 
@@ -84,7 +84,7 @@ def test_a_broken_cell_does_not_lose_the_others(make_study):
     study = read_study(root)
     (broken,) = study.incomplete()
     assert broken.name == "small-diverse-none-s0" and broken.state == "unreadable"
-    assert broken.reason.startswith(f"{CELL}/result.json is torn or no JSON document")
+    assert broken.reason.startswith(f"{CELL}/result.json: torn or no JSON")
     assert not broken.rows and broken.record is None
 
 
