@@ -5,12 +5,15 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ablations.runner.step import Facts, Folder, Step, Work
 from lightgen.disk.json_files import read_json
 
-VENDI_CAPTIONS = 2000
+if TYPE_CHECKING:
+    import numpy as np
+
+VENDI_CAPTIONS, VENDI_BATCH = 2000, 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,8 +78,16 @@ def _vendi(captions: Sequence[str], text: Any) -> float:
     # Drawn, not taken in steps: data sets turn through the tasks, and a step could meet the same few again and again.
     prompts = random.Random(0).sample(list(captions), min(VENDI_CAPTIONS, len(captions)))
     unique = sorted(set(prompts))
-    features, lengths = text(unique)
-    kept = (np.arange(features.shape[1]) < lengths.cpu().numpy()[:, None])[..., None]
-    means = (features.float().cpu().numpy() * kept).sum(1) / kept.sum(1)
+    means = np.concatenate([_means(text, unique[i : i + VENDI_BATCH]) for i in range(0, len(unique), VENDI_BATCH)])
     means = means - means.mean(0)  # what all captions share ("a photo of") would make every pair look alike
     return float(vendi(means[[unique.index(prompt) for prompt in prompts]]))
+
+
+def _means(text: Any, captions: Sequence[str]) -> np.ndarray:
+    """The mean features (B, channels) of captions, padding left out, computed where the encoder lies."""
+    import torch
+
+    features, lengths = text(captions)
+    lengths = lengths.to(features.device)
+    inside = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
+    return ((features.float() * inside[..., None]).sum(1) / lengths[:, None]).cpu().numpy()
