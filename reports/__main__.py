@@ -54,16 +54,17 @@ def check(folder: Folder, json: Flag = False) -> int:
     return 1 if found else 0
 
 
-def pack(folder: Folder, out: Path) -> int:
+def pack(folder: Folder, out: Path, slim: Flag = False) -> int:
     """Keep a complete study small: records, compressed lines, pictures to show, and the report built from them.
 
     Args:
         folder: The study's folder, as `python -m ablations.run` wrote it.
         out: A folder of its own.
+        slim: Without pictures and boxes, and with report.md and four figures alone.
     """
     from reports.pack import pack as packed
 
-    print(packed(folder, out))
+    print(packed(folder, out, slim=slim))
     return 0
 
 

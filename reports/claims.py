@@ -104,7 +104,8 @@ def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study,
         measured = [str(line) for line in read_json(folder / claim["facts"])["sentences"]]
     else:
         study, place = _study(claim["study"], folder, studies)
-        link = f"../{place.name}/report/index.html"
+        page = "index.html" if (place / "report" / "index.html").is_file() else "report.md"
+        link = f"../{place.name}/report/{page}"
         if "spread" in claim:
             outcome, answer, measured = "measured", "measured, not judged", _spread(study, claim["spread"])
         else:

@@ -1,19 +1,28 @@
 """A study small enough to keep: its records and the files they name, lines compressed, without the store."""
 
 import gzip
+import json
+import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from lightgen.disk.atomic import write_text
+from lightgen.disk.json_files import read_json, read_rows, write_json
 from reports.page.report import build_report
+from reports.records.cell import Cell
 from reports.records.study import read_study
 
 NAMES = ("result.json", "prompts.json", "samples.json", "quality.json")
+KEPT_FIGURES = ("primary", "contrasts", "geneval", "splits")  # of a slim study, as pictures
 
 
-def pack(folder: Path, out: Path) -> Path:
+def pack(folder: Path, out: Path, *, slim: bool = False) -> Path:
     """Write `out`: study.json, cells/ and a report built from them; returns the report's page.
 
-    The same study gives the same bytes. ValueError where `out` holds anything already, or a cell is not complete.
+    The same study gives the same bytes. A `slim` one has no pictures and no boxes of detections, and of its report the
+    Markdown page with four figures; every number and verdict is that of the whole. ValueError where `out` holds
+    anything already, or a cell is not complete.
     """
     study = read_study(folder)
     if lacking := study.incomplete():
@@ -25,14 +34,55 @@ def pack(folder: Path, out: Path) -> Path:
     for cell in study.cells:
         target = out / "cells" / cell.name
         target.mkdir(parents=True)
-        for name in NAMES:
-            if (cell.folder / name).is_file():
-                shutil.copyfile(cell.folder / name, target / name)
-        for path in sorted(cell.folder.glob("*.jsonl*")):
-            packed = target / f"{path.name.removesuffix('.gz')}.gz"
-            data = path.read_bytes()
-            # No time and no name in the header: the same lines give the same bytes.
-            packed.write_bytes(data if path.suffix == ".gz" else gzip.compress(data, mtime=0))
-        if (cell.folder / "samples").is_dir():
-            shutil.copytree(cell.folder / "samples", target / "samples")
-    return build_report(out)
+        (_write_slim if slim else _write_whole)(cell, target)
+    page = build_report(out)
+    return _slim_report(page.parent) if slim else page
+
+
+def _write_whole(cell: Cell, target: Path) -> None:
+    for name in NAMES:
+        if (cell.folder / name).is_file():
+            shutil.copyfile(cell.folder / name, target / name)
+    for path in sorted(cell.folder.glob("*.jsonl*")):
+        data = path.read_bytes()
+        _write_packed(target / path.name, data if path.suffix == ".gz" else gzip.compress(data, mtime=0))
+    if (cell.folder / "samples").is_dir():
+        shutil.copytree(cell.folder / "samples", target / "samples")
+
+
+def _write_packed(path: Path, data: bytes) -> None:
+    """Compressed without time and name in the header: the same lines give the same bytes."""
+    path.with_name(f"{path.name.removesuffix('.gz')}.gz").write_bytes(data)
+
+
+def _write_slim(cell: Cell, target: Path) -> None:
+    """The record without what it then does not have: pictures, boxes, and the hashes of files that hold them."""
+    left_out = ("samples", "samples.json", "results.jsonl")
+    record = read_json(cell.folder / "result.json")
+    record["items"] = {name: file for name, file in record["items"].items() if name != "samples"}
+    if "files" in record:
+        record["files"] = {name: sha for name, sha in record["files"].items() if not name.startswith(left_out)}
+    write_json(target / "result.json", record)
+    for name in ("prompts.json", "quality.json"):
+        if (cell.folder / name).is_file():
+            shutil.copyfile(cell.folder / name, target / name)
+    for path in sorted(cell.folder.glob("*.jsonl*")):
+        lines = (json.dumps(_without_boxes(row), ensure_ascii=False) for row in read_rows(path))
+        _write_packed(target / path.name, gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0))
+
+
+def _without_boxes(row: Mapping[str, object]) -> dict[str, object]:
+    return {name: "" if name == "details" else value for name, value in row.items()}
+
+
+def _slim_report(report: Path) -> Path:
+    """Only report.md and the figures that are kept, which it then names alone."""
+    page = report / "report.md"
+    kept = {f"figures/{name}.png" for name in KEPT_FIGURES}
+    for path in sorted(report.rglob("*"), reverse=True):
+        if path != page and path.relative_to(report).as_posix() not in kept:
+            path.rmdir() if path.is_dir() and not any(path.iterdir()) else path.is_file() and path.unlink()
+    lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
+    figures = ((line, re.search(r"\]\((figures/[^)]+)\)", line)) for line in lines)
+    write_text(page, "".join(line for line, found in figures if found is None or found[1] in kept))
+    return page

@@ -80,7 +80,7 @@ OPTIONS = {
     "reports coverage": "--trials --seed --out --json",
     "reports difference": "--metric --json",
     "reports export": "--to --out",
-    "reports pack": "--out",
+    "reports pack": "--out --slim",
     "reports quote": "--check",
     "ablations.icons": "render sheet build measure",
     "ablations.icons render": "--out --world --images --diversity --seed --wrong-layout --geneval",

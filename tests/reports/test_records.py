@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from reports.pack import pack
 from reports.page.report import build_report
 from reports.records.record import read_record
 from reports.records.study import read_study
+from reports.verdict import verdicts
 
 CELL = "cells/small-diverse-none-s0"
 
@@ -126,6 +128,17 @@ def test_the_study_file_itself_is_checked(make_study, tmp_path):
 
 def test_a_control_needs_no_second_seed(make_study):
     assert not read_study(make_study(seeds=(0, 1))).incomplete()
+
+
+def test_a_slim_study_has_the_same_verdicts_without_pictures(finished, tmp_path):
+    page = pack(finished, tmp_path / "slim", slim=True)
+    assert page.name == "report.md" and not list((tmp_path / "slim").rglob("samples"))
+    whole, slim = ([verdict.line() for verdict in verdicts(read_study(path))] for path in (finished, tmp_path / "slim"))
+    assert whole == slim
+    text = page.read_text()
+    named = set(re.findall(r"\]\((figures/[^)]+)\)", text))
+    assert named and named == {f"figures/{path.name}" for path in (page.parent / "figures").iterdir()}
+    assert not read_study(tmp_path / "slim").problems()
 
 
 def test_a_packed_study_gives_the_same_report_from_a_tenth_of_the_lines(finished, tmp_path):
