@@ -80,7 +80,7 @@ def read_cell(root: Path, expected: dict[str, Any]) -> Cell:
     variant, seed = expected["variant"], expected["seed"]
     cell: dict[str, Any] = {"variant": variant, "seed": seed, "folder": root / "cells" / f"{variant}-s{seed}"}
     path = cell["folder"] / "result.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return Cell(**cell, state="missing", reason="no result.json yet")
     try:
         record = read_record(path)
