@@ -217,7 +217,7 @@ def _contrast(entry: Any, variants: list[str], where: str) -> Contrast:
     minus, between, claimed = data.get("minus"), data.get("between"), data.get("published_effect")
     if minus is not None and not (isinstance(minus, list) and len(minus) == 2):
         raise ValueError(f"{where}: minus: expected null or two variants, found {minus!r}")
-    if between is not None and (minus is not None or not isinstance(between, list)):
+    if not isinstance(between or [], list) or (between and minus is not None):
         raise ValueError(f"{where}: between: expected null or a list of sides, and then no minus; found {between!r}")
     if claimed is not None and type(claimed) not in NUMBER:
         raise ValueError(f"{where}: published_effect: expected a number or null, found {claimed!r}")
