@@ -19,6 +19,7 @@ def alone(out: Path, accelerator: Accelerator) -> Iterator[None]:
     if not accelerator.is_main_process:
         yield
         return
+    is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     path, owner = out / ".lock", out / ".owner"
     try:
@@ -29,6 +30,8 @@ def alone(out: Path, accelerator: Accelerator) -> Iterator[None]:
             finally:
                 for left in (owner, path):
                     left.unlink(missing_ok=True)
+                if is_new and not any(out.iterdir()):  # refused before anything was written
+                    out.rmdir()
     except Timeout:
         holder = owner.read_text(encoding="utf-8") if owner.is_file() else "unknown"
         raise ValueError(

@@ -86,7 +86,10 @@ def test_nothing_in_runtime_changes_a_key():
     setting = SETTINGS["cpu"]
     changes = {"runtime.device": "cpu", "runtime.generate_batch": 1, "runtime.save_every_seconds": 5.0}
     changes |= {"runtime.compile": True, "runtime.log_every": 1, "runtime.encode_batch": 2, "runtime.detect_batch": 3}
-    other = override(setting, changes | {"runtime.cells_per_gpu": 2, "runtime.processes": 2, "runtime.threads": 3})
+    other = override(
+        setting,
+        changes | {"runtime.cells_per_gpu": 2, "runtime.processes": 2, "runtime.threads": 3, "runtime.track": "wandb"},
+    )
     assert set(dataclasses.asdict(other.runtime).items()).isdisjoint(dataclasses.asdict(setting.runtime).items())
     assert trained(other, 0).key == trained(setting, 0).key
 

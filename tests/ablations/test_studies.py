@@ -137,7 +137,7 @@ def test_all_but_the_control_are_made_for_every_seed():
     assert set(map(tuple, seeds.values())) == {(4, 5)}
 
 
-@pytest.mark.parametrize("study", map(load_study, study_names()), ids=lambda study: study.name)
+@pytest.mark.parametrize("study", [load_study(name) for name in study_names()], ids=lambda study: study.name)
 @pytest.mark.parametrize("scale", ["smoke", "cpu"])
 def test_every_step_has_an_expected_cost(study, scale, tmp_path):
     expected = Costs.of(Store(tmp_path), scale)

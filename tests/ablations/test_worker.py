@@ -83,7 +83,9 @@ def test_divergence_is_an_outcome(tmp_path):
 def test_a_plan_made_by_other_code_is_refused(tmp_path):
     planned(tmp_path)
     path = tmp_path / "plan.json"
-    path.write_text(path.read_text().replace('"images": 10', '"images": 11'))
+    other = json.loads(path.read_text().replace('"images": 10', '"images": 11'))
+    del other["seal"]  # changed on purpose
+    path.write_text(json.dumps(other))
     worker = start(tmp_path, "few-s0")
     told, _ = worker.communicate(timeout=20)
     assert worker.returncode == PERMANENT and "plan again" in told

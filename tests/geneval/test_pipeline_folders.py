@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import ClassVar
 
 import pytest
 import torch
@@ -56,6 +57,8 @@ def test_components_of_diffusers_own_pipeline_modules_are_allowed(tmp_path):
 
 def test_a_model_that_names_its_components_is_loaded_by_its_own_function(tmp_path, monkeypatch):
     class Loaded:
+        components: ClassVar[dict] = {}
+
         def set_progress_bar_config(self, disable):
             pass
 

@@ -62,7 +62,7 @@ def test_unknown_names_and_wrong_types_are_refused(changes, message):
 def test_files_that_are_no_config_are_refused(tmp_path):
     path = tmp_path / "config.json"
     path.write_text('{"name": "x"')
-    with pytest.raises(ValueError, match="not valid JSON"):
+    with pytest.raises(ValueError, match="no JSON that is read here"):
         load(Outer, path)
     path.write_text("[1]")
     with pytest.raises(ValueError, match="expected one JSON object"):

@@ -230,7 +230,7 @@ def test_what_does_not_fit_is_refused(tiny, whole, tmp_path):
     wrong = dataclasses.replace(tiny.model, text_channels=16)
     with pytest.raises(ValueError, match="8 text channels"):
         train(CONFIG, wrong, tiny.latents, tmp_path, **components)
-    with pytest.raises(ValueError, match="keep_padding"):
+    with pytest.raises(ValueError, match="--keep-padding"):
         train(CONFIG, dataclasses.replace(tiny.model, attend_to_padding=True), tiny.latents, tmp_path, **components)
     with pytest.raises(ValueError, match="not the vae encoder"):
         train(CONFIG, tiny.model, tiny.latents, tmp_path, **{**components, "vae": tiny.text_encoder})

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import reports
+from geneval.statistics import summarize
 from reports.__main__ import main
 from reports.comparison import comparison
 from reports.records.study import read_study
@@ -49,6 +50,10 @@ def changed(finished, tmp_path):
     lines[0] = json.dumps({**row, "correct": not row["correct"]})
     (cell / "results.jsonl").write_text("\n".join(lines) + "\n")
     record = json.loads((cell / "result.json").read_text())
+    rows = [json.loads(line) for line in lines]
+    found = summarize(rows, resamples=2)
+    for name, made in {"overall": found["overall"], **found["tasks"]}.items():
+        record["metrics"][f"geneval/{name}"]["value"] = made["value"]
     record["metrics"]["fid[icon-clip,n=1000]"]["version"] = "other weights"
     (cell / "result.json").write_text(json.dumps(record))
     return root

@@ -28,7 +28,7 @@ def test_fid_by_size_ends_in_its_limit(study):
     assert [row["n"] for row in rows] == [200, 280, 400, 1000, "infinite"]
     limit = study.complete("small-diverse-none")[0].quality["fid_infinity"]
     assert rows[-1]["fid"] == limit["value"] and rows[-1]["stderr"] == limit["stderr"]
-    assert "∞" in figure.svg and rows[0]["metric"] == "fid[icon-clip,n=1000]"
+    assert "where their line over 1/N ends" in figure.svg and rows[0]["metric"] == "fid[icon-clip,n=1000]"
 
 
 def test_detail_has_a_panel_a_variant(study):
