@@ -47,8 +47,8 @@ class Row:
 
 
 def build_claims(folder: Path) -> Path:
-    """Write FOLDER/claims/index.html and claims.md; returns the folder. ValueError for a claim that names what the
-    records do not have."""
+    """Write FOLDER/claims/index.html and claims.md; returns the folder. A claim whose study or contrasts are not in the
+    records is "not tested"; ValueError for a list that says too little or too much."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     listed = _listed(folder / "claims.toml")
@@ -102,37 +102,43 @@ def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study,
     elif "facts" in claim:
         outcome, answer = "measured", "computed, not judged"
         measured = [str(line) for line in read_json(folder / claim["facts"])["sentences"]]
+    elif (found_study := _study(claim["study"], folder, studies)) is None:
+        outcome, measured = "not tested", []
+        answer = f"not run yet: python -m ablations.run {claim['study']} --seeds 0 1 2"
     else:
-        study, place = _study(claim["study"], folder, studies)
+        study, place = found_study
         page = "index.html" if (place / "report" / "index.html").is_file() else "report.md"
         link = f"../{place.name}/report/{page}"
         if "spread" in claim:
             outcome, answer, measured = "measured", "measured, not judged", _spread(study, claim["spread"])
         else:
-            found = _verdicts(study, claim["contrasts"], f"claim {claim['id']}")
-            outcome, answer = found[0].kind, found[0].outcome
-            measured = [_line(verdict) for verdict in found]
+            found = {verdict.contrast.name: verdict for verdict in verdicts(study)}
+            first, measured = found.get(claim["contrasts"][0]), _lines(found, claim["contrasts"])
+            outcome = "not tested" if first is None else first.kind
+            answer = "its variants were not made" if first is None else first.outcome
     texts = {name: claim[name].strip() for name in NEEDED}
     return Row(**texts, confounds=claim.get("confounds", "").strip(), outcome=outcome, answer=answer,
                measured=measured, link=link)  # fmt: skip
 
 
-def _study(name: str, folder: Path, studies: dict[str, tuple[Study, Path]]) -> tuple[Study, Path]:
-    """The records of the study of that name, read once."""
+def _study(name: str, folder: Path, studies: dict[str, tuple[Study, Path]]) -> tuple[Study, Path] | None:
+    """The records of the study of that name, read once; None where there are none."""
     if name not in studies:
         places = [path for path in sorted(folder.glob(f"{name}*")) if (path / "study.json").is_file()]
         found = [(study, path) for path in places if (study := read_study(path)).name == name]
-        if len(found) != 1:
+        if not found:
+            return None
+        if len(found) > 1:
             raise ValueError(f"{folder} holds {len(found)} folders of records of {name}; one is needed")
         studies[name] = found[0]
     return studies[name]
 
 
-def _verdicts(study: Study, names: Sequence[str], where: str) -> list[Verdict]:
-    found = {verdict.contrast.name: verdict for verdict in verdicts(study)}
-    if missing := [name for name in names if name not in found]:
-        raise ValueError(f"{where}: {study.name} has no contrast {', '.join(missing)}; there are {', '.join(found)}")
-    return [found[name] for name in names]
+def _lines(found: Mapping[str, Verdict], names: Sequence[str]) -> list[str]:
+    """A line for each contrast that was made; those that were not are told together."""
+    absent = [name for name in names if name not in found]
+    lines = [_line(found[name]) for name in names if name in found]
+    return [*lines, *([f"not made in these records: {', '.join(absent)}"] if absent else [])]
 
 
 def _line(verdict: Verdict) -> str:

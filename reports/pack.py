@@ -80,8 +80,11 @@ def _slim_report(report: Path) -> Path:
     page = report / "report.md"
     kept = {f"figures/{name}.png" for name in KEPT_FIGURES}
     for path in sorted(report.rglob("*"), reverse=True):
-        if path != page and path.relative_to(report).as_posix() not in kept:
-            path.rmdir() if path.is_dir() and not any(path.iterdir()) else path.is_file() and path.unlink()
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path != page and path.relative_to(report).as_posix() not in kept:
+            path.unlink()
     lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
     figures = ((line, re.search(r"\]\((figures/[^)]+)\)", line)) for line in lines)
     write_text(page, "".join(line for line, found in figures if found is None or found[1] in kept))
