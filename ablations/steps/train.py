@@ -5,13 +5,29 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ablations.runner.step import Facts, Folder, Step, Stopped, Work
 from ablations.steps.encode import Encode
 from ablations.steps.subsets import Subset, ids_of
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.training.config import LoopConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from lightgen.training.evaluation import Evaluation
+
+
+class Training(Protocol):
+    """What every step that trains from latents says."""
+
+    @property
+    def latents(self) -> Encode: ...
+    @property
+    def model(self) -> MARConfig: ...
+    @property
+    def config(self) -> TrainConfig: ...
+    @property
+    def subset(self) -> Subset | None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,30 +43,36 @@ class Train(Step):
     subset: Subset | None = None  # of the latents' samples; None = all
 
     def run(self, work: Work) -> Facts:
-        from lightgen.training.train import train
+        return run_training(self, work)
 
-        runtime, total = work.runtime, self.config.samples_seen
-        result = train(
-            self.config,
-            self.model,
-            work.made(self.latents) / "latents",
-            work.out,
-            vae=self.latents.vae.location,
-            text_encoder=self.latents.text.location,
-            sampling=default_sampling(self.model),
-            ids=None if self.subset is None else ids_of(self.subset, work.made),
-            loop=LoopConfig(
-                log_every=runtime.log_every,
-                save_every_seconds=runtime.save_every_seconds,
-                compile=runtime.compile,
-                track=runtime.track,
-            ),
-            device=runtime.device,
-            stop=work.stop,
-            on_step=lambda row: work.progress(row["samples"] / total),
-            on_pace=lambda row: work.progress(row["samples"] / total),
-        )
-        return finished(work, result)
+
+def run_training(step: Training, work: Work, evaluation: Evaluation | None = None) -> Facts:
+    """Train as the step says, into its folder; `evaluation` looks at the model on the way."""
+    from lightgen.training.train import train
+
+    runtime, total = work.runtime, step.config.samples_seen
+    result = train(
+        step.config,
+        step.model,
+        work.made(step.latents) / "latents",
+        work.out,
+        vae=step.latents.vae.location,
+        text_encoder=step.latents.text.location,
+        sampling=default_sampling(step.model),
+        ids=None if step.subset is None else ids_of(step.subset, work.made),
+        loop=LoopConfig(
+            log_every=runtime.log_every,
+            save_every_seconds=runtime.save_every_seconds,
+            compile=runtime.compile,
+            track=runtime.track,
+        ),
+        device=runtime.device,
+        stop=work.stop,
+        on_step=lambda row: work.progress(row["samples"] / total),
+        on_pace=lambda row: work.progress(row["samples"] / total),
+        evaluation=evaluation,
+    )
+    return finished(work, result)
 
 
 @dataclass(frozen=True, kw_only=True)

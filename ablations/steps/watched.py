@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 from ablations.runner.step import Facts, Step, Work
 from ablations.steps.encode import Encode
-from ablations.steps.subsets import Subset, ids_of
-from ablations.steps.train import default_sampling, finished
+from ablations.steps.subsets import Subset
+from ablations.steps.train import default_sampling, run_training
 from lightgen.disk.json_files import read_json, write_json
 from lightgen.model.config import MARConfig
-from lightgen.training.config import LoopConfig, TrainConfig
+from lightgen.training.config import TrainConfig
 
 HELD_OUT, HELD_OUT_BATCH = 1024, 256  # pictures at most, and at once
 
@@ -40,32 +40,17 @@ class TrainWatched(Step):
 
     def run(self, work: Work) -> Facts:
         from lightgen.training.evaluation import Evaluation
-        from lightgen.training.train import train
 
-        runtime, total = work.runtime, self.config.samples_seen
-        result = train(
-            self.config,
-            self.model,
-            work.made(self.latents) / "latents",
-            work.out,
-            vae=self.latents.vae.location,
-            text_encoder=self.latents.text.location,
-            sampling=default_sampling(self.model),
-            ids=None if self.subset is None else ids_of(self.subset, work.made),
-            loop=LoopConfig(log_every=runtime.log_every, save_every_seconds=runtime.save_every_seconds),
-            device=runtime.device,
-            stop=work.stop,
-            on_step=lambda row: work.progress(row["samples"] / total),
-            evaluation=Evaluation(function=lambda step, model: self._keep(work, step, model), every=self._every),
-        )
-        facts = finished(work, result)
-        return facts if facts["status"] != "complete" else {**facts, "curve": self._curve(work)}
+        held = self._held(work)
+        look = Evaluation(function=lambda step, model: self._keep(work, step, model, held), every=self._every)
+        facts = run_training(self, work, look)
+        return facts if facts["status"] != "complete" else {**facts, "curve": self._curve(work, held)}
 
     @property
     def _every(self) -> int:
         return self.config.steps // self.snapshots
 
-    def _keep(self, work: Work, step: int, model: Any) -> dict[str, float]:
+    def _keep(self, work: Work, step: int, model: Any, held: Any) -> dict[str, float]:
         from lightgen.model.folder import write_model
 
         write_model(
@@ -75,9 +60,9 @@ class TrainWatched(Step):
             text_encoder=self.latents.text.location,
             sampling=default_sampling(self.model),
         )
-        return {"held_out_loss": held_out_loss(model, self._held(work))}
+        return {"held_out_loss": held_out_loss(model, held)}
 
-    def _curve(self, work: Work) -> dict[str, list[float]]:
+    def _curve(self, work: Work, held: Any) -> dict[str, list[float]]:
         """The losses of all parts; the model at the end becomes the last of them."""
         from lightgen.model.folder import load_transformer
         from lightgen.training.journal import read_journal
@@ -89,7 +74,7 @@ class TrainWatched(Step):
         shutil.rmtree(last, ignore_errors=True)
         shutil.copytree(work.out / "model", last)
         losses = [row["held_out_loss"] for row in rows]
-        losses.append(held_out_loss(load_transformer(last), self._held(work)))
+        losses.append(held_out_loss(load_transformer(last), held))
         samples = [row["step"] * self.config.batch_size for row in rows] + [steps * self.config.batch_size]
         curve = {"samples": samples, "held_out_loss": losses}
         write_json(work.out / "curve.json", curve)

@@ -19,21 +19,21 @@ Row = tuple[str, str, str, dict[str, Any]]
 # (name, what it is, what is claimed of it, changes of the setting)
 SWITCHES: list[Row] = [
     ("normalized-residual", "the cross blocks' skip carries the normalized query (as released)",
-     "H13: the released residual does no harm.", {"model.normalized_residual": True}),
+     "H13: the released residual is better.", {"model.normalized_residual": True}),
     ("padding", "padded text positions are attended to (as released)",
-     "H13: attending to padding does no harm.", {"model.attend_to_padding": True}),
+     "H13: attending to padding is better.", {"model.attend_to_padding": True}),
     ("raw", "the last weights, no moving average (as released)",
-     "H11: the moving average is worth nothing.", {"train.ema_decay": 0.0, "train.ema_warmup": False}),
+     "H11: the last weights are better than averaged ones.", {"train.ema_decay": 0.0, "train.ema_warmup": False}),
     ("beta2", "AdamW's beta2 0.99 (as written; released: 0.95)",
      "H13: beta2 0.99 is better than 0.95.", {"train.beta2": 0.99}),
     ("image-ratio", "one mask ratio an image (released: one a batch)",
      "H13: a mask ratio for each image is better than one a batch.", {"train.per_image_ratio": True}),
     ("one-noise", "one noise draw a token (released: four)",
-     "H13: one noise draw is as good as four.", {"model.noise_copies": 1}),
+     "H13: one noise draw is better than four.", {"model.noise_copies": 1}),
     ("high-masks", "mask ratios as released, 0.7 to 1",
      "H12: the released mask ratios are better.", {"model.mask_minimum": 0.7, "model.mask_std": 0.25}),
     ("no-aligner", "no text aligner (released: six blocks)",
-     "H13: the model needs no text aligner.", {"model.text_depth": 0}),
+     "H13: the model is better without a text aligner.", {"model.text_depth": 0}),
     ("dropout", "dropout 0.1 (as released)", "H13: dropout 0.1 is better than none.", {"model.dropout": 0.1}),
     ("ddpm", "epsilon with learned variance (as released; here: flow)",
      "H13: the released head objective is better than flow.", {"model.head_objective": "ddpm"}),
@@ -92,18 +92,18 @@ def _contrasts() -> list[Contrast]:
             label="four fifths of the samples minus one fifth",
             a="part-4",
             b="part-1",
-            claim="H5: most of what is learned is learned early: little is gained after the first fifth.",
+            claim="H5: after the first fifth of the training there is still a gain.",
         ),
     ]
     for name, label, claim, _ in SWITCHES:
         found.append(Contrast(name=name, label=f"{label} minus base", a=name, b="base", claim=claim))
     found += [
         Contrast(name="flips", label="mirrored pictures minus base", a="flips", b="base",
-                 claim="H13: mirroring does no harm."),
+                 claim="H13: mirrored pictures help."),
         Contrast(name="flips-position", label="mirrored pictures minus base: position", a="flips", b="base",
-                 claim="H8: mirroring does no harm to position.", metric="geneval/position"),
+                 claim="H8: mirrored pictures help position.", metric="geneval/position"),
         Contrast(name="constant-rate", label="constant rate minus cosine", a="part-5", b="base",
-                 claim="H13: a constant rate is as good as a cosine."),
+                 claim="H13: a constant rate is better than a cosine."),
     ]  # fmt: skip
     return found
 
