@@ -127,17 +127,21 @@ def judged(
     sampling: SamplingConfig | None = None,
     tuned: TuneGuidance | None = None,
     arms: Sequence[Subset | None] = (),
+    side: int = 0,
 ) -> tuple[Step, ...]:
     """What a cell ends with: verdicts and quality of the model's pictures of the benchmark's prompts.
 
     Of one's own data, quality is that of held-out captions' pictures instead, with copies of the trained; `arms` are
-    the training sets by which prompts are split (default: the model's own).
+    the training sets by which prompts are split (default: the model's own). `side` is the pictures' in pixels (default:
+    the model's own).
     """
     benchmark, held = setting.benchmark, setting.data.own_captions()
 
     def images(prompts: Asked, copies: int) -> Generate:
         call = sampling or setting.sampling
-        return Generate(model=model, prompts=prompts, sampling=call, copies=copies, seed=benchmark.seed, tuned=tuned)
+        return Generate(
+            model=model, prompts=prompts, sampling=call, copies=copies, seed=benchmark.seed, tuned=tuned, side=side
+        )
 
     found = images(prompts(setting), benchmark.copies)
     if held is None:

@@ -250,8 +250,12 @@ def _shared_out(made: Mapping[str, Any]) -> dict[str, Any]:
 
 def _samples_seen(cell: Cell, facts: Mapping[str, Mapping[str, Any]]) -> int:
     """Samples that the cell's own model was trained on, up to the part that was taken; `facts` by the steps' keys."""
-    training = next((step for step in reversed(cell.steps) if isinstance(step, Train | TrainWatched | TakePart)), None)
-    return facts.get(training.key, {}).get("samples", 0) if training is not None else 0
+    model = next((step for step in reversed(cell.steps) if isinstance(step, Train | TrainWatched | TakePart)), None)
+    seen = 0
+    while model is not None:  # a training that began with another's model
+        seen += facts.get(model.key, {}).get("samples", 0)
+        model = model.start if isinstance(model, Train) else None
+    return seen
 
 
 def _cost(made: Mapping[str, Any], samples: int) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 from ablations.icons.glyphs import COLORS, GLYPHS
 
@@ -67,7 +68,22 @@ WORLDS: dict[str, World] = {
 
 
 def world(name: str) -> World:
-    """The world of that name; ValueError lists the names there are."""
-    if name not in WORLDS:
+    """The world of that name; NAME@1.5 is the same in pictures of 1.5 times the side. ValueError lists the names."""
+    base, at, ratio = name.partition("@")
+    if base not in WORLDS:
         raise ValueError(f"unknown world {name!r}; there are: {', '.join(WORLDS)}")
-    return WORLDS[name]
+    if not at:
+        return WORLDS[base]
+    try:
+        factor = float(ratio)
+    except ValueError:
+        factor = math.nan
+    if not 1 <= factor <= 16:
+        raise ValueError(f"world {name!r}: after @ stands how much larger its pictures are, 1 to 16, as in {base}@1.5")
+    return _enlarged(WORLDS[base], name, factor)
+
+
+def _enlarged(small: World, name: str, factor: float) -> World:
+    """The same world with more pixels for everything; noise and colors of a pixel stay as they are."""
+    cell, glyph, jitter = (round(side * factor) for side in (small.cell, small.glyph, small.glyph_jitter))
+    return replace(small, name=name, cell=cell, glyph=glyph, glyph_jitter=jitter)

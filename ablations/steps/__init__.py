@@ -1,7 +1,7 @@
 """The steps of a text-to-image study, one frozen dataclass each, and the table of those that a plan may name."""
 
 from ablations.runner.step import Step
-from ablations.steps.data import DrawBenchmark, DrawIcons
+from ablations.steps.data import DrawBenchmark, DrawIcons, Restore
 from ablations.steps.distilled import Distill
 from ablations.steps.encode import Encode
 from ablations.steps.generate import Generate
@@ -33,8 +33,8 @@ from ablations.steps.watched import TakePart, TrainWatched
 STEPS: dict[str, type[Step]] = {
     step.__name__: step
     for step in (
-        DrawIcons, DrawBenchmark, TakeDataset, TakeSubset, HoldOut, Encode, Subset, AskNamed, SplitPrompts, Copies,
-        NearestPictures, Train, TrainWatched, TakePart, Initialize, Distill, Sample, RankedPairs, ShuffledPairs,
+        DrawIcons, DrawBenchmark, Restore, TakeDataset, TakeSubset, HoldOut, Encode, Subset, AskNamed, SplitPrompts,
+        Copies, NearestPictures, Train, TrainWatched, TakePart, Initialize, Distill, Sample, RankedPairs, ShuffledPairs,
         TeacherPairs, DetailPairs, LayoutPairs, Prefer, TuneGuidance, Generate, Judge, DescribeReference, Quality,
     )
 }  # fmt: skip

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from typing import ClassVar
 
 from ablations.icons.render import DatasetConfig, diversity_statistics, render_dataset, sample_captions
 from ablations.prompts import IconPrompts
-from ablations.runner.step import Facts, Step, Work
+from ablations.runner.step import Facts, Folder, Step, Work
 from lightgen.disk.json_files import write_json
 
 
@@ -46,3 +47,27 @@ class DrawBenchmark(Step):
             for copy, image in enumerate(teacher([prompt.prompt] * len(seeds), seeds)):
                 image.save(sample_path(work.out / "images", index, copy))
         return {"prompts": len(prompts), "images": len(prompts) * self.copies}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restore(Step):
+    """images/: another step's pictures through the image tokenizer and back, the most that a model's can be."""
+
+    images: DrawBenchmark
+    vae: Folder
+
+    def run(self, work: Work) -> Facts:
+        from lightgen.data.images import read_image
+        from lightgen.device import choose_device
+        from lightgen.model.encoders import ImageTokenizer
+
+        tokenizer = ImageTokenizer.from_pretrained(self.vae.location).to(choose_device(work.runtime.device))
+        out = work.out / "images"
+        shutil.copytree(work.made(self.images) / "images", out)
+        paths, batch = sorted(out.glob("*/samples/*.png")), work.runtime.encode_batch
+        for first in range(0, len(paths), batch):
+            part = paths[first : first + batch]
+            moments = tokenizer.moments([read_image(path) for path in part])
+            for path, image in zip(part, tokenizer.decode(tokenizer.latents(moments, None)), strict=True):
+                image.save(path)
+        return {"images": len(paths)}

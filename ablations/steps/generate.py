@@ -28,10 +28,13 @@ class Generate(Step):
     copies: int
     seed: int
     tuned: Step | None = None  # whose sampling.json replaces settings
+    side: int = 0  # pixels of a picture's sides; 0 = the model's own
 
     def run(self, work: Work) -> Facts:
         prompts = prompts_of(self.prompts, work.made)
         call = sampling_call(self.sampling)
+        if self.side:
+            call |= {"height": self.side, "width": self.side}
         if self.tuned is not None:
             call |= read_json(work.made(self.tuned) / "sampling.json")
         generate(work, self.model, prompts, work.out / "images", call, copies=self.copies, seed=self.seed)

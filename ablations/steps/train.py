@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ablations.runner.step import Facts, Folder, Step, Stopped, Work
@@ -41,13 +42,14 @@ class Train(Step):
     model: MARConfig
     config: TrainConfig  # its seed is the cell's
     subset: Subset | None = None  # of the latents' samples; None = all
+    start: Train | None = None  # whose model it begins with; None = random weights
 
     def run(self, work: Work) -> Facts:
-        return run_training(self, work)
+        return run_training(self, work, start=None if self.start is None else work.made(self.start) / "model")
 
 
-def run_training(step: Training, work: Work, evaluation: Evaluation | None = None) -> Facts:
-    """Train as the step says, into its folder; `evaluation` looks at the model on the way."""
+def run_training(step: Training, work: Work, evaluation: Evaluation | None = None, start: Path | None = None) -> Facts:
+    """Train as the step says, from the model in `start`, into its folder; `evaluation` looks at it on the way."""
     from lightgen.training.train import train
 
     runtime, total = work.runtime, step.config.samples_seen
@@ -59,6 +61,7 @@ def run_training(step: Training, work: Work, evaluation: Evaluation | None = Non
         vae=step.latents.vae.location,
         text_encoder=step.latents.text.location,
         sampling=default_sampling(step.model),
+        start=start,
         ids=None if step.subset is None else ids_of(step.subset, work.made),
         loop=LoopConfig(
             log_every=runtime.log_every,

@@ -3,14 +3,19 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from ablations.recipes import copies, judged, judges, trained, watched
 from ablations.runner.step import in_order
 from ablations.runner.store import Store
 from ablations.settings import SETTINGS
-from ablations.steps import Distill, NearestPictures, TakePart
+from ablations.steps import Distill, NearestPictures, Restore, TakePart
+from lightgen.data.images import read_image
 from lightgen.data.shards import read_shards
+from lightgen.disk.config import override
+from lightgen.model.folder import model_identity
 
 SMOKE = SETTINGS["smoke"]
 RUNTIME = replace(SMOKE.runtime, device="cpu")
@@ -100,3 +105,32 @@ def test_a_set_s_own_pictures_are_copies_and_held_out_ones_are_not(store):
     metrics = store.facts(step)["metrics"]
     assert 0 <= metrics["copies/share"]["value"] <= 1 and metrics["copies/distance"]["value"] > 0
     assert copies(SMOKE, BASE, judged(SMOKE, BASE)[0]) == (step,)
+
+
+def test_exact_pictures_after_the_autoencoder_are_near_to_themselves(store):
+    drawn = SMOKE.data.drawn(SMOKE.benchmark, 0)
+    restored = Restore(images=drawn, vae=SMOKE.components.weights("vae"))
+    for step in in_order([restored]):
+        store.make(step, RUNTIME)
+    paths = sorted((store.folder(drawn) / "images").glob("*/samples/*.png"))
+    assert len(paths) == store.facts(restored)["images"] > 0
+    places = [path.relative_to(store.folder(drawn)) for path in paths]
+    before, after = (
+        np.stack([np.asarray(read_image(store.folder(step) / place), dtype=float) for place in places])
+        for step in (drawn, restored)
+    )
+    assert 0 < np.abs(before - after).mean() < 6  # grey levels; 3.1 of the components' own pictures
+
+
+def test_a_model_goes_on_with_another_s_weights_in_larger_pictures(store):
+    larger = override(SMOKE, {"data.world": "smoke@1.5"})
+    going_on = replace(trained(larger, 0), start=BASE)
+    asked = judged(larger, going_on, side=48)[0].images
+    for step in in_order([asked]):
+        store.make(step, RUNTIME)
+    with Image.open(next((store.folder(asked) / "images").rglob("*.png"))) as image:
+        assert image.size == (48, 48)
+    record = json.loads((store.folder(going_on) / "training.json").read_text())
+    assert record["start"] == model_identity(store.folder(BASE) / "model")
+    assert replace(going_on, start=None).key != going_on.key != BASE.key
+    assert replace(asked, side=0).key != asked.key

@@ -187,3 +187,18 @@ def test_samples_are_counted_by_task(tmp_path, monkeypatch):
 def test_pairs_of_a_caption_grow_with_its_samples():
     step = cells("verifier")["verifier"].step("ranked_pairs")
     assert isinstance(step, RankedPairs) and step.per_prompt == 3 and step.samples.copies == 8
+
+
+def test_a_second_resolution_keeps_the_model_s_shape_and_sees_a_third_more():
+    planned = cells(study=load_study("resolution_sweep"))
+    base, tuned, longer = (model_of(planned[name]) for name in ("base", "tuned", "longer"))
+    assert tuned.start == longer.start == base and tuned.model == base.model and model_of(planned["zero-shot"]) == base
+    assert tuned.config.samples_seen == longer.config.samples_seen == base.config.samples_seen // 3
+    assert tuned.config.learning_rate == base.config.learning_rate / 10
+    assert tuned.latents.dataset.config.world == "cpu@1.5"
+    scratch = model_of(planned["scratch"])
+    assert scratch.model.position_grid == 3 and scratch.config.samples_seen == 80_000
+    sides = {name: (named(cell)["generate"].side, named(cell)["generate"].sampling.num_steps)
+             for name, cell in planned.items() if not name.startswith("restored")}  # fmt: skip
+    assert sides["base"] == sides["longer"] == (0, 4) and sides["zero-shot"] == sides["tuned"] == (48, 9)
+    assert sides["tuned-few-steps"] == (48, 4)

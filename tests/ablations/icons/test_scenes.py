@@ -150,3 +150,14 @@ def test_several_pictures_of_a_caption_follow_one_another():
     found = list(sample_captions(DatasetConfig(images=40, per_caption=4)))
     assert all(len(set(found[first : first + 4])) == 1 for first in range(0, 40, 4))
     assert len({scene.seed for scene in sample_scenes(DatasetConfig(images=40, per_caption=4))}) == 40
+
+
+def test_a_world_in_larger_pictures_is_the_same_world():
+    small, large = world("cpu"), world("cpu@1.5")
+    assert (large.width, large.glyph, large.name) == (48, 21, "cpu@1.5")
+    assert compositions(large, "narrow", 3) == compositions(small, "narrow", 3)
+    for name in ("cpu@", "cpu@0.5", "cpu@nan", "cpu@99"):
+        with pytest.raises(ValueError, match="1 to 16"):
+            world(name)
+    with pytest.raises(ValueError, match="unknown world"):
+        world("moon@2")
