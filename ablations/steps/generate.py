@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ablations.runner.step import Facts, Step, Work
 from ablations.steps.asked import Asked, prompts_of
+from ablations.steps.train import encoders
 from lightgen.disk.json_files import read_json
 from lightgen.model.config import SamplingConfig
 
@@ -59,7 +60,9 @@ def load_model(work: Work, model: Step) -> Any:
     from lightgen.device import choose_device
     from lightgen.model.folder import load_pipeline
 
-    pipeline = load_pipeline(work.made(model) / "model").to(choose_device(work.runtime.device))
+    lie = encoders(model)
+    pipeline = load_pipeline(work.made(model) / "model", vae=lie["vae"], text_encoder=lie["text_encoder"])
+    pipeline = pipeline.to(choose_device(work.runtime.device))
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

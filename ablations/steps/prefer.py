@@ -12,7 +12,7 @@ from ablations.runner.step import Facts, Step, Work
 from ablations.steps.generate import generate, sampling_call
 from ablations.steps.judge import Judges, detect
 from ablations.steps.pairs import NOISE_SEEDS, Learned, graded
-from ablations.steps.train import finished
+from ablations.steps.train import encoders, finished
 from lightgen.disk.json_files import write_json
 from lightgen.model.config import SamplingConfig
 from lightgen.preference.config import PreferenceConfig
@@ -54,6 +54,7 @@ class Prefer(Step):
             policies=self.policies,
             extrapolation=self.extrapolation,
             drift_from=None if self.origin is None else work.made(self.origin) / "model",
+            **encoders(self.model),
             loop=LoopConfig(log_every=1, save_every_seconds=work.runtime.save_every_seconds, track=work.runtime.track),
             device=work.runtime.device,
             stop=work.stop,

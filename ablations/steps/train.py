@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ablations.runner.step import Facts, Folder, Step, Stopped, Work
+from ablations.runner.step import Facts, Folder, Step, Stopped, Work, in_order
 from ablations.steps.encode import Encode
 from ablations.steps.subsets import Subset, ids_of
 from lightgen.model.config import MARConfig, SamplingConfig
@@ -104,6 +104,13 @@ class Initialize(Step):
             sampling=default_sampling(self.model),
         )
         return {"samples": 0, "seconds": 0.0, "flops": 0, "steps": 0, "status": "complete"}
+
+
+def encoders(model: Step) -> dict[str, Path]:
+    """Where the encoders of a step's model lie here: a model folder says where they lay when it was made, and stores
+    are shared between installations."""
+    step = next(step for step in reversed(in_order([model])) if isinstance(step, Encode | Initialize))
+    return {"vae": step.vae.location, "text_encoder": step.text.location}
 
 
 def default_sampling(model: MARConfig) -> SamplingConfig:

@@ -108,9 +108,12 @@ def load_pipeline(
     return LightGenPipeline.from_pretrained(folder, dtype=chosen)
 
 
-def load_encoders(folder: Path) -> tuple[ImageTokenizer, TextEncoder]:
-    """The image tokenizer and the text encoder of a model or pipeline folder, without its transformer."""
-    parts = read_components(folder)
+def load_encoders(
+    folder: Path, *, vae: Path | None = None, text_encoder: Path | None = None
+) -> tuple[ImageTokenizer, TextEncoder]:
+    """The image tokenizer and the text encoder of a model or pipeline folder, without its transformer; `vae` and
+    `text_encoder` are where they lie now, if moved."""
+    parts = read_components(folder, vae=vae, text_encoder=text_encoder)
     text = TextEncoder.from_pretrained(parts.text_encoder, read_config(folder).max_text_length)
     return ImageTokenizer.from_pretrained(parts.vae), text
 

@@ -18,10 +18,10 @@ SUMMED = ("samples", "seconds", "flops", "samples_per_second")  # of the policie
 
 
 def average_models(
-    models: Sequence[Path], start: Path, out: Path, *, extrapolation: float = 1.0, card: str = ""
+    models: Sequence[Path], start: Path, out: Path, *, extrapolation: float = 1.0, card: str = "", **moved: Path | None
 ) -> Path:
     """A model folder of the weights start + extrapolation (mean of the models - start), with its own `card` and all
-    else of the first.
+    else of the first, whose encoders lie where `moved` (vae=, text_encoder=) or the model itself says.
 
     ValueError where a model was not trained from `start`: then the mean of the weights means nothing.
     """
@@ -37,7 +37,7 @@ def average_models(
         mean = sum(found[name].double() for found in weights) / len(weights)
         value.copy_(before[name] + extrapolation * (mean - before[name]))
     ancestors = [*read_lineage(models[0]), model_identity(models[0])]
-    write_model(average, out, **read_components(models[0])._asdict(), ancestors=ancestors, card=card)
+    write_model(average, out, **read_components(models[0], **moved)._asdict(), ancestors=ancestors, card=card)
     return out
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,8 @@ def train_dpo(
     extrapolation: float = 1.0,
     reference: Path | None = None,
     drift_from: Path | None = None,
+    vae: Path | None = None,
+    text_encoder: Path | None = None,
     loop: LoopConfig = LoopConfig(),  # noqa: B008
     device: str = "auto",
     stop: Stop | None = None,
@@ -65,7 +67,8 @@ def train_dpo(
     """Continue a model or pipeline folder on a pairs.jsonl; writes OUT/model, metrics.jsonl and training.json as
     `train` does.
 
-    The reference is the given model itself, or `reference`, one of its ancestors. Logged: loss, winner_drift and
+    The reference is the given model itself, or `reference`, one of its ancestors; `vae` and `text_encoder` are where
+    its encoders lie now, if moved. Logged: loss, winner_drift and
     loser_drift (policy minus reference error), accuracy (share of pairs with a positive margin), margin, grad_norm and
     its parts. Result: steps, seconds, samples, flops, drift on fixed draws from `drift_from`, an ancestor too (the
     reference where none is given), and status: complete, stopped, diverged, or drifted, where the winner's error rose
@@ -81,7 +84,8 @@ def train_dpo(
     if not extrapolation > 0:
         raise ValueError(f"extrapolation is {extrapolation}, must be above 0")
     accelerator = make_accelerator(config.precision, device)
-    start = _Start(Path(model), read_pairs(pairs), reference, drift_from, accelerator, loop, stop)
+    moved = {"vae": vae, "text_encoder": text_encoder}
+    start = _Start(Path(model), read_pairs(pairs), reference, drift_from, moved, accelerator, loop, stop)
     with alone(Path(out), accelerator):
         if policies == 1 and extrapolation == 1:
             return _train_one(config, start, Path(out), (on_step, on_pace))
@@ -96,6 +100,7 @@ class _Start:
     pairs: Sequence[Pair]
     reference: Path | None
     drift_from: Path | None
+    moved: Mapping[str, Path | None]  # encoders that no longer lie where the model says
     accelerator: Accelerator
     loop: LoopConfig
     stop: Stop | None
@@ -104,7 +109,7 @@ class _Start:
     def encoded(self) -> EncodedPairs:
         """The pairs as the model reads them; the encoders are freed when this returns."""
         config, device = read_config(self.model), self.accelerator.device
-        tokenizer, text = load_encoders(self.model)
+        tokenizer, text = load_encoders(self.model, **self.moved)
         return encode_pairs(self.pairs, tokenizer.to(device), text.to(device), config)
 
     def settings(self, config: PreferenceConfig) -> dict[str, Any]:
@@ -147,7 +152,8 @@ def _train_one(config: PreferenceConfig, start: _Start, out: Path, told: _Told) 
             merge_adapters(policy)
         ancestors = [*read_lineage(start.model), settings["start"]]
         card = model_card(policy.mar_config, policy.num_parameters(), settings, result)
-        write_model(policy, out / "model", **read_components(start.model)._asdict(), ancestors=ancestors, card=card)
+        components = read_components(start.model, **start.moved)._asdict()
+        write_model(policy, out / "model", **components, ancestors=ancestors, card=card)
         write_record(out, settings, result)
     start.accelerator.wait_for_everyone()
     return result
@@ -177,7 +183,7 @@ def _train_several(
         trained = [folder / "model" for folder in folders]
         first = load_transformer(start.model)
         card = model_card(first.mar_config, first.num_parameters(), settings, result)
-        average_models(trained, start.model, out / "model", extrapolation=extrapolation, card=card)
+        average_models(trained, start.model, out / "model", extrapolation=extrapolation, card=card, **start.moved)
         result["drift"] = _drift(config, start, out / "model")
         write_record(out, settings, result)
     start.accelerator.wait_for_everyone()

@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from ablations.recipes import copies, judged, judges, trained, watched
+from ablations.recipes import copies, judged, judges, preferred, trained, watched
 from ablations.runner.step import in_order
 from ablations.runner.store import Store
 from ablations.settings import SETTINGS
@@ -134,3 +135,21 @@ def test_a_model_goes_on_with_another_s_weights_in_larger_pictures(store):
     assert record["start"] == model_identity(store.folder(BASE) / "model")
     assert replace(going_on, start=None).key != going_on.key != BASE.key
     assert replace(asked, side=0).key != asked.key
+
+
+def test_a_store_serves_an_installation_that_lies_elsewhere(store):
+    path = store.folder(BASE) / "model" / "components.json"
+    before = path.read_text()
+    record = json.loads(before)
+    del record["seal"]
+    for name in ("vae", "text_encoder"):
+        record[name]["folder"] = "gone/ablations/icons/components/" + name
+    path.write_text(json.dumps(record))
+    learned = preferred(SMOKE, BASE, 0, policies=2)
+    try:
+        for step in in_order([learned]):  # samples the base, and learns from it
+            store.make(step, RUNTIME)
+    finally:
+        path.write_text(before)
+    made = json.loads((store.folder(learned) / "model" / "components.json").read_text())
+    assert Path(made["vae"]["folder"]).is_dir() and made["vae"]["sha256"] == record["vae"]["sha256"]
