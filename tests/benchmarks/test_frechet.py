@@ -76,9 +76,12 @@ def test_agrees_with_torchmetrics_own_interface():
 
 
 def test_fewer_samples_than_dimensions_warn_and_stay_finite():
-    with pytest.warns(RankDeficientWarning, match="N = 20"):
+    with pytest.warns(RankDeficientWarning, match="N = 20") as told:
         value = fid(features(20, 64), features(20, 64, seed=1))
     assert np.isfinite(value) and value > 0
+    assert {warning.filename for warning in told} == {__file__}  # the line that asked is what a reader is shown
+    with pytest.warns(RankDeficientWarning, match="N = 64"):  # a mean is taken off: 64 images span 63 dimensions
+        fid(features(64, 64), features(500, 64, seed=1))
 
 
 def test_extrapolation_undoes_the_bias_of_small_sets():
@@ -110,7 +113,8 @@ def test_extrapolation_is_a_least_squares_line_through_subsets():
 
 def test_the_smallest_sets_that_can_be_extrapolated():
     reference = Statistics.of(features(50, 2))
-    assert fid_infinity(features(20, 2), reference, smallest=3).sizes[0] == 3
+    for smallest in (2, 3):
+        assert fid_infinity(features(20, 2), reference, smallest=smallest).sizes[0] == smallest
     for count, smallest in ((19, 5), (30, 1), (30, 30)):
         with pytest.raises(ValueError, match=f"from {smallest} to {count} images"):
             fid_infinity(features(count, 2), reference, smallest=smallest)

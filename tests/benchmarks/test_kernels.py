@@ -175,6 +175,8 @@ def test_cmmd_equals_the_direct_sums():
         return np.exp(-((first[:, None] - second[None]) ** 2).sum(2) / 200).mean()
 
     assert cmmd(a, b) == pytest.approx(1000 * (mean(x, x) + mean(y, y) - 2 * mean(x, y)), rel=1e-9)
+    pairs = [(len(v) ** 2 * mean(v, v) - len(v)) / (len(v) * (len(v) - 1)) for v in (x, y)]  # of two images
+    assert cmmd(a, b, biased=False) == pytest.approx(1000 * (sum(pairs) - 2 * mean(x, y)), rel=1e-9)
 
 
 def test_cmmd_ignores_the_length_of_features():
@@ -204,3 +206,9 @@ def test_an_error_needs_two_images_that_are_left_on_each_side():
     for first, second in ((a[:2], b), (a, b[:2])):
         assert np.isnan(kid(first, second).stderr) and np.isfinite(kid(first, second).value)
         assert np.isnan(kid(first, second, clusters_a=range(len(first))).stderr)
+
+
+def test_no_pairs_have_no_distance_whatever_rounding_left_of_their_sum():
+    for empty in range(3):
+        numbers = [0 if side == empty else 6 for side in range(3)]
+        assert np.isnan(kernels._mean_of_pairs(kernels._Pairs(1e-12, 1e-12, 1e-12, *numbers)))

@@ -167,6 +167,37 @@ def test_the_randomization_test_counts_sign_flips_of_prompts():
     assert many["p"] == pytest.approx(1 / 100)
 
 
+def _uneven(seed, prompts=80):
+    """Prompts of 1 to 9 images, so that resampled means take many values."""
+    rng = np.random.default_rng(seed)
+    return _rows([rng.random(int(rng.integers(1, 10))) < 0.6 for _ in range(prompts)])
+
+
+def test_both_ends_of_an_interval_are_student_s():
+    rows = _uneven(0)
+    found, alone = contrast([rows], [_rows(np.zeros((80, 1)))], resamples=20_000), summarize(rows, resamples=20_000)
+    for value, ci in ((found["value"], found["ci"]), (alone["overall"]["value"], alone["overall"]["ci"])):
+        half = stats.t.ppf(0.975, 79) * found["standard_error"]
+        assert np.subtract(ci, value) == pytest.approx([-half, half], rel=0.04)
+
+
+def test_two_prompts_have_one_degree_of_freedom():
+    found = contrast([_rows([[1] * 4, [1, 0, 0, 0]])], [_rows([[0] * 4] * 2)], resamples=20_000)
+    assert found["standard_error"] == pytest.approx(np.std([1, 0.25], ddof=1) / np.sqrt(2), rel=0.015)
+    assert found["detectable"] == minimum_detectable_effect(found["standard_error"], degrees=1)
+
+
+def test_an_interaction_weighs_each_of_its_four_sides():
+    a, b, c, d = ([_shares(np.full(4, share))] for share in (1.0, 0.25, 0.75, 0.5))
+    found = contrast(a * 2, b * 2, minus=(c * 2, d * 2))
+    assert found["value"] == pytest.approx((1.0 - 0.25) - (0.75 - 0.5)) and found["seeds"] == [2] * 4
+
+
+def test_an_interval_ends_at_one():
+    found = summarize(_rows([[1, 1], [1, 1], [0, 1]]))["overall"]
+    assert found["value"] < 1 and found["ci"][1] == 1.0
+
+
 def _constant(*shares):
     """A run for each share, all its prompts alike: nothing but the runs differs."""
     return [_shares(np.full(3, share)) for share in shares]
@@ -186,6 +217,12 @@ def test_the_defaults_are_2000_resamples_of_seed_0():
     assert summarize(rows) == summarize(rows, resamples=2000, seed=0) == summarize_runs([rows])
     assert contrast([rows], [zeros])["p"] == pytest.approx(1 / 2001)
     assert compare(rows, zeros) == compare(rows, zeros, resamples=2000, seed=0)
+    uneven, other = _uneven(0), _uneven(0)[::-1]
+    assert summarize(uneven) == summarize(uneven, resamples=2000) != summarize(uneven, resamples=2001)
+    assert summarize_runs([uneven]) == summarize_runs([uneven], resamples=2000, seed=0)
+    assert contrast([uneven], [other]) == contrast([uneven], [other], resamples=2000, seed=0)
+    zeros = [{**row, "correct": False} for row in uneven]
+    assert contrast([uneven], [zeros]) == contrast([uneven], [zeros], resamples=2000, seed=0)
     assert pytest.approx(stats.norm.ppf(0.975), abs=1e-6) == NORMAL_95
 
 
@@ -259,7 +296,7 @@ def test_detectable_effect_is_what_a_test_of_80_percent_power_finds():
     ("call", "said"),
     [
         (lambda rows: contrast([rows], [rows], "colours"), "valid are overall, task"),
-        (lambda rows: contrast([rows], [rows[4:]]), "other prompts"),
+        (lambda rows: contrast([rows], [rows[4:]]), "run 2 has other prompts than run 1: 1 differ"),
         (lambda rows: contrast([], [rows]), "at least one run"),
         (lambda rows: summarize([]), "no rows"),
         (lambda rows: summarize_runs([rows, []]), "no rows"),

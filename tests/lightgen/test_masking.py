@@ -1,6 +1,8 @@
+import hashlib
 import math
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -55,8 +57,15 @@ def test_draws_depend_on_the_generator_alone():
     assert draw(CONFIG, 2, (2, 3), generator()).mask.shape == (2, 6)
     assert draw(CONFIG, 4, (4, 4), generator(), noise_copies=5).noise.shape == (5, 4, 16, 2)
     assert first.timesteps.shape == (3, 4, 16) and first.noise.shape == (3, 4, 16, 2)
+
+
+def test_a_generator_of_another_device_has_one_of_the_host_that_its_state_decides():
     of_the_host = generator()
     assert host_generator(of_the_host) is of_the_host
+    states = [torch.arange(16, dtype=torch.uint8) + i for i in range(3)]
+    found = [host_generator(SimpleNamespace(device=torch.device("cuda"), get_state=lambda s=s: s)) for s in states]
+    digests = [hashlib.sha256(bytes(state.tolist())).digest() for state in states]
+    assert [one.initial_seed() for one in found] == [int.from_bytes(digest[:8]) // 2 for digest in digests]
 
 
 def test_repeated_draws_are_shared_by_winner_and_loser():
