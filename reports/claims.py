@@ -10,8 +10,12 @@ verdict is that of its first contrast; every number is computed from the records
       facts "FILE"                   {"sentences": [...]}, written by the command that it names
       cannot                         why it cannot be tested here
     optional: confounds              what else could explain the numbers
+              related                what others found, and whether these numbers agree
+              ranks                  {of = [variants], by = [metrics]}: whether metrics put the variants of a seed in
+                                     one order, with each other and with the score (Kendall's tau)
 """
 
+import itertools
 import statistics
 import tomllib
 from collections import Counter
@@ -26,7 +30,8 @@ from reports.records.study import Study, read_study
 from reports.verdict import Verdict, verdicts
 from reports.words import interval
 
-FIELDS = {"id", "claim", "place", "change", "study", "contrasts", "spread", "facts", "cannot", "confounds"}
+FIELDS = {"id", "claim", "place", "change", "study", "contrasts", "spread", "facts", "cannot", "confounds", "related",
+          "ranks"}  # fmt: skip
 NEEDED = ("id", "claim", "place", "change")
 OUTCOMES = ("supported", "refuted", "inconclusive", "measured", "not tested")
 
@@ -40,6 +45,7 @@ class Row:
     place: str
     change: str
     confounds: str
+    related: str
     outcome: str  # in one word, of OUTCOMES or "unsettled"
     answer: str  # the outcome in the words of the verdict
     measured: Sequence[str]  # a line for each contrast or number
@@ -90,6 +96,9 @@ def _listed(path: Path) -> Mapping[str, Any]:
             raise ValueError(f"{where} has no {', '.join(missing)}")
         if unknown := set(claim) - FIELDS:
             raise ValueError(f"{where}: unknown {', '.join(sorted(unknown))}; valid: {', '.join(sorted(FIELDS))}")
+        ranks = claim.get("ranks", {"of": [], "by": []})
+        if set(ranks) != {"of", "by"} or not all(isinstance(value, list) for value in ranks.values()):
+            raise ValueError(f"{where}: ranks needs two lists, of (variants) and by (metrics)")
         if sum(name in claim for name in ("contrasts", "spread", "facts", "cannot")) != 1:
             raise ValueError(f"{where} needs one of contrasts, spread, facts and cannot")
     return listed
@@ -116,9 +125,10 @@ def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study,
             first, measured = found.get(claim["contrasts"][0]), _lines(found, claim["contrasts"])
             outcome = "not tested" if first is None else first.kind
             answer = "its variants were not made" if first is None else first.outcome
-    texts = {name: claim[name].strip() for name in NEEDED}
-    return Row(**texts, confounds=claim.get("confounds", "").strip(), outcome=outcome, answer=answer,
-               measured=measured, link=link)  # fmt: skip
+            if "ranks" in claim:
+                measured += _ranks(study, claim["ranks"]["of"], claim["ranks"]["by"])
+    texts = {name: claim.get(name, "").strip() for name in (*NEEDED, "confounds", "related")}
+    return Row(**texts, outcome=outcome, answer=answer, measured=measured, link=link)
 
 
 def _study(name: str, folder: Path, studies: dict[str, tuple[Study, Path]]) -> tuple[Study, Path] | None:
@@ -151,6 +161,40 @@ def _line(verdict: Verdict) -> str:
     spread = interval(found.ci, "{:+.3f}") or "no interval"
     detectable = "" if verdict.detectable is None else f"; detectable {verdict.detectable:.3f}"
     return f"{contrast.label}: {found.effect:+.3f} {spread}, {seeds}{published}{detectable}: {verdict.outcome}"
+
+
+def _ranks(study: Study, variants: Sequence[str], metrics: Sequence[str]) -> list[str]:
+    """How far metrics agree about the order of a seed's variants, pair by pair: Kendall's tau-b of each seed, and their
+    mean with Student's interval over seeds."""
+    from scipy.stats import kendalltau
+
+    names = ["geneval/overall", *metrics]
+    seeds: dict[int, list[list[float]]] = {}
+    for cell in study.complete():
+        values = [cell.metrics[name].value for name in names if name in cell.metrics]
+        if cell.variant in variants and len(values) == len(names) and None not in values:
+            seeds.setdefault(cell.seed, []).append([float(value) for value in values if value is not None])
+    whole = [rows for rows in seeds.values() if len(rows) == len(variants)]
+    if len(whole) < 2:
+        raise ValueError(f"{study.name} has {len(whole)} seeds with {', '.join(names)} of {', '.join(variants)}")
+    lines = []
+    for (i, one), (j, other) in itertools.combinations(enumerate(names), 2):
+        taus = [kendalltau(*([row[k] for row in rows] for k in (i, j))).statistic for rows in whole]
+        mean, ends = _with_interval([float(tau) for tau in taus])
+        lines.append(
+            f"order of {len(variants)} training sets by {one} and by {other}: Kendall's tau {mean:+.2f}"
+            f" {interval(ends, '{:+.2f}')}, {len(whole)} seeds"
+        )
+    return lines
+
+
+def _with_interval(values: Sequence[float]) -> tuple[float, tuple[float, float]]:
+    """The mean and its 95 % interval by Student's t, for values in [-1, 1]."""
+    from scipy.stats import t
+
+    mean = statistics.mean(values)
+    half = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    return mean, (max(-1.0, mean - half), min(1.0, mean + half))
 
 
 def _spread(study: Study, variant: str) -> list[str]:

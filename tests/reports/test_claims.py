@@ -2,10 +2,13 @@
 
 import json
 import shutil
+import statistics
+from types import SimpleNamespace
 
 import pytest
+from scipy import stats
 
-from reports.claims import build_claims
+from reports.claims import _ranks, build_claims
 from reports.records.study import read_study
 from reports.verdict import verdicts
 
@@ -64,12 +67,40 @@ def test_what_was_not_run_or_not_made_is_said(folder):
     assert text.count("not made in these records: nope") == 2 and "its variants were not made" in text
 
 
+def cells(seed, scores, measures):
+    """A complete cell for each variant a, b, c."""
+    return [
+        SimpleNamespace(variant=name, seed=seed, metrics={"geneval/overall": SimpleNamespace(value=score),
+                                                          "vendi": SimpleNamespace(value=measure)})
+        for name, score, measure in zip("abc", scores, measures, strict=True)
+    ]  # fmt: skip
+
+
+def test_the_order_of_variants_by_two_metrics_is_kendall_s():
+    found = [cells(0, (1, 2, 3), (3, 2, 1)), cells(1, (1, 2, 3), (1, 2, 3)), cells(2, (3, 1, 2), (1, 2, 3))]
+    study = SimpleNamespace(name="study", complete=lambda: [cell for seed in found for cell in seed])
+    taus = [-1, 1, -1 / 3]
+    half = stats.t.ppf(0.975, 2) * statistics.stdev(taus) / 3**0.5
+    assert half > 1
+    assert _ranks(study, "abc", ["vendi"]) == [
+        "order of 3 training sets by geneval/overall and by vendi: Kendall's tau -0.11 [-1.00, +1.00], 3 seeds"
+    ]
+    with pytest.raises(ValueError, match="0 seeds with geneval/overall, kid"):
+        _ranks(study, "abc", ["kid"])
+
+
+def test_what_others_found_stands_beside_the_numbers(folder):
+    out = build(folder, claim(cannot="it cannot", related="Others found it too."))
+    assert all("Others: Others found it too." in (out / name).read_text() for name in ("index.html", "claims.md"))
+
+
 @pytest.mark.parametrize(
     ("fields", "says"),
     [
         ({"study": "diversity_sweep", "spread": "small-diverse"}, "complete cells of 'small-diverse'"),
         ({}, "needs one of contrasts, spread, facts and cannot"),
         ({"cannot": "x", "why": "y"}, "unknown why"),
+        ({"cannot": "x", "ranks": ["a"]}, "ranks needs two lists"),
         ({"cannot": "x", "change": None}, "Invalid value"),
     ],
 )
