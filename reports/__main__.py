@@ -175,9 +175,10 @@ def quote(pages: tyro.conf.Positional[tuple[Path, ...]], check: Flag = False) ->
         pages: Markdown files.
         check: Write nothing; exit 1 where a number is not what the records give.
     """
+    from lightgen.disk.json_files import read_text
     from reports.quote import quoted, write_quotes
 
-    stale = [page for page in pages if quoted(page) != page.read_text(encoding="utf-8")]
+    stale = [page for page in pages if quoted(page) != read_text(page)]
     for page in stale:
         print(f"{page}: {'other numbers than the records give' if check else 'written anew'}")
         if not check:

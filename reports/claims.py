@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lightgen.disk.atomic import write_text
-from lightgen.disk.json_files import read_json
+from lightgen.disk.json_files import read_object, read_text, typed
 from reports.records.study import Study, read_study
 from reports.verdict import Verdict, verdicts
 from reports.words import interval
@@ -78,20 +78,24 @@ def _listed(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; it names the claims (reports/README.md)")
     try:
-        listed = tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        listed = tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
-    for name in ("title", "paper", "claim"):
-        if name not in listed:
-            raise ValueError(f"{path} has no {name}")
+    typed(listed, str(path), title=str, paper=str, claim=list)
     for claim in listed["claim"]:
-        where = f"{path}: claim {claim.get('id', '?')}"
+        where = f"{path}: claim {claim.get('id', '?') if isinstance(claim, dict) else '?'}"
+        typed(claim, where)
         if missing := [name for name in NEEDED if name not in claim]:
             raise ValueError(f"{where} has no {', '.join(missing)}")
         if unknown := set(claim) - FIELDS:
             raise ValueError(f"{where}: unknown {', '.join(sorted(unknown))}; valid: {', '.join(sorted(FIELDS))}")
         if sum(name in claim for name in ("contrasts", "spread", "facts", "cannot")) != 1:
             raise ValueError(f"{where} needs one of contrasts, spread, facts and cannot")
+        typed(claim, where, **{name: list if name == "contrasts" else str for name in claim})
+        if "contrasts" in claim and not (claim["contrasts"] and all(isinstance(c, str) for c in claim["contrasts"])):
+            raise ValueError(f"{where}: contrasts: expected names of contrasts")
+        if ("contrasts" in claim or "spread" in claim) and "study" not in claim:
+            raise ValueError(f"{where}: lacks study")
     return listed
 
 
@@ -101,7 +105,7 @@ def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study,
         outcome, answer, measured = "not tested", f"cannot be tested here: {claim['cannot']}", []
     elif "facts" in claim:
         outcome, answer = "measured", "computed, not judged"
-        measured = [str(line) for line in read_json(folder / claim["facts"])["sentences"]]
+        measured = [str(line) for line in read_object(folder / claim["facts"], sentences=list)["sentences"]]
     elif (found_study := _study(claim["study"], folder, studies)) is None:
         outcome, measured = "not tested", []
         answer = f"not run yet: python -m ablations.run {claim['study']} --seeds 0 1 2"

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightgen.disk.atomic import write_text
+from lightgen.disk.json_files import read_text
 from reports.records.study import Study, read_study
 from reports.scores import scores
 from reports.verdict import verdicts
@@ -32,13 +33,13 @@ def quoted(page: Path) -> str:
         lines = (_scores if kind == "scores" else _verdicts)(study, names.split())
         return opening + "\n".join(lines) + "\n" + closing
 
-    return BLOCK.sub(anew, page.read_text(encoding="utf-8"))
+    return BLOCK.sub(anew, read_text(page))
 
 
 def write_quotes(page: Path) -> bool:
     """Write the quotations anew; whether anything changed."""
     text = quoted(page)
-    changed = text != page.read_text(encoding="utf-8")
+    changed = text != read_text(page)
     if changed:
         write_text(page, text)
     return changed
