@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lightgen.disk.atomic import write_text
+from lightgen.disk.folders import temporary_folder
 from lightgen.disk.json_files import read_json, read_rows, write_json
 from reports.page.report import build_report
 from reports.records.cell import Cell
@@ -29,14 +30,17 @@ def pack(folder: Path, out: Path, *, slim: bool = False) -> Path:
         raise ValueError(f"{folder}: {len(lacking)} cells are not complete, the first {lacking[0].name}")
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out}: is not empty; give another folder, or remove what is there")
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / "study.json", out / "study.json")
-    for cell in study.cells:
-        target = out / "cells" / cell.name
-        target.mkdir(parents=True)
-        (_write_slim if slim else _write_whole)(cell, target)
-    page = build_report(out)
-    return _slim_report(page.parent) if slim else page
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(out) as whole:  # one that is there in part would be refused by the next command
+        shutil.copyfile(folder / "study.json", whole / "study.json")
+        for cell in study.cells:
+            target = whole / "cells" / cell.name
+            target.mkdir(parents=True)
+            (_write_slim if slim else _write_whole)(cell, target)
+        page = build_report(whole)
+        page = _slim_report(page.parent) if slim else page
+        name = page.relative_to(whole)
+    return out / name
 
 
 def _write_whole(cell: Cell, target: Path) -> None:

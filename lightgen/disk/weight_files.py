@@ -22,6 +22,17 @@ def weight_file(path: Path) -> Path:
     return path
 
 
+def in_order(data: bytes) -> bytes:
+    """A safetensors file whose description stands in the order of its names: the library writes it in any, so that
+    equal contents would have other bytes in each process."""
+    length = int.from_bytes(data[:_LENGTH], "little")
+    header = json.loads(data[_LENGTH : _LENGTH + length])
+    header["__metadata__"] = dict(sorted(header.get("__metadata__", {}).items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % _LENGTH)  # tensors begin at a multiple of eight
+    return len(text).to_bytes(_LENGTH, "little") + text + data[_LENGTH + length :]
+
+
 def _stated_size(path: Path) -> int | None:
     """The bytes of header and tensors, as the header has them; None for a header that cannot be read."""
     with path.open("rb") as file:

@@ -67,6 +67,8 @@ def _main(program: str, argv: list[str]) -> int | None:
         from ablations.__main__ import main
 
         return main(["status", *argv])
+    elif program == "dpo":
+        return _prefer(*map(Path, argv))
     elif program == "gallery":
         return _gallery(Path(argv[0]))
     elif program == "serve":
@@ -146,13 +148,22 @@ def _train(latents: Path, out: Path) -> int:
     config = TrainConfig(samples_seen=16, batch_size=4, warmup_steps=1)
     training.FLOP_MASKS = 1  # counting operations takes most of the time of so small a training
     try:
-        result = training.train(
-            config, squares.MODEL, latents, out, device="cpu", loop=LoopConfig(log_every=1), **parts
-        )
+        result = training.train(config, squares.MODEL, latents, out, **parts)
         finish({**result, "seconds": 0}, Path("OUT"), False)
     except (ValueError, OSError, ImportError) as error:  # as lightgen.__main__.main
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _prefer(model: Path, pairs: Path, out: Path) -> int:
+    """A preference training of two steps."""
+    from lightgen.preference.config import PreferenceConfig
+    from lightgen.preference.dpo import train_dpo
+    from lightgen.training.config import LoopConfig
+
+    config = PreferenceConfig(steps=2, batch_size=1, noise_draws=1)
+    train_dpo(config, model, pairs, out, device="cpu", loop=LoopConfig(log_every=1, save_every_seconds=0.0))
     return 0
 
 
