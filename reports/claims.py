@@ -22,7 +22,7 @@ from typing import Any
 
 from lightgen.disk.atomic import write_text
 from lightgen.disk.json_files import read_object, read_text, typed
-from reports.records.study import Study, read_study
+from reports.records.study import Study, readable_study
 from reports.verdict import Verdict, verdicts
 from reports.words import interval
 
@@ -129,7 +129,7 @@ def _study(name: str, folder: Path, studies: dict[str, tuple[Study, Path]]) -> t
     """The records of the study of that name, read once; None where there are none."""
     if name not in studies:
         places = [path for path in sorted(folder.glob(f"{name}*")) if (path / "study.json").is_file()]
-        found = [(study, path) for path in places if (study := read_study(path)).name == name]
+        found = [(study, path) for path in places if (study := readable_study(path)).name == name]
         if not found:
             return None
         if len(found) > 1:

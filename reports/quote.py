@@ -15,7 +15,7 @@ from pathlib import Path
 
 from lightgen.disk.atomic import write_text
 from lightgen.disk.json_files import read_text
-from reports.records.study import Study, read_study
+from reports.records.study import Study, readable_study
 from reports.scores import scores
 from reports.verdict import verdicts
 from reports.words import OVERALL, interval
@@ -29,7 +29,7 @@ def quoted(page: Path) -> str:
 
     def anew(match: re.Match[str]) -> str:
         opening, folder, kind, names, closing = match.groups()
-        study = read_study(page.parent / folder)
+        study = readable_study(page.parent / folder)
         lines = (_scores if kind == "scores" else _verdicts)(study, names.split())
         return opening + "\n".join(lines) + "\n" + closing
 

@@ -309,7 +309,7 @@ def _reports(root: Path) -> list[Format]:
         Format("reports check packed", "reports", "check ROOT", packed, code=1),
         Format("reports check slim", "reports", "check ROOT", slim / "study"),
         Format("reports claims", "reports", "claims ROOT", claims, given=("claims.toml", "facts.json"),
-               spared=("page.md",), written=("claims/claims.md",)),
+               optional=("result.json", "training.jsonl.gz"), spared=("page.md",), written=("claims/claims.md",)),
         Format("reports quote", "reports", "quote --check ROOT/page.md", claims, given=("page.md",),
                spared=("claims.toml", "facts.json")),
         Format("reports difference", "reports", f"difference ROOT {a} {b}", study),
