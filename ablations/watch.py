@@ -22,7 +22,9 @@ from ablations.runner.engines.slurm import Job, end_of, find_jobs, scancel
 from ablations.runner.folder import owner_of
 from ablations.runner.plan import read_plan
 from ablations.runner.queue import LOST, entries_of, last_entry, live_jobs
-from lightgen.disk.json_files import read_json
+from ablations.runner.schedule import written_reason
+from lightgen.disk.json_files import read_object, typed
+from lightgen.disk.regular import last_lines
 
 END_SECONDS = 60.0  # what a command gets to end with its workers, which save first
 
@@ -61,8 +63,7 @@ def logs(out: Out, cell: Annotated[Positional[str], arg(metavar="CELL")], lines:
     if cell not in (names := _cells(out)):
         raise ValueError(f"no cell {cell!r} in {out}; there are {', '.join(names)}")
     log = out / "cells" / cell / "log.txt"
-    text = log.read_text(encoding="utf-8", errors="replace") if log.is_file() else ""
-    print("\n".join(text.splitlines()[-lines:]) or f"{cell} has not begun: {describe(out, cell, find_jobs())}")
+    print("\n".join(last_lines(log, lines)) or f"{cell} has not begun: {describe(out, cell, find_jobs())}")
     print(f"the whole log: {log}", file=sys.stderr)
     return 0
 
@@ -116,8 +117,8 @@ def describe(out: Path, cell: str, jobs: Sequence[Job] | None) -> str:
     if live:
         reason = next((job.reason for _, job in live if job.reason != "None"), "")
         return f"queued {reason} (job {live[-1][1].id})"
-    if (folder / "error.txt").is_file():
-        return f"failed {(folder / 'error.txt').read_text(encoding='utf-8').splitlines()[0]}"
+    if reason := written_reason(folder):
+        return f"failed {reason}"
     if noted.get("engine") == "slurm" and jobs is not None:
         return _ended(out, cell)
     if (folder / "progress.json").is_file() and _lives(folder):
@@ -143,22 +144,25 @@ def _cells(out: Path) -> list[str]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+    return read_object(path) if path.is_file() else {}
 
 
 def _place(folder: Path) -> str:
     """The step that the cell is in, how much of it is done, and when that was last heard of."""
-    progress = _read(folder / "progress.json")
-    if not progress:
+    if not (folder / "progress.json").is_file():
         return "starting"
+    progress = read_object(folder / "progress.json", step=str, fraction=(int, float))
     heard = time.time() - (folder / "progress.json").stat().st_mtime
     return f"{progress['step']} {progress['fraction']:.0%}, heard of {duration(max(0.0, heard))} ago"
 
 
 def _lives(folder: Path) -> bool:
     """Whether the worker that wrote progress.json lives, as far as can be told from here."""
-    worker = _read(folder / "progress.json").get("worker", {})
-    return worker.get("host") != socket.gethostname() or psutil.pid_exists(worker.get("pid", 0))
+    path = folder / "progress.json"
+    worker = typed(read_object(path).get("worker", {}), f"{path}: worker")
+    if worker.get("host") != socket.gethostname():
+        return True
+    return psutil.pid_exists(typed(worker, f"{path}: worker", pid=int)["pid"])
 
 
 def _verb(function: Callable[..., int]) -> Callable[[list[str] | None], int]:

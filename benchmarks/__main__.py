@@ -223,6 +223,7 @@ _SPEED = (
     ("preference", speed.PreferenceCost, "Time a DPO step beside a training step; count the released size's memory."),
     ("geneval", speed.GenevalSpeed, "Time `python -m geneval score` on 2,212 images, and the rules alone."),
     ("judge", speed.JudgeSpeed, "Time judging in a process, over a folder, and through the reward service."),
+    ("checks", speed.ChecksCost, "Take the share of a study's processor time that the checks of files have."),
     ("quality", speed.QualitySpeed, "Time FID against SciPy's matrix root, extraction against bare forward passes."),
 )
 

@@ -21,9 +21,10 @@ def prompts(out: Path, seed: int = 43, num_prompts: int = 100, objects: Path | N
         objects: file with one class name a line (default: GenEval's 80)
         colors: comma-separated part of GenEval's ten colors (default: all)
     """
+    from geneval.json_files import read_text
     from geneval.prompts import COLORS, OBJECTS, prompt_suite, prompts_sha256, write_prompts
 
-    names = OBJECTS if objects is None else [line for line in objects.read_text(encoding="utf-8").splitlines() if line]
+    names = OBJECTS if objects is None else [line for line in read_text(objects).splitlines() if line]
     chosen = [color.strip() for color in colors.split(",")] if colors else COLORS
     suite = prompt_suite(names, colors=chosen, num_prompts=num_prompts, seed=seed)
     write_prompts(suite, out)

@@ -7,12 +7,14 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geneval.atomic import partial_path
-from geneval.hashes import file_sha256
+from geneval.hashes import file_sha256, safetensors_sha256
+from geneval.json_files import sealed_text
 from geneval.preprocessing import Preprocessing
 from geneval.prompts import OBJECTS
 
@@ -128,9 +130,12 @@ def convert_checkpoint(checkpoint: Path, out: Path) -> None:
     try:
         model.save_pretrained(partial)
         settings = {"image_processor_type": "Mask2FormerImageProcessor", **Preprocessing().record()}
+        path = partial / "preprocessor_config.json"
+        path.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
         origin = {"source": checkpoint.name, "sha256": file_sha256(checkpoint)}
-        (partial / "preprocessor_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        (partial / "conversion.json").write_text(json.dumps(origin, indent=1) + "\n", encoding="utf-8")
+        # What was written, so that damage to it is seen where the folder is used.
+        origin |= {"weights": safetensors_sha256(partial), "preprocessing": file_sha256(path)}
+        (partial / "conversion.json").write_text(sealed_text(origin), encoding="utf-8")
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -143,6 +148,8 @@ def read_state(checkpoint: Path) -> State:
     import torch
 
     try:
+        if zipfile.is_zipfile(checkpoint):
+            _check_sums(checkpoint)
         record = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except Exception as error:
         raise ConversionError(
@@ -159,6 +166,15 @@ def read_state(checkpoint: Path) -> State:
     return {
         _mmdet_2_name(name): value.float() for name, value in state.items() if "relative_position_index" not in name
     }
+
+
+def _check_sums(checkpoint: Path) -> None:
+    """Compare the checksums that a zip archive holds of its members; torch does not."""
+    with zipfile.ZipFile(checkpoint) as archive:
+        if packed := [one.filename for one in archive.infolist() if one.compress_type != zipfile.ZIP_STORED]:
+            raise zipfile.BadZipFile(f"{packed[0]} is compressed, which torch writes of none")
+        if wrong := archive.testzip():
+            raise zipfile.BadZipFile(f"the checksum of {wrong} differs")
 
 
 def converted_model(state: State) -> Any:

@@ -12,7 +12,7 @@ from geneval.comparability import ORIGINAL_SHA256
 from geneval.device import choose_device, without_tf32
 from geneval.embedded import DETECTORS
 from geneval.finite import refuse_not_finite
-from geneval.hashes import safetensors_sha256
+from geneval.hashes import file_sha256, safetensors_sha256
 from geneval.json_files import read_object
 from geneval.preprocessing import Preprocessing, normalize, pad, resize, resize_method
 from geneval.prompts import OBJECTS
@@ -211,9 +211,10 @@ def detector_folder(name: str | Path) -> Path:
 def detector_identity(folder: Path) -> dict[str, Any]:
     """What decides the detections: weights, preprocessing, versions; read without torch."""
     settings = Preprocessing.from_folder(folder)
-    converted_from = _converted_from(folder / "conversion.json")
+    weights = safetensors_sha256(folder)
+    converted_from = _converted_from(folder, weights)
     return {
-        "weights": safetensors_sha256(folder),
+        "weights": weights,
         "converted_from": converted_from,
         "is_original": converted_from is not None and converted_from.startswith(ORIGINAL_SHA256),
         "preprocessing": {**settings.record(), "resize": resize_method()},
@@ -221,17 +222,23 @@ def detector_identity(folder: Path) -> dict[str, Any]:
     }
 
 
-def _converted_from(path: Path) -> str | None:
-    """The sha256 of the checkpoint that `convert` read, or None for a folder of another origin."""
+def _converted_from(folder: Path, weights: str) -> str | None:
+    """The sha256 of the checkpoint that `convert` read, or None for a folder of another origin; ValueError where the
+    folder is not as `convert` wrote it."""
+    path = folder / "conversion.json"
     if not path.is_file():
         return None
     try:
-        digest = read_object(path)["sha256"]
-        if not isinstance(digest, str):
+        record = read_object(path)
+        if not isinstance(record["sha256"], str):
             raise TypeError("'sha256' is no string")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: not written by `convert` ({type(error).__name__}: {error})") from None
-    return digest
+    settings = file_sha256(folder / "preprocessor_config.json")
+    # Folders of before do not say what was written.
+    if record.get("weights", weights) != weights or record.get("preprocessing", settings) != settings:
+        raise ValueError(f"{path}: weights, config.json or preprocessor_config.json changed since; convert again")
+    return record["sha256"]
 
 
 def class_names(id2label: dict[int, str], folder: Path) -> list[str]:

@@ -18,6 +18,7 @@ async def read_form(headers: Mapping[str, str], body: bytes, max_images: int) ->
     """
     if find_spec("python_multipart") is None:
         raise ValueError("this service reads JSON only: forms need `pip install python-multipart` where it runs")
+    _check_end(headers, body)
     from starlette.datastructures import Headers
     from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -43,6 +44,14 @@ async def read_form(headers: Mapping[str, str], body: bytes, max_images: int) ->
     finally:
         await form.close()
     return record
+
+
+def _check_end(headers: Mapping[str, str], body: bytes) -> None:
+    """A form that was cut has no closing line, and its parts so far would be taken for all."""
+    _, _, given = headers.get("content-type", "").partition("boundary=")
+    boundary = given.partition(";")[0].strip().strip('"')
+    if not boundary or not body.rstrip().endswith(f"--{boundary}--".encode()):
+        raise ValueError("the form is cut: its closing line is missing")
 
 
 def _prompt(text: str) -> Any:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from geneval.atomic import partial_path, write_text
-from geneval.json_files import as_json, read_object
+from geneval.json_files import MAX_BYTES, as_json, read_object
 from geneval.layout import sample_path, write_prompt_folder
 from geneval.prompts import Prompt
 from geneval.protocol import FILE_NAME, given_text, protocol_of
+from geneval.regular import regular_file
 
 Progress = Callable[[int, int], None]  # images done, images in all
 _PNG_END = b"IEND\xaeB`\x82"
@@ -188,10 +189,10 @@ def _batched(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
 def _is_complete(path: Path) -> bool:
     """Whether a PNG is there to its last chunk."""
     try:
-        with open(path, "rb") as file:
+        with open(regular_file(path, MAX_BYTES), "rb") as file:
             file.seek(-len(_PNG_END), os.SEEK_END)
             return file.read() == _PNG_END
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 

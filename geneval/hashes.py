@@ -5,16 +5,26 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from geneval.json_files import MAX_BYTES
+from geneval.regular import regular_file
+from geneval.weight_files import LARGEST, weight_file
+
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, remembered while its size and time stay the same."""
+    """The sha256 of a file, remembered while its size and time stay the same; of weights and settings only where their
+    length is believable."""
     stat = path.stat()
     return _sha256(path, stat.st_size, stat.st_mtime_ns)
 
 
+def _most_bytes(path: Path) -> int:
+    return MAX_BYTES if path.suffix == ".json" else LARGEST
+
+
 @lru_cache(maxsize=64)
 def _sha256(path: Path, size: int, modified: int) -> str:
-    with open(path, "rb") as file:
+    checked = weight_file(path) if path.suffix == ".safetensors" else regular_file(path, _most_bytes(path))
+    with open(checked, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

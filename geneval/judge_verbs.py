@@ -39,11 +39,12 @@ def serve(
         device: auto, cpu, cuda, cuda:N or mps
         options: GenEval's options, as threshold=0.3
     """
+    from geneval.json_files import read_text
     from geneval.judge import Judge
     from geneval.service import ServiceConfig
     from geneval.service import serve as run_service
 
-    token = "" if token_file is None else token_file.read_text(encoding="utf-8").strip()
+    token = "" if token_file is None else read_text(token_file).strip()
     if token_file is not None and not token:
         raise ValueError(f"{token_file}: holds no token")
     limits = {"max_waiting": max_waiting, "max_images": max_images, "max_megabytes": max_megabytes}

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from geneval.json_files import read_text
 from geneval.prompts import (
     COLORS,
     OBJECTS,
@@ -70,10 +71,7 @@ def read_asked(path: Path) -> list[Prompt]:
     """The prompts of a file: a .txt of templates' text, a line each, or an evaluation_metadata.jsonl or its folder."""
     if path.suffix != ".txt" or not path.is_file():
         return read_prompts(path)
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except UnicodeDecodeError as error:
-        raise MetadataError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from None
+    lines = read_text(path, MetadataError).splitlines()
     prompts = [parse_text(line.strip(), f"{path}:{i}") for i, line in enumerate(lines, 1) if line.strip()]
     if not prompts:
         raise MetadataError(f"{path}: holds no prompt")

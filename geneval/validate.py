@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from geneval.detections import read_detections
+from geneval.json_files import MAX_BYTES
 from geneval.options import DEFAULTS, Options
 from geneval.prompts import Prompt, official_prompts
+from geneval.regular import regular_file
 from geneval.rules import check
 
 MODELS = ("clip", "sdv2", "if-xl")
@@ -64,7 +66,7 @@ def read_annotations(path: Path, model: str) -> list[JudgedImage]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: missing; it is one of GenEval's annotations/*.csv")
     # Free text holds bare carriage returns, at which csv would end the row.
-    text = path.read_bytes().decode("utf-8", errors="replace").replace("\r", " ")
+    text = regular_file(path, MAX_BYTES).read_bytes().decode("utf-8", errors="replace").replace("\r", " ")
     rows = csv.DictReader(line for line in text.split("\n") if line.strip())
     if missing := [name for name in _COLUMNS if name not in (rows.fieldnames or ())]:
         raise AnnotationError(f"{path}: has no column {', '.join(missing)}")

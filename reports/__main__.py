@@ -78,10 +78,10 @@ def difference(folder: Folder, a: Name, b: Name, metric: str = "geneval/overall"
         metric: A metric of the records, as geneval/position or detail/spectrum_gap.
         json: Print the same as one JSON object.
     """
-    from reports.records.study import read_study
+    from reports.records.study import readable_study
     from reports.verdict import between
 
-    found = between(read_study(folder), a, b, metric)
+    found = between(readable_study(folder), a, b, metric)
     if json:
         numbers = {name: getattr(found.difference, name) for name in ("effect", "ci", "prompts", "seeds")}
         _print_json({"a": a, "b": b, "metric": metric, **numbers, "p": found.p_zero})
@@ -100,9 +100,9 @@ def compare(before: Folder, after: Folder, out: Path | None = None, json: Flag =
         json: Print all digits as one JSON list.
     """
     from reports.comparison import comparison
-    from reports.records.study import read_study
+    from reports.records.study import readable_study
 
-    _show(comparison(read_study(before), read_study(after)), out, json)
+    _show(comparison(readable_study(before), readable_study(after)), out, json)
     return 0
 
 
@@ -116,11 +116,11 @@ def export(folder: Folder, to: Literal["trackio", "tensorboard", "hub-card"], ou
         out: A folder that is not there yet, or empty.
     """
     from reports.export import EXPORTS
-    from reports.records.study import read_study
+    from reports.records.study import readable_study
 
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: is not empty; give another folder, or remove what is there")
-    print(EXPORTS[to](read_study(folder), out))
+    print(EXPORTS[to](readable_study(folder), out))
     return 0
 
 
@@ -175,9 +175,10 @@ def quote(pages: tyro.conf.Positional[tuple[Path, ...]], check: Flag = False) ->
         pages: Markdown files.
         check: Write nothing; exit 1 where a number is not what the records give.
     """
+    from lightgen.disk.json_files import read_text
     from reports.quote import quoted, write_quotes
 
-    stale = [page for page in pages if quoted(page) != page.read_text(encoding="utf-8")]
+    stale = [page for page in pages if quoted(page) != read_text(page)]
     for page in stale:
         print(f"{page}: {'other numbers than the records give' if check else 'written anew'}")
         if not check:

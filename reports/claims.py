@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from lightgen.disk.atomic import write_text
-from lightgen.disk.json_files import read_json
-from reports.records.study import Study, read_study
+from lightgen.disk.json_files import read_object, read_text, typed
+from reports.records.study import Study, readable_study
 from reports.verdict import Verdict, verdicts
 from reports.words import interval
 
@@ -84,14 +84,13 @@ def _listed(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is not there; it names the claims (reports/README.md)")
     try:
-        listed = tomllib.loads(path.read_text("utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        listed = tomllib.loads(read_text(path))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: {error}") from None
-    for name in ("title", "paper", "claim"):
-        if name not in listed:
-            raise ValueError(f"{path} has no {name}")
+    typed(listed, str(path), title=str, paper=str, claim=list)
     for claim in listed["claim"]:
-        where = f"{path}: claim {claim.get('id', '?')}"
+        where = f"{path}: claim {claim.get('id', '?') if isinstance(claim, dict) else '?'}"
+        typed(claim, where)
         if missing := [name for name in NEEDED if name not in claim]:
             raise ValueError(f"{where} has no {', '.join(missing)}")
         if unknown := set(claim) - FIELDS:
@@ -101,6 +100,11 @@ def _listed(path: Path) -> Mapping[str, Any]:
             raise ValueError(f"{where}: ranks needs two lists, of (variants) and by (metrics)")
         if sum(name in claim for name in ("contrasts", "spread", "facts", "cannot")) != 1:
             raise ValueError(f"{where} needs one of contrasts, spread, facts and cannot")
+        typed(claim, where, **{name: list if name == "contrasts" else str for name in claim})
+        if "contrasts" in claim and not (claim["contrasts"] and all(isinstance(c, str) for c in claim["contrasts"])):
+            raise ValueError(f"{where}: contrasts: expected names of contrasts")
+        if ("contrasts" in claim or "spread" in claim) and "study" not in claim:
+            raise ValueError(f"{where}: lacks study")
     return listed
 
 
@@ -110,7 +114,7 @@ def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study,
         outcome, answer, measured = "not tested", f"cannot be tested here: {claim['cannot']}", []
     elif "facts" in claim:
         outcome, answer = "measured", "computed, not judged"
-        measured = [str(line) for line in read_json(folder / claim["facts"])["sentences"]]
+        measured = [str(line) for line in read_object(folder / claim["facts"], sentences=list)["sentences"]]
     elif (found_study := _study(claim["study"], folder, studies)) is None:
         outcome, measured = "not tested", []
         answer = f"not run yet: python -m ablations.run {claim['study']} --seeds 0 1 2"
@@ -135,7 +139,7 @@ def _study(name: str, folder: Path, studies: dict[str, tuple[Study, Path]]) -> t
     """The records of the study of that name, read once; None where there are none."""
     if name not in studies:
         places = [path for path in sorted(folder.glob(f"{name}*")) if (path / "study.json").is_file()]
-        found = [(study, path) for path in places if (study := read_study(path)).name == name]
+        found = [(study, path) for path in places if (study := readable_study(path)).name == name]
         if not found:
             return None
         if len(found) > 1:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reports.records.record import is_geneval, split_and_task
-from reports.records.study import Study, read_study
+from reports.records.study import Study, readable_study
 from reports.tables.contrasts import verdict_data
 from reports.tables.table import bounds
 from reports.verdict import verdicts as judged
@@ -20,7 +20,7 @@ def frame(folder: Path) -> "pandas.DataFrame":
     """One row a metric, complete cell and split; a column for each factor ("factor.diversity")."""
     import pandas
 
-    rows = _rows(read_study(folder))
+    rows = _rows(readable_study(folder))
     factors = dict.fromkeys(key for row in rows for key in row if key.startswith("factor."))
     return pandas.DataFrame(rows, columns=[*COLUMNS, *factors])
 
@@ -29,7 +29,7 @@ def verdicts(folder: Path) -> "pandas.DataFrame":
     """One row a contrast: its sides, verdict, effect with interval, p values, what was claimed."""
     import pandas
 
-    return pandas.DataFrame([verdict_data(verdict) for verdict in judged(read_study(folder))])
+    return pandas.DataFrame([verdict_data(verdict) for verdict in judged(readable_study(folder))])
 
 
 def _rows(study: Study) -> list[dict]:

@@ -1,6 +1,7 @@
 """A study small enough to keep: its records and the files they name, lines compressed, without the store."""
 
 import gzip
+import hashlib
 import json
 import re
 import shutil
@@ -8,7 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from lightgen.disk.atomic import write_text
-from lightgen.disk.json_files import read_json, read_rows, write_json
+from lightgen.disk.folders import temporary_folder
+from lightgen.disk.json_files import read_json, read_rows, write_sealed
 from reports.page.report import build_report
 from reports.records.cell import Cell
 from reports.records.study import read_study
@@ -29,14 +31,17 @@ def pack(folder: Path, out: Path, *, slim: bool = False) -> Path:
         raise ValueError(f"{folder}: {len(lacking)} cells are not complete, the first {lacking[0].name}")
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out}: is not empty; give another folder, or remove what is there")
-    out.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(folder / "study.json", out / "study.json")
-    for cell in study.cells:
-        target = out / "cells" / cell.name
-        target.mkdir(parents=True)
-        (_write_slim if slim else _write_whole)(cell, target)
-    page = build_report(out)
-    return _slim_report(page.parent) if slim else page
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with temporary_folder(out) as whole:  # one that is there in part would be refused by the next command
+        shutil.copyfile(folder / "study.json", whole / "study.json")
+        for cell in study.cells:
+            target = whole / "cells" / cell.name
+            target.mkdir(parents=True)
+            (_write_slim if slim else _write_whole)(cell, target)
+        page = build_report(whole)
+        page = _slim_report(page.parent) if slim else page
+        name = page.relative_to(whole)
+    return out / name
 
 
 def _write_whole(cell: Cell, target: Path) -> None:
@@ -57,18 +62,22 @@ def _write_packed(path: Path, data: bytes) -> None:
 
 def _write_slim(cell: Cell, target: Path) -> None:
     """The record without what it then does not have: pictures, boxes, and the hashes of files that hold them."""
-    left_out = ("samples", "samples.json", "results.jsonl")
     record = read_json(cell.folder / "result.json")
     record["items"] = {name: file for name, file in record["items"].items() if name != "samples"}
-    if "files" in record:
-        record["files"] = {name: sha for name, sha in record["files"].items() if not name.startswith(left_out)}
-    write_json(target / "result.json", record)
     for name in ("prompts.json", "quality.json"):
         if (cell.folder / name).is_file():
             shutil.copyfile(cell.folder / name, target / name)
+    packed: dict[str, str] = {}
     for path in sorted(cell.folder.glob("*.jsonl*")):
         lines = (json.dumps(_without_boxes(row), ensure_ascii=False) for row in read_rows(path))
-        _write_packed(target / path.name, gzip.compress("".join(f"{line}\n" for line in lines).encode(), mtime=0))
+        data = "".join(f"{line}\n" for line in lines).encode()
+        _write_packed(target / path.name, gzip.compress(data, mtime=0))
+        packed[path.name.removesuffix(".gz")] = hashlib.sha256(data).hexdigest()
+    if "files" in record:
+        record["files"] = {
+            name: packed.get(name, sha) for name, sha in record["files"].items() if not name.startswith("samples")
+        }
+    write_sealed(target / "result.json", record)
 
 
 def _without_boxes(row: Mapping[str, object]) -> dict[str, object]:

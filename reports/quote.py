@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightgen.disk.atomic import write_text
-from reports.records.study import Study, read_study
+from lightgen.disk.json_files import read_text
+from reports.records.study import Study, readable_study
 from reports.scores import scores
 from reports.verdict import verdicts
 from reports.words import OVERALL, interval
@@ -28,17 +29,17 @@ def quoted(page: Path) -> str:
 
     def anew(match: re.Match[str]) -> str:
         opening, folder, kind, names, closing = match.groups()
-        study = read_study(page.parent / folder)
+        study = readable_study(page.parent / folder)
         lines = (_scores if kind == "scores" else _verdicts)(study, names.split())
         return opening + "\n".join(lines) + "\n" + closing
 
-    return BLOCK.sub(anew, page.read_text(encoding="utf-8"))
+    return BLOCK.sub(anew, read_text(page))
 
 
 def write_quotes(page: Path) -> bool:
     """Write the quotations anew; whether anything changed."""
     text = quoted(page)
-    changed = text != page.read_text(encoding="utf-8")
+    changed = text != read_text(page)
     if changed:
         write_text(page, text)
     return changed

@@ -24,6 +24,8 @@ import psutil
 from filelock import FileLock
 
 from ablations.runner.step import Stopped
+from lightgen.disk.config import from_dict
+from lightgen.disk.json_files import read_object
 
 HEARTBEAT_SECONDS = 5.0
 DEAD_AFTER_SECONDS = 60.0  # a holder on another host that has not been heard of for so long is taken as dead
@@ -150,9 +152,9 @@ def is_held(path: Path) -> bool:
 def read_holder(path: Path) -> Holder | None:
     """Who wrote the lease; None where there is none, or a torn one."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return Holder(**{name: found[name] for name in asdict(Holder()) if name in found})
-    except (OSError, ValueError, TypeError, AttributeError):
+        found = read_object(path)
+        return from_dict(Holder, {name: found[name] for name in asdict(Holder()) if name in found}, str(path))
+    except (OSError, ValueError):
         return None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from ablations.runner.costs import START_SECONDS, Costs, duration, missing_steps
 from ablations.runner.schedule import State
 from ablations.runner.store import Store
 from ablations.runner.study import Cell
+from lightgen.disk.json_files import read_object
 
 STYLES = {
     "waiting": "dim", "queued": "blue", "running": "cyan", "done": "green", "failed": "bold red", "lost": "bold red",
@@ -131,7 +131,8 @@ class Clock:
         if state.status != "running":
             return "", 0.0
         try:
-            progress = json.loads((self.out / "cells" / state.cell.name / "progress.json").read_text(encoding="utf-8"))
+            path = self.out / "cells" / state.cell.name / "progress.json"
+            progress = read_object(path, step=str, since=(int, float), fraction=(int, float))
         except (OSError, ValueError):
             return "", 0.0
         return progress["step"], self._fraction(progress)

@@ -14,6 +14,7 @@ from ablations.runner.engines import Engine
 from ablations.runner.store import Store
 from ablations.runner.study import Cell
 from lightgen.disk.json_files import write_json
+from lightgen.disk.regular import LARGEST, last_lines
 
 MAX_RESUMES = 20  # of one cell that is stopped again and again from outside
 LOG_LINES = 8
@@ -129,17 +130,18 @@ class Schedule:
 def failure(out: Path, state: State, command: Sequence[str]) -> str:
     """What a person is told of a failed cell, with the end of its log and the command that runs it alone."""
     log = out / "cells" / state.cell.name / "log.txt"
-    tail = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LOG_LINES:] if log.is_file() else []
-    lines = [f"{state.cell.name} FAILED: {state.reason}", *(f"    {line}" for line in tail)]
+    lines = [f"{state.cell.name} FAILED: {state.reason}", *(f"    {line}" for line in last_lines(log, LOG_LINES))]
     return "\n".join([*lines, f"  the whole log: {log}", f"  alone: python {' '.join(command)}"])
 
 
 def reason_of(out: Path, cell: Cell, code: int) -> str:
     """Why a worker that left with `code` failed, in one line."""
-    path = out / "cells" / cell.name / "error.txt"
     if code < 0:
         cause = " (out of memory?)" if code == -signal.SIGKILL else ""
         return f"ended by {signal.Signals(-code).name}{cause}"
-    if path.is_file():
-        return path.read_text(encoding="utf-8").splitlines()[0]
-    return f"exit code {code}"
+    return written_reason(out / "cells" / cell.name) or f"exit code {code}"
+
+
+def written_reason(folder: Path) -> str:
+    """The first line of the reason that a worker wrote into its cell's folder; "" for none."""
+    return next(iter(last_lines(folder / "error.txt", LARGEST)), "")

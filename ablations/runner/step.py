@@ -18,7 +18,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
-from lightgen.disk.folders import folder_sha256
+from lightgen.disk.folders import file_sha256, folder_sha256
+from lightgen.disk.tar_files import tar_file
 
 Facts = Mapping[str, Any]  # what a step says of its result, as JSON
 
@@ -178,7 +179,6 @@ def _data_sha256(folder: Path) -> str:
     """Of a data set: its manifest, which holds every shard's hash, or the shards themselves where there is none."""
     manifest = folder / "manifest.json"
     digest = hashlib.sha256()
-    for path in [manifest] if manifest.is_file() else sorted(folder.glob("*.tar")):
-        with path.open("rb") as file:
-            digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    for path in [manifest] if manifest.is_file() else map(tar_file, sorted(folder.glob("*.tar"))):
+        digest.update(f"{path.name}:{file_sha256(path)}\n".encode())
     return digest.hexdigest()

@@ -13,6 +13,7 @@ from lightgen.disk.atomic import atomic_file
 from lightgen.disk.json_files import parse_json, typed
 from lightgen.disk.regular import LARGEST as REGULAR
 from lightgen.disk.regular import regular_file
+from lightgen.disk.weight_files import in_order
 
 LARGEST = 1e9  # of a feature's mean; a covariance is bounded by its square
 
@@ -139,7 +140,7 @@ def write_safetensors(path: Path, tensors: dict[str, np.ndarray], header: dict[s
     meta = None if header is None else json.dumps(header)
     said = {**({} if meta is None else {"meta": meta}), "sha256": _sha256(tensors, meta)}
     with atomic_file(path) as file:
-        file.write(save(tensors, metadata=said))
+        file.write(in_order(save(tensors, metadata=said)))
     return Path(path)
 
 

@@ -84,3 +84,14 @@ class QualitySpeed(SpeedConfig):
     threads: int = 1  # of PyTorch; NumPy's and SciPy's are set by OMP_NUM_THREADS
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps; of the networks
     parts: tuple[Literal["fid", "extraction"], ...] = ("fid", "extraction")  # fid, extraction, or both
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChecksCost(SpeedConfig):
+    """What the checks of files cost in the cells of a study."""
+
+    scales: tuple[str, ...] = ("smoke", "cpu")  # smoke, cpu, or both
+    study: str = "diversity_sweep"  # whose cells are run
+    variants: tuple[str, ...] = ("untrained", "small-diverse")  # its variants
+    changes: tuple[str, ...] = ("train.samples_seen=12000",)  # of the setting at scales above smoke: a tenth to train
+    repetitions: int = 3  # runs of each scale

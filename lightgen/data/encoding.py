@@ -27,6 +27,7 @@ from lightgen.data.shards import Sample, read_manifest, read_shard, read_shard_p
 from lightgen.disk.atomic import atomic_file
 from lightgen.disk.folders import file_sha256
 from lightgen.disk.json_files import read_object, write_json, write_sealed
+from lightgen.disk.tar_files import tar_file
 from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
 # Stored only where they are not these, so that a cache keeps its identity when a setting is added.
@@ -155,7 +156,9 @@ def _settings(
     chosen = {"dtype": config.dtype, "once": config.once}
     manifest = folder / "manifest.json"
     source = (
-        manifest.read_bytes() if hashes else json.dumps([file_sha256(path) for path in shard_paths(folder)]).encode()
+        manifest.read_bytes()
+        if hashes
+        else json.dumps([file_sha256(tar_file(path)) for path in shard_paths(folder)]).encode()
     )
     return {
         "schema": SCHEMA,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightgen.data.originals import Original, Part, files_fingerprint, in_parts
+from lightgen.disk.json_files import read_object
 from lightgen.disk.regular import LARGEST, regular_file
 
 INSTALL = "pip install 'lightgen-bench[data]'"
@@ -55,10 +56,22 @@ class SavedTables:
         if (root / "dataset_dict.json").is_file():
             splits = ", ".join(sorted(path.name for path in root.iterdir() if path.is_dir()))
             raise ValueError(f"{root} holds several splits ({splits}); give one of these folders")
-        self.root, self.table = root, load_from_disk(str(root))
-        for name, feature in self.table.features.items():
-            if isinstance(feature, Image):
-                self.table = self.table.cast_column(name, Image(decode=False))
+        self.root = root
+        for path in sorted(root.rglob("*")):
+            if path.suffix == ".json":
+                read_object(path)
+            elif not path.is_dir():
+                regular_file(path, LARGEST)
+        try:
+            table = load_from_disk(str(root))
+            for name, feature in table.features.items():
+                if isinstance(feature, Image):
+                    table = table.cast_column(name, Image(decode=False))
+            table.data.table.validate(full=True)  # places in the mapped file: what lies outside would end the process
+        except Exception as error:  # damaged files raise anything from KeyError to ArrowInvalid
+            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise ValueError(f"{root}: its {_named(root)} are torn or no saved data set ({reason})") from None
+        self.table = table
 
     @property
     def fingerprint(self) -> str:
@@ -70,6 +83,10 @@ class SavedTables:
     def read(self, part: Part) -> Iterator[Original]:
         for number in range(part.start, part.start + part.count):
             yield _original(str(number), self.table[number])
+
+
+def _named(root: Path) -> str:
+    return ", ".join(sorted(path.name for path in root.iterdir())[:8])
 
 
 def read_parquet(path: Path) -> list[dict[str, Any]]:

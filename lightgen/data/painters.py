@@ -138,6 +138,8 @@ def _image_places(path: Path) -> Iterator[tuple[str, int, int]]:
             record = parse_json(content(path, member, MAX_BYTES), where, "write or fetch this shard again")
             captions[stem] = typed(record, where, prompt=str)["prompt"]
         else:
+            if member.size > MAX_BYTES:
+                raise ValueError(f"{path}, {member.name}: claims {member.size:,} bytes; the limit is {MAX_BYTES:,}")
             images[stem] = (member.offset_data, member.size)
     if alone := sorted(images.keys() ^ captions.keys()):
         raise ValueError(f"{path}: {alone[0]} lacks its picture or its prompt; write or fetch this shard again")

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from lightgen.disk.atomic import sync, temporary_path
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import MAX_BYTES, read_json, write_json
 from lightgen.disk.regular import LARGEST, regular_file
+from lightgen.disk.weight_files import weight_file
 
-HASHED = {".safetensors", ".json", ".model", ".txt"}  # weights, settings, and what tokenizers are made of
+WEIGHTS = ".safetensors"
+HASHED = {WEIGHTS, ".json", ".model", ".txt"}  # weights, settings, and what tokenizers are made of
 
 
 @contextmanager
@@ -60,8 +62,10 @@ def claim_folder(out: Path, settings: Mapping[str, Any]) -> None:
 
 
 def file_sha256(path: str | Path) -> str:
-    """The hexadecimal SHA-256 of a file's bytes."""
-    with regular_file(Path(path), LARGEST).open("rb") as file:
+    """The hexadecimal SHA-256 of a file's bytes; of weights and settings only where their length is believable."""
+    path = Path(path)
+    checked = weight_file(path) if path.suffix == WEIGHTS else regular_file(path, _most_bytes(path))
+    with checked.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -77,12 +81,17 @@ def folder_sha256(folder: str | Path) -> str:
     folder = Path(folder)
     # quality.json is a measurement of the weights, not a part of them.
     files = sorted(path for path in folder.rglob("*") if path.suffix in HASHED and path.name != "quality.json")
-    if not any(path.suffix == ".safetensors" for path in files):
+    if not any(path.suffix == WEIGHTS for path in files):
         raise FileNotFoundError(f"{folder} holds no .safetensors file; give a complete model folder")
     digest = hashlib.sha256()
     for path in files:
         digest.update(f"{path.relative_to(folder).as_posix()} {known_sha256(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _most_bytes(path: Path) -> int:
+    """A text is no larger than what is read of one; only data sets are."""
+    return MAX_BYTES if path.suffix in HASHED else LARGEST
 
 
 @lru_cache(maxsize=4096)

@@ -59,7 +59,7 @@ def pairs_sha256(pairs: Sequence[Pair]) -> str:
     for pair in pairs:
         digest.update(json.dumps(pair.prompt).encode())
         for path in (pair.chosen, pair.rejected):
-            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+            digest.update(hashlib.sha256(regular_file(path, MAX_BYTES).read_bytes()).digest())
     return digest.hexdigest()
 
 

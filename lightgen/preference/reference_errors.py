@@ -15,6 +15,7 @@ from torch import Tensor
 
 from lightgen.disk.atomic import atomic_file
 from lightgen.disk.regular import LARGEST, regular_file
+from lightgen.disk.weight_files import in_order
 from lightgen.model.mar import MAR
 from lightgen.model.masking import Draws
 from lightgen.preference.encoded import EncodedPairs, pair_errors
@@ -86,7 +87,7 @@ class ReferenceErrors:
 
         said = {"identity": self.identity, "sha256": _sha256(self.values)}
         with atomic_file(self.path) as file:
-            file.write(save({"errors": self.values}, metadata=said))
+            file.write(in_order(save({"errors": self.values}, metadata=said)))
 
     def load(self) -> None:
         """Read the file again, which another process may have written; ValueError for one of another run."""

@@ -149,7 +149,16 @@ def _rows(path: Path, record: Record) -> list[dict]:
     expected = record.metrics.get("geneval/overall")
     if expected is not None and expected.n != len(rows):
         raise ValueError(f"{path}: has {len(rows)} verdicts, the record's geneval/overall has n = {expected.n}")
+    there = {"images": len(rows), "prompts": len({_prompt_of(row["filename"]) for row in rows})}
+    for name, count in there.items():
+        if (said := record.rests_on.get(name, count)) != count:
+            raise ValueError(f"{path}: verdicts of {count} {name}, the record's rests_on has {said}")
     return rows
+
+
+def _prompt_of(filename: str) -> str:
+    """The folder of a prompt's images, as GenEval lays them out."""
+    return filename.split("/")[0]
 
 
 def curve_row(row: dict[str, Any], where: str) -> dict[str, Any]:

@@ -162,6 +162,15 @@ def read_study(folder: Path) -> Study:
     )
 
 
+def readable_study(folder: Path) -> Study:
+    """`read_study` for numbers that stand without their report: a cell that was made and cannot be read is refused, as
+    they would rest on the others alone. A cell that is not there was not run."""
+    study = read_study(folder)
+    if broken := next((cell for cell in study.cells if cell.state == "unreadable"), None):
+        raise ValueError(f"{folder}: {broken.name}: {broken.reason}")
+    return study
+
+
 def _draws(data: dict, path: Path) -> str:
     found = str(data.get("draws") or DRAWS[0])
     if found not in DRAWS:

@@ -7,8 +7,10 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 SECONDS = 20  # of this process's time
 WAITING = 900  # on the clock: a machine may be busy, a pipe waits for ever
@@ -18,7 +20,7 @@ WAITING = 900  # on the clock: a machine may be busy, a pipe waits for ever
 class Outcome:
     code: int
     out: str
-    err: str
+    err: str = field(compare=False)  # progress tells of time
     traceback: str = ""
 
 
@@ -65,8 +67,14 @@ def _main(program: str, argv: list[str]) -> int | None:
         from ablations.__main__ import main
 
         return main(["status", *argv])
+    elif program == "dpo":
+        return _prefer(*map(Path, argv))
     elif program == "gallery":
         return _gallery(Path(argv[0]))
+    elif program == "serve":
+        return _serve(Path(argv[0]), argv[1])
+    elif program == "ids":
+        return _ids(Path(argv[0]), Path(argv[1]))
     else:
         return _train(Path(argv[0]), Path(argv[1]))
     return main()
@@ -89,23 +97,73 @@ def _gallery(folder: Path) -> int:
     return 1
 
 
+def _ids(latents: Path, subset: Path) -> int:
+    """The samples that a training on a subset would be of."""
+    import torch
+
+    from lightgen.data.cache_files import read_index
+    from lightgen.data.latents import LatentDataset
+    from lightgen.data.subsets import read_subset
+
+    try:
+        data = LatentDataset(latents, ids=read_subset(subset, read_index(latents)["identity"]))
+        print(len(data), float(data.modes(torch.arange(len(data))).double().sum()))
+    except (ValueError, OSError) as error:  # as lightgen.__main__.main
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _serve(body: Path, kind: str) -> int:
+    """The answer of the reward service; a status of 500 and above is a traceback."""
+    answer = _client().post("/", content=body.read_bytes(), headers={"Content-Type": kind})
+    if answer.status_code >= 500:
+        raise RuntimeError(f"HTTP {answer.status_code}: {answer.text}")
+    print(answer.text, file=sys.stdout if answer.status_code == 200 else sys.stderr)
+    return 0 if answer.status_code == 200 else 2
+
+
+@cache
+def _client() -> Any:
+    from starlette.testclient import TestClient
+
+    from geneval.judge import Judge
+    from geneval.service import create_app
+
+    client = TestClient(create_app(Judge.from_pretrained("icons", "icon-clip", "cpu")), base_url="http://127.0.0.1")
+    return client.__enter__()
+
+
 def _train(latents: Path, out: Path) -> int:
     """A training smaller than any preset, ended as the command line ends one."""
+    import lightgen.training.train as training
     from lightgen.console import finish
     from lightgen.model.config import SamplingConfig
     from lightgen.training.config import LoopConfig, TrainConfig
-    from lightgen.training.train import train
     from tests.lightgen import squares
 
     sampling = SamplingConfig(num_steps=2, num_head_steps=2)
-    parts = {"vae": PARTS[0] / "vae", "text_encoder": PARTS[0] / "text", "sampling": sampling}
+    parts: dict[str, Any] = {"vae": PARTS[0] / "vae", "text_encoder": PARTS[0] / "text", "sampling": sampling}
+    parts |= {"device": "cpu", "loop": LoopConfig(log_every=1)}
     config = TrainConfig(samples_seen=16, batch_size=4, warmup_steps=1)
+    training.FLOP_MASKS = 1  # counting operations takes most of the time of so small a training
     try:
-        result = train(config, squares.MODEL, latents, out, device="cpu", loop=LoopConfig(log_every=1), **parts)
+        result = training.train(config, squares.MODEL, latents, out, **parts)
         finish({**result, "seconds": 0}, Path("OUT"), False)
     except (ValueError, OSError, ImportError) as error:  # as lightgen.__main__.main
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return 0
+
+
+def _prefer(model: Path, pairs: Path, out: Path) -> int:
+    """A preference training of two steps."""
+    from lightgen.preference.config import PreferenceConfig
+    from lightgen.preference.dpo import train_dpo
+    from lightgen.training.config import LoopConfig
+
+    config = PreferenceConfig(steps=2, batch_size=1, noise_draws=1)
+    train_dpo(config, model, pairs, out, device="cpu", loop=LoopConfig(log_every=1, save_every_seconds=0.0))
     return 0
 
 

@@ -1,7 +1,10 @@
 """What may happen to a file: bits, bytes, values, depth, links and special files. Each is drawn by hypothesis."""
 
+import importlib
+import io
 import json
 import os
+import pickle
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,9 +13,31 @@ from typing import Any
 from hypothesis import strategies as st
 
 HALF, DEEP = "\ud800", "@deep@"
+MODULE = "code_that_data_names"  # nothing may import it
 VALUES = (
-    *(None, True, False, 0, -1, -5, 1, 2, 7.5, -0.5, 1e6, 1e300, -1e300, 2**31, 2**63, 10**30, float("nan")),
+    *(
+        None,
+        True,
+        False,
+        0,
+        -1,
+        -5,
+        1,
+        2,
+        7.5,
+        -0.5,
+        1e6,
+        1e300,
+        -1e300,
+        10**5,
+        10**9,
+        2**31,
+        2**63,
+        10**30,
+        float("nan"),
+    ),
     *(float("inf"), "", "x", "nan", "../../etc/passwd", "/dev/zero", "a\0b", "=1+1", HALF, "x" * 100_000),
+    *(MODULE, [MODULE, "X"], f"{MODULE}.X"),
     *([], {}, [[]], [None], ["x"], [1, 2], {"a": 1}, {"file": 3}, DEEP),
 )
 
@@ -125,6 +150,24 @@ PICTURES = {
 }
 
 
+class _Code:
+    """What a pickle of it runs when it is read."""
+
+    def __reduce__(self) -> tuple:
+        return importlib.import_module, (MODULE,)
+
+
+PICKLES = {"a pickle": lambda: pickle.dumps({"model": _Code()}), "a pickled array": lambda: _pickled_array()}
+
+
+def _pickled_array() -> bytes:
+    import numpy as np
+
+    file = io.BytesIO()
+    np.savez(file, mu=np.array([_Code()], dtype=object), sigma=np.eye(2))
+    return file.getvalue()
+
+
 def _replace_special(path: Path, kind: str) -> None:
     path.unlink()
     if kind == "a pipe":
@@ -176,9 +219,9 @@ def _in_tensors(data: bytes, place: float, number: int, how: str) -> bytes:
 TENSORS = ("a number", "a header")
 
 
-def damages(path: str) -> list[str]:
-    """The names of what may happen to a file of that name."""
-    names = [*BYTES, *BYTES, *SPECIAL]
+def damages(path: str, special: bool = True) -> list[str]:
+    """The names of what may happen to a file of that name; `special`: whether anything may stand in its place."""
+    names = [*BYTES, *BYTES, *(SPECIAL if special else ())]
     plain = path.removesuffix(".gz")
     if plain == path and path.endswith((".json", ".jsonl")):
         names += [*JSON, *JSON, *JSON, "a value", "a value", "a value"]
@@ -186,6 +229,8 @@ def damages(path: str) -> list[str]:
         names += [*TENSORS, *TENSORS]
     if path.endswith((".png", ".jpg")):
         names += list(PICTURES)
+    if path.endswith((".pth", ".npz", ".safetensors")):
+        names += list(PICKLES)
     return names
 
 
@@ -202,6 +247,8 @@ def damage(path: Path, how: str, place: float, number: int) -> None:
         data = BYTES[how](data, place, number)
     elif how in PICTURES:
         data = PICTURES[how]
+    elif how in PICKLES:
+        data = PICKLES[how]()
     elif how in TENSORS:
         data = _in_tensors(data, place, number, how)
     else:

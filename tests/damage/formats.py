@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,36 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lightgen.disk.json_files import read_json, write_sealed
+from tests.damage.format import Format
+from tests.damage.networks import networks
 from tests.lightgen import squares
 from tests.reports.conftest import write_study
-
-
-@dataclass(frozen=True)
-class Format:
-    """A folder that a command reads. `argv` names the folder ROOT and a fresh place OUT."""
-
-    name: str
-    program: str
-    argv: str
-    folder: Path
-    given: tuple[
-        str, ...
-    ] = ()  # globs of files that a user wrote and nothing vouches for: other values are other input
-    optional: tuple[str, ...] = ()  # globs of files that need not be there, as they are not beside an original's
-    spared: tuple[str, ...] = ()  # globs of files that are not damaged
-    outputs: tuple[str, ...] = ()  # globs in OUT whose bytes are compared too
-    heavy: bool = False
-
-    @property
-    def files(self) -> list[str]:
-        found = sorted(p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*") if p.is_file())
-        return [name for name in found if not any(Path(name).match(glob) for glob in self.spared)]
-
-    def is_given(self, name: str) -> bool:
-        return any(Path(name).match(glob) for glob in self.given)
-
-    def is_optional(self, name: str) -> bool:
-        return any(Path(name).match(glob) for glob in self.optional)
 
 
 def build(root: Path) -> list[Format]:
@@ -54,6 +28,7 @@ def build(root: Path) -> list[Format]:
         *_quality(root),
         *_reports(root),
         *_runner(root),
+        *networks(root, tiny),
     ]
 
 
@@ -127,6 +102,8 @@ def _data(root: Path, tiny: SimpleNamespace) -> list[Format]:
     shutil.copytree(own / "in", table / "in")
     (table / "in/metadata.jsonl").unlink()
     (table / "in/metadata.csv").write_text("file_name,text\n" + "".join(f"{n}.png,number {n}\n" for n in range(3)))
+    parquet, named, saved = root / "parquet", root / "named", root / "saved"
+    _write_tables(own / "in", parquet / "in", named / "in", saved / "in")
     tars = root / "tars"
     (tars / "in").mkdir(parents=True)
     shutil.copyfile(shards / "dataset/data_000000.tar", tars / "in/data_000000.tar")
@@ -143,14 +120,38 @@ def _data(root: Path, tiny: SimpleNamespace) -> list[Format]:
                shards, given=("captions.txt",), outputs=("d/*.tar",)),
         Format("import folder", "lightgen", imported, own, given=("*.png", "metadata.jsonl"), outputs=("d/*.tar",)),
         Format("import table", "lightgen", imported, table, given=("*.png", "metadata.csv"), outputs=("d/*.tar",)),
+        Format("import parquet", "lightgen", imported, parquet, given=("*",), outputs=("d/*.tar",)),
+        Format("import named", "lightgen", imported, named, given=("*",), outputs=("d/*.tar",)),
+        Format("import saved", "lightgen", imported, saved, given=("*",), outputs=("d/*.tar",)),
         Format("import tars", "lightgen", imported, tars, given=("*.tar",), outputs=("d/*.tar",)),
         Format("pairs check", "lightgen", "pairs check ROOT/pairs.jsonl --out OUT", pairs,
                given=("*.png", "pairs.jsonl"), outputs=("pairs.jsonl",)),
         Format("prepare", "lightgen",
                f"prepare ROOT/dataset --vae {tiny.vae} --text-encoder {tiny.text_encoder} --max-length 12 --out OUT/l "
                "--device cpu",
-               _linked(root / "prepare", dataset=tiny.dataset), outputs=("l/*.safetensors",), heavy=True),
+               _linked(root / "prepare", dataset=tiny.dataset), outputs=("l/*.safetensors",)),
     ]  # fmt: skip
+
+
+def _write_tables(source: Path, pictures: Path, named: Path, saved: Path) -> None:
+    """The same three pictures in a parquet file, beside one that names them, and as the datasets library saves them."""
+    import datasets
+    import pyarrow
+    from pyarrow import parquet
+
+    files = sorted(source.glob("*.png"))
+    texts = [f"number {path.stem}" for path in files]
+    pictures.mkdir(parents=True)
+    cells = [{"bytes": path.read_bytes(), "path": path.name} for path in files]
+    table = pyarrow.table({"image": cells, "text": texts})
+    parquet.write_table(table, pictures / "a.parquet", write_page_checksum=True)
+    shutil.copytree(source, named)
+    (named / "metadata.jsonl").unlink()
+    names = pyarrow.table({"file_name": [path.name for path in files], "text": texts})
+    parquet.write_table(names, named / "metadata.parquet")
+    datasets.disable_progress_bars()
+    rows = {"image": [path.as_posix() for path in files], "text": texts}
+    datasets.Dataset.from_dict(rows).cast_column("image", datasets.Image()).save_to_disk(saved)
 
 
 def _linked(folder: Path, **parts: Path) -> Path:
@@ -163,6 +164,8 @@ def _linked(folder: Path, **parts: Path) -> Path:
 
 
 def _training(root: Path, tiny: SimpleNamespace) -> list[Format]:
+    from lightgen.data.config import SubsetConfig
+    from lightgen.data.subsets import draw_subset
     from lightgen.training.config import LoopConfig, TrainConfig
     from lightgen.training.train import train
 
@@ -173,15 +176,19 @@ def _training(root: Path, tiny: SimpleNamespace) -> list[Format]:
     train(config, tiny.model, tiny.latents, root / "begun/run", device="cpu", stop=lambda: next(stops, True),
           loop=LoopConfig(log_every=1), **parts)  # fmt: skip
     model = _linked(root / "model", model=root / "whole/model")
+    drawn = root / "drawn"
+    drawn.mkdir()
+    draw_subset(tiny.latents, drawn / "ids.json", SubsetConfig(images=8, clusters=2))
     return [
         Format("subset", "lightgen", "subset ROOT/latents --out OUT/s.json --images 8 --clusters 2",
                _linked(root / "cache", latents=tiny.latents), spared=("settings.json",), outputs=("s.json",)),
         Format("generate", "lightgen",
                "generate ROOT/model --prompt hello --out OUT/i --device cpu --call num_inference_steps=1", model,
-               spared=("README.md",), outputs=("i/*.png",), heavy=True),
+               spared=("README.md",), outputs=("i/*.png",)),
+        Format("subset ids", "ids", f"{tiny.latents} ROOT/ids.json", drawn),
         Format("train", "train", "ROOT/latents OUT/run", _linked(root / "learn", latents=tiny.latents),
-               spared=("settings.json",), outputs=("run/model/*.safetensors",), heavy=True),
-        Format("resume", "resume", f"{tiny.latents} ROOT/run", root / "begun", heavy=True),
+               spared=("settings.json",), outputs=("run/model/*.safetensors",)),
+        Format("resume", "resume", f"{tiny.latents} ROOT/run", root / "begun", written=("run/model/*.safetensors",)),
     ]  # fmt: skip
 
 
@@ -223,7 +230,7 @@ def _quality(root: Path) -> list[Format]:
         Format("detail", "benchmarks", "quality detail ROOT/a ROOT/b", pictures, given=("*.png",)),
         Format("clip-score", "benchmarks",
                "quality clip-score ROOT/a --clip icon-clip --captions ROOT/c.jsonl --device cpu", captioned,
-               given=("*.png", "c.jsonl"), heavy=True),
+               given=("*.png", "c.jsonl")),
     ]  # fmt: skip
 
 
@@ -233,7 +240,6 @@ def _quality(root: Path) -> list[Format]:
 def sealed(folder: Path) -> Path:
     """A study as the runner writes it: with the files' hashes in the records, and sealed."""
     from geneval.statistics import summarize
-    from lightgen.disk.json_files import read_json, write_sealed
 
     write_sealed(folder / "study.json", read_json(folder / "study.json"))
     for cell in folder.glob("cells/*"):
@@ -248,7 +254,23 @@ def sealed(folder: Path) -> Path:
     return folder
 
 
+def _whole(study: Path, folder: Path) -> Path:
+    """The study with those cells alone that are there."""
+    shutil.copytree(study, folder)
+    record = read_json(folder / "study.json")
+    there = {cell.name for cell in folder.glob("cells/*")}
+    record["variants"] = [one for one in record["variants"] if f"{one['name']}-s0" in there]
+    names = {one["name"] for one in record["variants"]}
+    record["contrasts"] = [one for one in record["contrasts"] if {one["a"], one["b"], *one.get("minus", ())} <= names]
+    record["seeds"] = [0]
+    write_sealed(folder / "study.json", record)
+    return folder
+
+
 def _reports(root: Path) -> list[Format]:
+    from reports.pack import pack
+    from reports.quote import write_quotes
+
     study = write_study(root / "study", per_task=3, copies=1)
     kept = ("small-diverse-none-s0", "small-narrow-none-s0", "small-diverse-dpo-s0", "untrained-s0")
     for cell in study.glob("cells/*"):
@@ -266,11 +288,32 @@ def _reports(root: Path) -> list[Format]:
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
         path.unlink()
     a, b = "small-diverse-none", "small-narrow-none"
+    slim = root / "slim"
+    pack(_whole(study, root / "all"), slim / "study", slim=True)
+    shutil.rmtree(slim / "study/report")
+    claims = root / "claims"
+    shutil.copytree(slim / "study", claims / "diversity_sweep-cpu")
+    name = json.loads((study / "study.json").read_text())["contrasts"][2]["name"]
+    (claims / "facts.json").write_text(json.dumps({"sentences": ["792 M parameters"]}))
+    (claims / "claims.toml").write_text(
+        'title = "Claims"\npaper = "A paper"\n'
+        '[[claim]]\nid = "a"\nclaim = "More"\nplace = "here"\nchange = "seeds"\nstudy = "diversity_sweep"\n'
+        f'contrasts = ["{name}"]\n'
+        '[[claim]]\nid = "b"\nclaim = "Large"\nplace = "here"\nchange = "none"\nfacts = "facts.json"\n'
+    )
+    page = f"<!-- quote diversity_sweep-cpu scores {a} -->\n<!-- end of quote -->\n"
+    (claims / "page.md").write_text(page)
+    write_quotes(claims / "page.md")
     return [
-        Format("reports check", "reports", "check ROOT", study),
-        Format("reports check packed", "reports", "check ROOT", packed),
+        Format("reports check", "reports", "check ROOT", study, code=1),
+        Format("reports check packed", "reports", "check ROOT", packed, code=1),
+        Format("reports check slim", "reports", "check ROOT", slim / "study"),
+        Format("reports claims", "reports", "claims ROOT", claims, given=("claims.toml", "facts.json"),
+               optional=("result.json", "training.jsonl.gz"), spared=("page.md",), written=("claims/claims.md",)),
+        Format("reports quote", "reports", "quote --check ROOT/page.md", claims, given=("page.md",),
+               spared=("claims.toml", "facts.json")),
         Format("reports difference", "reports", f"difference ROOT {a} {b}", study),
-        Format("reports gallery", "gallery", "ROOT", study),
+        Format("reports gallery", "gallery", "ROOT", study, code=1),
     ]  # fmt: skip
 
 

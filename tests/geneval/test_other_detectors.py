@@ -18,38 +18,15 @@ from geneval.judge import Judge
 from geneval.layout import sample_path, write_prompt_folder
 from geneval.preprocessing import Preprocessing
 from geneval.prompts import OBJECTS, prompt_suite, write_prompts
+from tests.geneval import tiny
 
-NAMES = {0: "N/A", 1: "cat", 2: "mouse", 3: "tvmonitor"}
+NAMES = tiny.BOXES
 PROMPTS = prompt_suite(["cat", "computer mouse", "tv"], num_prompts=1)
-
-
-def _save(model, folder, processor):
-    # Confident random answers, so that objects are found.
-    for name, parameter in model.named_parameters():
-        if "class" in name and parameter.ndim == 2:
-            torch.nn.init.normal_(parameter, std=2.0)
-        elif "class" in name:
-            parameter.data[0] = -10.0  # seldom the gap in the numbering
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
 def detr(tmp_path_factory):
-    from transformers import DetrConfig, DetrForObjectDetection, DetrImageProcessor, ResNetConfig
-
-    torch.manual_seed(0)
-    backbone = ResNetConfig(
-        embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1] * 4, layer_type="basic", out_features=["stage4"]
-    )
-    config = DetrConfig(
-        use_timm_backbone=False, backbone_config=backbone, backbone=None, use_pretrained_backbone=False, d_model=16,
-        encoder_layers=1, decoder_layers=1, encoder_attention_heads=2, decoder_attention_heads=2, encoder_ffn_dim=16,
-        decoder_ffn_dim=16, num_queries=12, id2label=NAMES, label2id={v: k for k, v in NAMES.items()},
-    )  # fmt: skip
-    processor = DetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
-    return _save(DetrForObjectDetection(config), tmp_path_factory.mktemp("detr"), processor)
+    return tiny.make_box_detector(tmp_path_factory.mktemp("detr"))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +45,7 @@ def rt_detr(tmp_path_factory):
         id2label=NAMES, label2id={v: k for k, v in NAMES.items()},
     )  # fmt: skip
     processor = RTDetrImageProcessor(size={"height": 64, "width": 64})
-    return _save(RTDetrForObjectDetection(config), tmp_path_factory.mktemp("rt_detr"), processor)
+    return tiny.save_box_detector(RTDetrForObjectDetection(config), tmp_path_factory.mktemp("rt_detr"), processor)
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.damage import commands, formats
+from tests.damage.networks import sizes
 
 STUDY = Path(__file__).parents[1] / "ablations/counting_study.py"
 TEMPORARY = re.compile(r"\..*(\.part|\.tmp|\.\d+)|.*\.partial|\.owner")
@@ -33,9 +34,17 @@ class Writer:
     program: str
     argv: str
     same: tuple[str, ...]
+    given: tuple[str, ...] = ()  # folders under ROOT that lie in OUT before, as the command writes into them
 
     def words(self, root: Path, out: Path) -> list[str]:
         return [word.replace("ROOT", str(root)).replace("OUT", str(out)) for word in self.argv.split()]
+
+    def prepare(self, root: Path, out: Path) -> None:
+        """A fresh OUT."""
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir()
+        for name in self.given:
+            shutil.copytree(root / name, out / Path(name).name)
 
 
 def writers(root: Path) -> list[Writer]:
@@ -57,6 +66,25 @@ def writers(root: Path) -> list[Writer]:
         Writer("prompts", "geneval", "prompts --out OUT --num-prompts 50", ("**/*",)),
         Writer("score", "geneval", f"score ROOT/geneval/images --prompts {asked} --out OUT/r.jsonl", ("**/*",)),
         Writer("report", "reports", "build ROOT/study --out OUT/report", ("**/*",)),
+        Writer("detect", "geneval", "detect OUT/images --device cpu --batch-size 1 --detector ROOT/masks/detector "
+               "--clip ROOT/colors/clip", ("**/*",), given=("judged/images",)),
+        Writer("geneval generate", "geneval", f"generate ROOT/exported/pipeline --prompts {asked} --copies 2 --steps 1 "
+               "--out OUT/i --device cpu", ("**/*",)),
+        Writer("convert", "geneval", "convert ROOT/mmdet/c.pth --out OUT/d", ("**/*",)),
+        Writer("convert released", "lightgen", f"convert ROOT/released/c.pth --out OUT/m {sizes()}", ("**/*",)),
+        Writer("dpo", "dpo", "ROOT/whole/model ROOT/pairs/pairs.jsonl OUT/run", ("**/*.safetensors", "**/config.json")),
+        Writer("features", "benchmarks", "quality features ROOT/pictures/a --extractor icon-clip --out "
+               "OUT/f.safetensors --device cpu", ("**/*",)),
+        Writer("statistics", "benchmarks", "quality features ROOT/pictures/a --extractor icon-clip --statistics --out "
+               "OUT/f.safetensors --device cpu", ("**/*",)),
+        Writer("measure", "benchmarks", "quality measure ROOT/pictures/a ROOT/pictures/b --extractor icon-clip "
+               "--out OUT/kept --device cpu", ("**/*",)),
+        Writer("clip-score", "benchmarks", "quality clip-score ROOT/captioned/a --clip icon-clip --captions "
+               "ROOT/captioned/c.jsonl --out OUT/rows.jsonl --device cpu", ("**/*",)),
+        Writer("import tars", "lightgen", "import ROOT/tars/in --out OUT/d --size 16 --shard-size 4", sets),
+        Writer("import parquet", "lightgen", "import ROOT/parquet/in --out OUT/d --size 16 --shard-size 1", sets),
+        Writer("claims", "reports", "claims OUT/claims", ("**/claims.md",), given=("claims",)),
+        Writer("pack", "reports", "pack ROOT/all --out OUT/p --slim", ("**/*",)),
     ]  # fmt: skip
 
 
@@ -99,21 +127,21 @@ def test_a_killed_command_gives_the_same_bytes_when_it_is_given_again(request, s
     root, out = scratch / "undamaged", scratch / "out"
     formats.build(root)
     commands.PARTS[:] = [root / "tiny"]
-    all_writers, expected, seconds = writers(root), {}, {}
+    wanted = request.config.getoption("--writers", default=[])
+    all_writers = [one for one in writers(root) if not wanted or one.name in wanted]
+    expected, seconds = {}, {}
     done, finished_first = 0, 0
     for turn in range(kills - kills // STUDY_SHARE):
         writer = all_writers[turn % len(all_writers)]
         words = writer.words(root, out)
         if writer.name not in expected:
-            shutil.rmtree(out, ignore_errors=True)
-            out.mkdir()
+            writer.prepare(root, out)
             began = time.monotonic()
             assert ended(forked(writer.program, words)) == 0, writer.name
             seconds[writer.name] = time.monotonic() - began
             expected[writer.name] = contents(out, writer.same)
             assert expected[writer.name] and not left_over(out), writer.name
-        shutil.rmtree(out)
-        out.mkdir()
+        writer.prepare(root, out)
         child = forked(writer.program, words)
         time.sleep(generator.random() * seconds[writer.name])
         os.kill(child, signal.SIGKILL)
