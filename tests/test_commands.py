@@ -50,8 +50,9 @@ OPTIONS = {
     "--batch-size --repetitions --threads --device --parts",
     "benchmarks regression": "--record --out --json",
     "benchmarks gpu": "--minutes --out --device --sizes --parts",
-    "lightgen": "distill import prepare subset train pairs dpo generate export convert",
+    "lightgen": "distill compose import prepare subset train pairs dpo generate export convert",
     "lightgen distill": "--out --teacher --device --call --json --copies --seed --batch-size --shard-size",
+    "lightgen compose": "--out --json --images --seed --smallest --largest --pairs",
     "lightgen import": "--out --shard --json --size --filter --smallest --caption --max-rejected --shard-size",
     "lightgen prepare": "--out --vae --text-encoder --preset --max-length --device --json --flips --keep-padding "
     "--dtype --once --skip-bad --batch-size --shard",
