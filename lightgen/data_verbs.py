@@ -1,4 +1,4 @@
-"""The verbs that make data: `distill` a teacher, `compose` cut-outs, `import` pictures, `prepare` latents, draw a `subset`."""
+"""The verbs that make data: `distill`, `compose`, `import`; `prepare` them as latents, draw a `subset`."""
 
 import sys
 from pathlib import Path
