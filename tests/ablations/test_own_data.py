@@ -18,7 +18,8 @@ from ablations.runner.plan import plan_cells
 from ablations.runner.step import Folder, numbered
 from ablations.settings import SETTINGS, Components
 from ablations.steps import AskNamed, SplitPrompts, TakeSubset, Train
-from ablations.steps.subsets import askable, copy_metrics, known_classes, named_together
+from ablations.steps.named import askable, known_classes, named_together
+from ablations.steps.subsets import copy_metrics
 from ablations.studies import load_study
 from geneval.prompts import official_prompts
 from lightgen.data.config import ImportConfig
