@@ -224,6 +224,7 @@ _SPEED = (
     ("geneval", speed.GenevalSpeed, "Time `python -m geneval score` on 2,212 images, and the rules alone."),
     ("judge", speed.JudgeSpeed, "Time judging in a process, over a folder, and through the reward service."),
     ("quality", speed.QualitySpeed, "Time FID against SciPy's matrix root, extraction against bare forward passes."),
+    ("data", speed.DataSpeed, "Time import and prepare, training from a mapped cache, and subsets of a million ids."),
 )
 
 

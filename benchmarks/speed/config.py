@@ -84,3 +84,18 @@ class QualitySpeed(SpeedConfig):
     threads: int = 1  # of PyTorch; NumPy's and SciPy's are set by OMP_NUM_THREADS
     device: str = "auto"  # auto, cpu, cuda, cuda:N or mps; of the networks
     parts: tuple[Literal["fid", "extraction"], ...] = ("fid", "extraction")  # fid, extraction, or both
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpeed(SpeedConfig):
+    """One's own data: import, prepare, training from a mapped cache, subsets."""
+
+    images: int = 2000  # pictures that are imported and prepared; a quarter of them first
+    pixels: int = 256  # their side after import
+    batch_size: int = 16  # pictures in a forward pass
+    cached: int = 650_000  # samples of the mapped cache, 1.8 KB each; from 537,000 on it is larger than memory holds
+    steps: int = 10  # of training in one measurement
+    repetitions: int = 5  # of each measurement, in turn, after one unmeasured
+    ids: int = 1_000_000  # that subsets are drawn from
+    threads: int = 1  # of PyTorch; NumPy's are set by OMP_NUM_THREADS
+    parts: tuple[Literal["stages", "mapped", "subset"], ...] = ("stages", "mapped", "subset")  # some of these
