@@ -277,7 +277,7 @@ def _of_held_out(setting: Setting) -> list[Contrast]:
                 b=diverse,
                 claim=f"Pictures of held-out captions by the {words[0]} model are nearer to the held-out pictures.",
                 metric="kid",
-                smallest_effect=0.01,
+                smallest_effect=0.1,
             ),
             Contrast(
                 name=f"{name}-held-out-clip",
