@@ -128,7 +128,7 @@ def test_the_note_names_the_judge_and_what_it_knows(photos):
 def test_the_plan_says_what_captions_name_and_how_narrow_sets_are_drawn(photos):
     found = captioned(photos / "dataset", DETECTOR)
     assert found["captions"] == found["of"] == 300 and len(found["known"]) == 8
-    note = SWEEP.note("cpu", setting_of(photos))
+    note = SWEEP.note("cpu", setting_of(photos, **{"data.large": 60}))
     assert f"Captions name {len(found['named'])} of GenEval's 80 classes, of which the judge knows 8 (car," in note
     assert f"{found['official_left_out']} of the 553 official prompts cannot be asked" in note
     assert "Each seed draws its narrow sets anew" in note
