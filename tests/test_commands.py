@@ -48,7 +48,7 @@ OPTIONS = {
     "benchmarks speed judge": "--out --json --detector --clip --images --batch-size --repetitions --threads",
     "benchmarks speed quality": "--out --json --dimensions --samples --extractors --random --images --pixels "
     "--batch-size --repetitions --threads --device --parts",
-    "benchmarks speed data": "--out --json --images --pixels --batch-size --cached --steps --repetitions --ids "
+    "benchmarks speed data": "--out --json --images --pictures --pixels --batch-size --cached --steps --repetitions --ids "
     "--threads --parts",
     "benchmarks regression": "--record --out --json",
     "benchmarks gpu": "--minutes --out --device --sizes --parts",

@@ -91,6 +91,7 @@ class DataSpeed(SpeedConfig):
     """One's own data: import, prepare, training from a mapped cache, subsets."""
 
     images: int = 2000  # pictures that are imported and prepared; a quarter of them first
+    pictures: Path | None = None  # folder with NAME.jpg and NAME.txt to take them from (default: drawn, noisy ones)
     pixels: int = 256  # their side after import
     batch_size: int = 16  # pictures in a forward pass
     cached: int = 650_000  # samples of the mapped cache, 1.8 KB each; from 537,000 on it is larger than memory holds

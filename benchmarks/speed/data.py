@@ -1,7 +1,7 @@
 """One's own data: where import and prepare spend their time, what a mapped cache costs training, how fast subsets are.
 
-Import and prepare read JPEGs of 200 to 1,024 px, drawn here, with the embedded encoders at `pixels`; shares are of
-processor time, memory is the process's peak, for a quarter of the pictures and for all of them. Training steps (tiny
+Import and prepare read JPEGs of 200 to 1,024 px, drawn here or one's own, with the embedded encoders at `pixels`; shares
+are of processor time, memory is the process's peak, for a quarter of the pictures and for all of them. Training steps (tiny
 preset) on a cache of random numbers that is larger than what is held in memory alternate with the same steps on the
 same cache in memory. The last line is JSON.
 """
@@ -63,7 +63,7 @@ def run_benchmark(config: DataSpeed) -> dict[str, Any]:
         scratch = Path(name)
         if "stages" in config.parts:
             for count in dict.fromkeys((max(1, config.images // 4), config.images)):
-                row = measure_stages(scratch / str(count), count, config.pixels, config.batch_size)
+                row = measure_stages(scratch / str(count), count, config)
                 report.add_row(_stages_line(row), row)
         if "mapped" in config.parts:
             found = measure_mapped(scratch / "cache", config.cached, config.steps, config.repetitions)
@@ -76,23 +76,35 @@ def run_benchmark(config: DataSpeed) -> dict[str, Any]:
     return report.finish()
 
 
-def measure_stages(scratch: Path, count: int, pixels: int, batch_size: int) -> dict[str, Any]:
+def measure_stages(scratch: Path, count: int, config: DataSpeed) -> dict[str, Any]:
     """Import and prepare of `count` pictures: processor seconds, their shares, peaks in bytes."""
-    draw_pictures(scratch / "pictures", count)
-    config = ImportConfig(size=pixels, smallest=SIDES[0])
-    imported = _profiled(lambda: import_images(scratch / "pictures", scratch / "dataset", config), IMPORT)
+    place, pixels = scratch / "pictures", config.pixels
+    if config.pictures is None:
+        draw_pictures(place, count)
+    else:
+        _link_pictures(config.pictures, place, count)
+    importing = ImportConfig(size=pixels, smallest=SIDES[0])
+    imported = _profiled(lambda: import_images(place, scratch / "dataset", importing), IMPORT)
     parts: Any = {name: component(Path("icons"), name) for name in ("vae", "text")}
     encoders: Any = {
         "tokenizer": ImageTokenizer.from_pretrained(parts["vae"]),
         "text": TextEncoder.from_pretrained(parts["text"], 32),
     }
-    encoding = EncodeConfig(batch_size=batch_size)
+    encoding = EncodeConfig(batch_size=config.batch_size)
     prepared = _profiled(
         lambda: encode_dataset(scratch / "dataset", scratch / "latents", encoding, **encoders), PREPARE
     )
     useful = sum(stage["seconds"].get(name, 0.0) for stage in (imported, prepared) for name in USEFUL)
     share = useful / (imported["total"] + prepared["total"])
-    return {"images": count, "pixels": pixels, "import": imported, "prepare": prepared, "useful_share": round(share, 3)}
+    drawn = config.pictures is None
+    return {
+        "images": count,
+        "drawn": drawn,
+        "pixels": pixels,
+        "import": imported,
+        "prepare": prepared,
+        "useful_share": round(share, 3),
+    }
 
 
 def draw_pictures(folder: Path, count: int) -> None:
@@ -104,6 +116,17 @@ def draw_pictures(folder: Path, count: int) -> None:
         coarse = Image.fromarray(rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8))
         coarse.resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{number:06d}.jpg", quality=90)
         (folder / f"{number:06d}.txt").write_text(f"picture {number} of {count}, {width} by {height}")
+
+
+def _link_pictures(source: Path, folder: Path, count: int) -> None:
+    """The first `count` captioned JPEGs of a folder."""
+    folder.mkdir(parents=True)
+    found = [path for path in sorted(source.glob("*.jpg")) if path.with_suffix(".txt").is_file()][:count]
+    if len(found) < count:
+        raise ValueError(f"{source} holds {len(found)} JPEGs with a .txt beside them, not {count}; give fewer --images")
+    for path in found:
+        for file in (path, path.with_suffix(".txt")):
+            (folder / file.name).symlink_to(file.resolve())
 
 
 def _profiled(work: Callable[[], Any], names: dict[str, tuple[str, str]]) -> dict[str, Any]:
