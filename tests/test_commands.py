@@ -48,8 +48,8 @@ OPTIONS = {
     "benchmarks speed judge": "--out --json --detector --clip --images --batch-size --repetitions --threads",
     "benchmarks speed quality": "--out --json --dimensions --samples --extractors --random --images --pixels "
     "--batch-size --repetitions --threads --device --parts",
-    "benchmarks speed data": "--out --json --images --pictures --pixels --batch-size --cached --steps --repetitions --ids "
-    "--threads --parts",
+    "benchmarks speed data": "--out --json --images --pictures --pixels --batch-size --cached --steps --repetitions "
+    "--ids --threads --parts",
     "benchmarks regression": "--record --out --json",
     "benchmarks gpu": "--minutes --out --device --sizes --parts",
     "lightgen": "distill compose import prepare subset train pairs dpo generate export convert",

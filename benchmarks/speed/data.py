@@ -1,9 +1,9 @@
 """One's own data: where import and prepare spend their time, what a mapped cache costs training, how fast subsets are.
 
-Import and prepare read JPEGs of 200 to 1,024 px, drawn here or one's own, with the embedded encoders at `pixels`; shares
-are of processor time, memory is the process's peak, for a quarter of the pictures and for all of them. Training steps (tiny
-preset) on a cache of random numbers that is larger than what is held in memory alternate with the same steps on the
-same cache in memory. The last line is JSON.
+Import and prepare read JPEGs of 200 to 1,024 px, drawn here or one's own, with the embedded encoders at `pixels`;
+shares are of processor time, memory is the process's peak, for a quarter of the pictures and for all of them. Training
+steps (tiny preset) on a cache of random numbers that is larger than what is held in memory alternate with the same
+steps on the same cache in memory. The last line is JSON.
 """
 
 import cProfile
