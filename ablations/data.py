@@ -18,7 +18,8 @@ from ablations.runner.study import Split
 from ablations.steps.asked import Asked
 from ablations.steps.data import DrawBenchmark, DrawIcons
 from ablations.steps.encode import Encode
-from ablations.steps.subsets import AskNamed, HoldOut, Subset, TakeDataset, known_classes
+from ablations.steps.named import AskNamed, captioned, known_classes
+from ablations.steps.subsets import HoldOut, Subset, TakeDataset
 from lightgen.data.config import SubsetConfig
 from lightgen.disk.json_files import read_json
 from lightgen.model.config import MARConfig
@@ -216,7 +217,7 @@ class OwnData:
         manifest = self._manifest()
         if self.small > self.large:
             raise ValueError(f"data.small is {self.small} and data.large {self.large}; small is the smaller one")
-        left = int(manifest["num_samples"] * (1 - self.held_out))
+        left = self._left()
         if self.large > left:
             raise ValueError(
                 f"{self.folder} holds {manifest['num_samples']} images, about {left} beside the held-out share: give"
@@ -239,7 +240,8 @@ class OwnData:
         )
         return (
             f"Data: {Path(self.folder).name}, {self._manifest()['num_samples']} images, {self.held_out:.0%} held out."
-            f" Each seed draws its narrow sets anew. Judge: {detector.location.name} {detector.identity[:12]}.{few}"
+            f" {self._how_narrow()} Judge: {detector.location.name} {detector.identity[:12]}.{few}"
+            f" {_what_captions_name(captioned(self._place(), detector))}"
         )
 
     def dataset(self, volume: str, diversity: str, seed: int) -> TakeDataset:
@@ -272,6 +274,22 @@ class OwnData:
     def reference(self, benchmark: Benchmark) -> HoldOut:
         return self.own_captions()
 
+    def _how_narrow(self) -> str:
+        """Whether each seed can draw narrow sets of its own, as far as is known before anything is encoded."""
+        groups = max(1, round(self.narrow * self.clusters))
+        room = int(self._left() * groups / self.clusters)
+        if self.by != "clusters" or self.large <= room:
+            return "Each seed draws its narrow sets anew."
+        return (
+            f"Narrow sets are of {groups} of {self.clusters} clusters, which hold about {room} images where they are"
+            f" even and must hold data.large={self.large}: where they cannot the largest clusters are taken, the same"
+            " at every seed, or it is refused (give a smaller data.large, or a larger data.narrow)."
+        )
+
+    def _left(self) -> int:
+        """Images beside the held-out share, about."""
+        return int(self._manifest()["num_samples"] * (1 - self.held_out))
+
     def _asked(self, latents: Encode, detector: Folder, kind: str, count: int, seed: int) -> AskNamed:
         return AskNamed(
             latents=latents, detector=detector, kind=kind, num_prompts=count, seed=seed, share=self.held_out
@@ -288,6 +306,15 @@ class OwnData:
                 f" {self.folder} --size N"
             )
         return read_json(path)
+
+
+def _what_captions_name(found: dict[str, Any]) -> str:
+    read = "Captions" if found["captions"] == found["of"] else f"{found['captions']} of {found['of']} captions"
+    known = f" ({', '.join(found['known'])})" if found["known"] else ""
+    return (
+        f"{read} name {len(found['named'])} of GenEval's 80 classes, of which the judge knows {len(found['known'])}"
+        f"{known}: {found['official_left_out']} of the 553 official prompts cannot be asked."
+    )
 
 
 def _of_volume(volume: str, small: int, large: int) -> int:

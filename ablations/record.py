@@ -16,6 +16,7 @@ from ablations.runner.store import Store
 from ablations.runner.study import Cell
 from ablations.steps.asked import prompts_of
 from ablations.steps.judge import Judge
+from ablations.steps.named import UNNAMED
 from ablations.steps.train import Train
 from ablations.steps.watched import TakePart, TrainWatched
 from benchmarks.environment import environment
@@ -121,11 +122,14 @@ def _verdicts(
     step = _last(cell, "judge")
     assert isinstance(step, Judge)
     images = store.folder(step) / "images"
-    rows = [{**row, "filename": _inside(row["filename"])} for row in read_results(images.parent / "results.jsonl")]
     prompts, splits = prompts_of(step.prompts, store.folder), _splits(cell, step, store)
+    rows = [{**row, "filename": _inside(row["filename"])} for row in read_results(images.parent / "results.jsonl")]
+    left_out = {line for line, entry in splits.items() if entry["split"] == UNNAMED}
+    rows = [row for row in rows if row["metadata"] not in left_out]
     (folder / "results.jsonl").write_text(format_results(rows), encoding="utf-8")
-    write_json(folder / "prompts.json", splits)
-    shown = shown_prompts(prompts, splits, cell.setting["benchmark"]["shown"])
+    write_json(folder / "prompts.json", {line: entry for line, entry in splits.items() if line not in left_out})
+    numbers = shown_prompts(prompts, splits, cell.setting["benchmark"]["shown"])
+    shown = [number for number in numbers if prompts[number].line() not in left_out]
     write_json(folder / "samples.json", _show(folder, images, rows, splits, shown))
     judge = "; ".join(f"{name}={identity[:12]}" for name, identity in facts["judge"].items())
     # Everything that would change a verdict: rules, prompts, copies, and judge weights.
@@ -145,12 +149,22 @@ def _protocol(cell: Cell, store: Store) -> dict[str, Any]:
 
 
 def _asked(cell: Cell, store: Store) -> dict[str, Any]:
-    """How many of the official prompts ask for objects that no training caption names or the judge does not know."""
-    found = _last(cell, "ask_named")
-    if found is None:
-        return {}
-    entry = {"value": store.facts(found)["official_left_out"], "ci": None, "n": len(official_prompts())}
-    return {"prompts/official_left_out": {**entry, "higher_is_better": False, "version": "1"}}
+    """How many of the official prompts ask for objects that no training caption names or the judge does not know; and
+    of the prompts asked those whose objects no training set names, which are left out, or not the cell's own."""
+    found, split = _last(cell, "ask_named"), _last(cell, "split_prompts")
+    counts: dict[str, tuple[int, int]] = {}
+    if found is not None:
+        counts["official_left_out"] = store.facts(found)["official_left_out"], len(official_prompts())
+    if split is not None:
+        facts, training = store.facts(split), _last_training(cell)
+        asked = sum(facts[name] for name in ("shared", "diverse", "unseen", UNNAMED))
+        counts["left_out"] = facts[UNNAMED], asked
+        own = [arm for arm in facts["arms"] if training and training.subset and arm["subset"] == training.subset.key]
+        counts |= {name: (own[0][name], asked) for name in ("unnamed", "together") if own}
+    return {
+        f"prompts/{name}": {"value": value, "ci": None, "n": of, "higher_is_better": name == "together", "version": "1"}
+        for name, (value, of) in counts.items()
+    }
 
 
 def _splits(cell: Cell, judge: Judge, store: Store) -> Splits:

@@ -225,6 +225,7 @@ _SPEED = (
     ("judge", speed.JudgeSpeed, "Time judging in a process, over a folder, and through the reward service."),
     ("checks", speed.ChecksCost, "Take the share of a study's processor time that the checks of files have."),
     ("quality", speed.QualitySpeed, "Time FID against SciPy's matrix root, extraction against bare forward passes."),
+    ("data", speed.DataSpeed, "Time import and prepare, training from a mapped cache, and subsets of a million ids."),
 )
 
 

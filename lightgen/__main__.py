@@ -230,6 +230,7 @@ def convert(
 
 VERBS: dict[str, Callable[..., None]] = {
     "distill": data_verbs.distill,
+    "compose": data_verbs.compose,
     "import": data_verbs.import_images,
     "prepare": data_verbs.prepare,
     "subset": data_verbs.subset,

@@ -1,4 +1,4 @@
-"""The verbs that make data: `distill` a teacher, `import` pictures, `prepare` latents, draw a `subset`."""
+"""The verbs that make data: `distill`, `compose`, `import`; `prepare` them as latents, draw a `subset`."""
 
 import sys
 from pathlib import Path
@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from lightgen.console import Device, Json, KeyValues, component, parse_shard, progress_lines, report
 from lightgen.console import json_pairs as parsed
-from lightgen.data.config import DistillConfig, EncodeConfig, ImportConfig, SubsetConfig
+from lightgen.data.config import ComposeConfig, DistillConfig, EncodeConfig, ImportConfig, SubsetConfig
 
 Shard = Annotated[str, arg(metavar="I/N")]
 
@@ -43,6 +43,25 @@ def distill(
     manifest = run(painter, texts, out, config, manifest=told, progress=progress_lines("images"))
     count = manifest["num_samples"]
     report(f"{count} images in {out}", {"images": count, "out": str(out)}, json)
+
+
+def compose(
+    cutouts: Positional[Path],
+    out: Path,
+    config: ComposeConfig = ComposeConfig(),  # noqa: B008
+    json: Json = False,
+) -> None:
+    """A folder of captioned pictures, of captioned cut-outs on grounds, to try `import` on; run again to resume.
+
+    Args:
+        cutouts: folder of transparent PNGs, nested or not, with a caption in the first line of NAME.txt beside each
+        out: folder of the pictures, NAME.jpg with NAME.txt
+    """
+    from lightgen.data.compose import compose as run
+
+    count = run(cutouts, out, config, progress=progress_lines("pictures"))
+    line = f"{config.images} pictures of {count} cut-outs in {out}"
+    report(line, {"images": config.images, "cutouts": count, "out": str(out)}, json)
 
 
 def import_images(

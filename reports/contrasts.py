@@ -1,7 +1,8 @@
 """The differences that a study's contrasts ask for, on the same prompts, seeds and draws (inference.py).
 
 Each cell says which split a prompt is of: a seed that draws its own training sets has splits of its own. A prompt
-counts in a split, at a seed, where all of the contrast's cells of that seed say so.
+counts in a split, at a seed, where all of the contrast's cells of that seed say so; and at all, where all of them have
+it: a record leaves out prompts whose objects no training set of its seed names, and counts them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from reports.words import OVERALL
 
 Arms = Sequence[Sequence[Sequence[Cell]]]  # side -> seed -> draw
 NORMAL_95 = 1.959964
+ABSENT = ("", "", float("nan"))  # what a cell says of a prompt that it has not
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +111,16 @@ def _cells(arms: Arms) -> list[Cell]:
 
 
 def _tasks(arms: Arms) -> list[str]:
-    return list(dict.fromkeys(task for task, *_ in arms[0][0][0].prompts.values()))
+    return list(dict.fromkeys(task for cell in _cells(arms) for task, *_ in cell.prompts.values()))
 
 
 def _of_verdicts(arms: Arms, measure: Measure, split: str, task: str) -> Difference | None:
     """The difference on the prompts of that split and task; None where some seed has none."""
-    first = arms[0][0][0].prompts
+    first = arms[0][0][0]
     for cell in _cells(arms):
-        if cell.prompts.keys() != first.keys():
-            raise ValueError(f"{cell.name} has other prompts: {len(cell.prompts.keys() ^ first.keys())} differ")
+        if cell.prompts.keys() != first.prompts.keys() and not _left_out(cell) + _left_out(first):
+            differ = cell.prompts.keys() ^ first.prompts.keys()
+            raise ValueError(f"{cell.name} has other prompts: {len(differ)} differ")
     chosen = _chosen(arms, split, task)
     if not chosen:
         return None
@@ -131,8 +134,9 @@ Chosen = Mapping[str, tuple[list[str], np.ndarray]]  # {task: (prompts, (seeds, 
 def _chosen(arms: Arms, split: str, task: str) -> Chosen:
     """The prompts of that split and task; a task that has none at some seed is left out."""
     found: dict[str, tuple[list[str], np.ndarray]] = {}
+    all_prompts = {prompt: own for cell in _cells(arms) for prompt, (own, *_) in cell.prompts.items()}
     for tag in _tasks(arms) if task == OVERALL else [task]:
-        prompts = [prompt for prompt, (own, *_) in arms[0][0][0].prompts.items() if own == tag]
+        prompts = [prompt for prompt, own in all_prompts.items() if own == tag]
         at = np.array([[_counts(arms, seed, prompt, split) for prompt in prompts] for seed in range(len(arms[0]))])
         if prompts and at.any(1).all():
             used = np.flatnonzero(at.any(0))
@@ -141,7 +145,14 @@ def _chosen(arms: Arms, split: str, task: str) -> Chosen:
 
 
 def _counts(arms: Arms, seed: int, prompt: str, split: str) -> bool:
-    return not split or all(cell.prompts[prompt][1] == split for side in arms for cell in side[seed])
+    found = [cell.prompts.get(prompt) for side in arms for cell in side[seed]]
+    return all(own is not None and (not split or own[1] == split) for own in found)
+
+
+def _left_out(cell: Cell) -> float:
+    """Prompts that the cell's record leaves out."""
+    metric = cell.metrics.get("prompts/left_out")
+    return metric.value or 0 if metric else 0
 
 
 def _shares(side: Sequence[Sequence[Cell]], chosen: Chosen) -> Side:
@@ -149,7 +160,7 @@ def _shares(side: Sequence[Sequence[Cell]], chosen: Chosen) -> Side:
     return {
         task: np.where(
             at[:, None],
-            [[[cell.prompts[prompt][2] for prompt in prompts] for cell in draws] for draws in side],
+            [[[cell.prompts.get(prompt, ABSENT)[2] for prompt in prompts] for cell in draws] for draws in side],
             np.nan,
         )
         for task, (prompts, at) in chosen.items()

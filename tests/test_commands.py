@@ -37,7 +37,7 @@ OPTIONS = {
     "benchmarks quality clip-score": "--clip --captions --out --clip-s --device --skip-corrupt --json",
     "benchmarks quality detail": "--limit --plot --skip-corrupt --json",
     "benchmarks quality doctor": "--extractors --verify",
-    "benchmarks speed": "sampling training memory preference geneval judge quality",
+    "benchmarks speed": "sampling training memory preference geneval judge quality data",
     "benchmarks speed sampling": "--out --json --sizes --repetitions --threads --device --precision --batch-size "
     "--fast-only",
     "benchmarks speed training": "--out --json --sizes --repetitions --threads --device --precision --batch-size "
@@ -48,10 +48,13 @@ OPTIONS = {
     "benchmarks speed judge": "--out --json --detector --clip --images --batch-size --repetitions --threads",
     "benchmarks speed quality": "--out --json --dimensions --samples --extractors --random --images --pixels "
     "--batch-size --repetitions --threads --device --parts",
+    "benchmarks speed data": "--out --json --images --pictures --pixels --batch-size --cached --steps --repetitions "
+    "--ids --threads --parts",
     "benchmarks regression": "--record --out --json",
     "benchmarks gpu": "--minutes --out --device --sizes --parts",
-    "lightgen": "distill import prepare subset train pairs dpo generate export convert",
+    "lightgen": "distill compose import prepare subset train pairs dpo generate export convert",
     "lightgen distill": "--out --teacher --device --call --json --copies --seed --batch-size --shard-size",
+    "lightgen compose": "--out --json --images --seed --smallest --largest --pairs",
     "lightgen import": "--out --shard --json --size --filter --smallest --caption --max-rejected --shard-size",
     "lightgen prepare": "--out --vae --text-encoder --preset --max-length --device --json --flips --keep-padding "
     "--dtype --once --skip-bad --batch-size --shard",

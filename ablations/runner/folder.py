@@ -86,7 +86,9 @@ def write_study(
                 for v in variants
                 if v.name in names
             ],
-            "contrasts": [asdict(made) for contrast in study.contrasts if (made := contrast.of_made(names))],
+            "contrasts": [
+                asdict(made) for contrast in study.contrasts_of(setting) if (made := contrast.of_made(names))
+            ],
             "splits": [asdict(split) for split in study.splits(setting)],
             "draws": study.draws,
             "interaction": dict(study.interaction),

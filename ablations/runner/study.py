@@ -100,6 +100,7 @@ class Study:
     source: str  # where the claim stands
     variants: Callable[[Any, int], Sequence[Variant]]  # of (setting, seed)
     contrasts: Sequence[Contrast]
+    further: Callable[[Any], Sequence[Contrast]] = lambda setting: ()  # contrasts that only some settings have
     draws: Literal["crossed", "nested"] = "crossed"  # a draw is the same for all seeds, or each seed has its own
     interaction: Mapping[str, str] = field(default_factory=dict)  # {"rows": factor, "columns": factor}
     settings: Mapping[str, Any]  # by scale, each a frozen dataclass with a `runtime`
@@ -117,6 +118,10 @@ class Study:
             raise ValueError(f"no scale {scale!r} in {self.name}; there are {', '.join(self.settings)}")
         return self.settings[scale]
 
+    def contrasts_of(self, setting: Any) -> list[Contrast]:
+        """Those of every setting, and those that this one has besides."""
+        return [*self.contrasts, *self.further(setting)]
+
     def note(self, scale: str, setting: Any) -> str:
         """What a reader must know of the scale and the setting. ValueError for one of which nothing can be made."""
         return " ".join(text for text in (self.notes.get(scale, ""), self.told(setting)) if text)
@@ -130,9 +135,10 @@ class Study:
                 raise ValueError(f"{name!r} cannot name a folder: use a-z, 0-9, '_', '-' and '.', at most 64 of them")
         if len(set(names)) != len(names):
             raise ValueError(f"study {self.name}: two variants share a name in {', '.join(names)}")
-        if sum(contrast.primary for contrast in self.contrasts) > 1:
+        contrasts = self.contrasts_of(setting)
+        if sum(contrast.primary for contrast in contrasts) > 1:
             raise ValueError(f"study {self.name}: more than one contrast is primary")
-        for contrast in self.contrasts:
+        for contrast in contrasts:
             for name in contrast.variants:
                 if name not in names:
                     raise ValueError(f"contrast {contrast.name}: no variant {name!r}; there are {', '.join(names)}")

@@ -6,6 +6,7 @@ from ablations.steps.distilled import Distill
 from ablations.steps.encode import Encode
 from ablations.steps.generate import Generate
 from ablations.steps.judge import Judge, Judges
+from ablations.steps.named import AskNamed, SplitPrompts
 from ablations.steps.pairs import (
     DetailPairs,
     LayoutPairs,
@@ -18,11 +19,9 @@ from ablations.steps.pairs import (
 from ablations.steps.prefer import Prefer, TuneGuidance
 from ablations.steps.quality import DescribeReference, Quality
 from ablations.steps.subsets import (
-    AskNamed,
     Copies,
     HoldOut,
     NearestPictures,
-    SplitPrompts,
     Subset,
     TakeDataset,
     TakeSubset,

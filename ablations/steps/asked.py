@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ablations.prompts import IconPrompts, OfficialPrompts
 from ablations.runner.step import Step
-from ablations.steps.subsets import AskNamed, HoldOut
+from ablations.steps.named import AskNamed
+from ablations.steps.subsets import HoldOut
 
 if TYPE_CHECKING:
     from geneval.prompts import Prompt

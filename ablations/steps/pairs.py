@@ -19,7 +19,7 @@ from ablations.steps.asked import Asked, prompts_of
 from ablations.steps.data import DrawIcons
 from ablations.steps.generate import generate, load_model, sampling_call
 from ablations.steps.judge import Judges, detect, link
-from ablations.steps.subsets import AskNamed
+from ablations.steps.named import AskNamed
 from lightgen.disk.json_files import read_json, write_json
 from lightgen.model.config import SamplingConfig
 

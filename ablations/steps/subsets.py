@@ -1,15 +1,14 @@
-"""Steps of one's own data: training sets as ids of one cache, what is held out and asked, copies of the trained."""
+"""Steps of one's own data: training sets as ids of one cache, what is held out, and copies of the trained."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations.runner.step import Facts, Folder, Step, Work
 from ablations.steps.encode import Encode
 from lightgen.data.config import SubsetConfig
-from lightgen.disk.json_files import read_json, write_json
+from lightgen.disk.json_files import read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -204,115 +203,3 @@ def _nearest(values: torch.Tensor, trained: Any) -> np.ndarray:
         block = flat(trained.modes(torch.arange(first, min(first + _ROWS, len(trained)))))
         best = torch.minimum(best, torch.cdist(values, block).amin(1))
     return best.numpy()
-
-
-# --- what is asked ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class AskNamed(Step):
-    """evaluation_metadata.jsonl: GenEval's prompts of the objects that training captions name and the judge knows."""
-
-    latents: Encode
-    detector: Folder
-    kind: str  # own: GenEval's generator over these objects; official: those of the 553 that ask for no other
-    num_prompts: int  # a task, of own prompts
-    seed: int  # of own prompts
-    share: float  # that is held out
-
-    @property
-    def most(self) -> int:
-        """Prompts at most."""
-        return 553 if self.kind == "official" else 6 * self.num_prompts
-
-    def run(self, work: Work) -> Facts:
-        from geneval.prompts import official_prompts, prompt_suite, write_prompts
-        from lightgen.data.pool import read_pool
-
-        pool = read_pool(work.made(self.latents) / "latents")
-        trained = set(pool.caption[~pool.held_out(self.share)].tolist())
-        classes, named = askable([pool.captions[number] for number in sorted(trained)], known_classes(self.detector))
-        official = official_prompts()
-        left_out = [prompt for prompt in official if not set(prompt.class_names) <= set(classes)]
-        kept = [prompt for prompt in official if set(prompt.class_names) <= set(classes)]
-        if self.kind == "own":
-            kept = prompt_suite(classes, num_prompts=self.num_prompts, seed=self.seed)
-        write_prompts(kept, work.out)
-        told = {"classes": classes, "named": named, "official_left_out": len(left_out)}
-        return {"prompts": len(kept), **told}
-
-
-def known_classes(detector: Folder) -> list[str]:
-    """GenEval's classes that a detector can find, by its config; all of them where it does not say."""
-    from geneval.prompts import OBJECTS
-
-    path = detector.location / "config.json"
-    labels = read_json(path).get("id2label", {}) if path.is_file() else {}
-    return [name for name in OBJECTS if name in set(labels.values())] if labels else list(OBJECTS)
-
-
-def askable(captions: Sequence[str], known: Sequence[str]) -> tuple[list[str], int]:
-    """(classes that some caption names and the judge knows, number of GenEval's classes that are named). ValueError for
-    fewer than two: then GenEval has nothing to ask."""
-    from geneval.prompts import OBJECTS
-    from lightgen.data.mentions import Vocabulary
-
-    vocabulary = Vocabulary(OBJECTS)
-    named = set[str]().union(*(vocabulary.mentions(caption).objects for caption in captions))
-    classes = [name for name in known if name in named]
-    if len(set(classes) - {"person"}) < 2:
-        raise ValueError(
-            f"the captions name {len(named)} of GenEval's classes, of which the judge knows {len(classes)}"
-            f" ({', '.join(classes) or 'none'}); GenEval asks for two at least: give a judge that knows more"
-            " (components.detector=FOLDER), or captions that name what it knows"
-        )
-    return classes, len(named)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitPrompts(Step):
-    """splits.json: each prompt by how many of the arms have a caption that names what it asks for together."""
-
-    prompts: Step
-    arms: tuple[Subset, ...]
-
-    def run(self, work: Work) -> Facts:
-        from geneval.prompts import read_prompts
-        from lightgen.data.pool import read_pool
-
-        asked = read_prompts(work.made(self.prompts) / "evaluation_metadata.jsonl")
-        pool = read_pool(work.made(self.arms[0].latents) / "latents")
-        counts = dict.fromkeys((prompt.line() for prompt in asked), 0)
-        for arm in self.arms:
-            numbers = sorted(set(pool.caption[ids_of(arm, work.made)].tolist()))
-            found = named_together(asked, [pool.captions[number] for number in numbers])
-            counts = {line: counts[line] + found[line] for line in counts}
-        names = {0: "unseen", len(self.arms): "shared"}
-        splits = {line: {"split": names.get(count, "diverse")} for line, count in counts.items()}
-        write_json(work.out / "splits.json", splits)
-        told = [entry["split"] for entry in splits.values()]
-        return {name: told.count(name) for name in ("shared", "diverse", "unseen")}
-
-
-def named_together(prompts: Sequence[Any], captions: Sequence[str]) -> Mapping[str, bool]:
-    """{prompt's line: whether some caption names its objects together, with its colors, counts and relation}."""
-    from geneval.prompts import OBJECTS
-    from lightgen.data.mentions import Vocabulary
-
-    vocabulary = Vocabulary(OBJECTS)
-    mentions = [vocabulary.mentions(caption) for caption in captions]
-    return {prompt.line(): any(_names(found, prompt.include) for found in mentions) for prompt in prompts}
-
-
-def _names(found: Any, clauses: Sequence[Any]) -> bool:
-    for clause in clauses:
-        name = clause.class_name
-        if name not in found.objects or (clause.color and (name, clause.color) not in found.colors):
-            return False
-        if clause.count > 1 and (name, clause.count) not in found.counts:
-            return False
-        if clause.position:
-            relation, other = clause.position
-            if (name, relation, clauses[other].class_name) not in found.relations:
-                return False
-    return True

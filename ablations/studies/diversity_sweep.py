@@ -7,14 +7,15 @@ all`) there are levels of diversity between the two, and every model at its best
 that knows held-out pictures best, since a small set is seen more often than a large one at equal samples.
 
 In the icon world a diverse set covers more of the compositions that the benchmark asks for; what no set shows is a
-split of its own. Every seed draws narrow sets of other compositions.
+split of its own. Every seed draws narrow sets of other compositions. Of one's own data the claim is asked a second time
+of held-out captions: it needs no judge, and no class that one knows.
 """
 
 from __future__ import annotations
 
 import itertools
 
-from ablations.data import VOLUMES, IconData
+from ablations.data import VOLUMES, IconData, OwnData
 from ablations.recipes import copies, judged, preferred, study, trained, untrained, verdicts, watched
 from ablations.runner.study import Contrast, Variant
 from ablations.settings import Setting
@@ -258,6 +259,39 @@ def _more_contrasts() -> list[Contrast]:
     return found
 
 
+def _of_held_out(setting: Setting) -> list[Contrast]:
+    """Of one's own data: the claim, and diversity at each volume, by pictures of held-out captions. KID is a distance,
+    so there the diverse side is taken away."""
+    if not isinstance(setting.data, OwnData):
+        return []
+    places = {"claim": ("small-diverse", "large-narrow")}
+    places |= {f"diversity-{volume}": (f"{volume}-diverse", f"{volume}-narrow") for volume in VOLUMES}
+    found = []
+    for name, (diverse, narrow) in places.items():
+        words = [side.replace("-", " and ") for side in (diverse, narrow)]
+        found += [
+            Contrast(
+                name=f"{name}-held-out-kid",
+                label=f"held-out captions, KID: {words[1]} minus {words[0]}",
+                a=narrow,
+                b=diverse,
+                claim=f"Pictures of held-out captions by the {words[0]} model are nearer to the held-out pictures.",
+                metric="kid",
+                smallest_effect=0.1,
+            ),
+            Contrast(
+                name=f"{name}-held-out-clip",
+                label=f"held-out captions, CLIP score: {words[0]} minus {words[1]}",
+                a=diverse,
+                b=narrow,
+                claim=f"The {words[0]} model draws held-out captions better.",
+                metric="clip_score",
+                smallest_effect=1.0,
+            ),
+        ]
+    return found
+
+
 STUDY = study(
     name="diversity_sweep",
     title="Diversity against volume",
@@ -266,5 +300,6 @@ STUDY = study(
     source="LightGen (arXiv 2503.08619): stated, but shown only as a curve over data volume (Fig. 6a), never crossed",
     variants=variants,
     contrasts=_contrasts(),
+    further=_of_held_out,
     interaction={"rows": "volume", "columns": "diversity"},
 )

@@ -95,3 +95,19 @@ class ChecksCost(SpeedConfig):
     variants: tuple[str, ...] = ("untrained", "small-diverse")  # its variants
     changes: tuple[str, ...] = ("train.samples_seen=12000",)  # of the setting at scales above smoke: a tenth to train
     repetitions: int = 3  # runs of each scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpeed(SpeedConfig):
+    """One's own data: import, prepare, training from a mapped cache, subsets."""
+
+    images: int = 2000  # pictures that are imported and prepared; a quarter of them first
+    pictures: Path | None = None  # folder with NAME.jpg and NAME.txt to take them from (default: drawn, noisy ones)
+    pixels: int = 256  # their side after import
+    batch_size: int = 16  # pictures in a forward pass
+    cached: int = 650_000  # samples of the mapped cache, 1.8 KB each; from 537,000 on it is larger than memory holds
+    steps: int = 10  # of training in one measurement
+    repetitions: int = 5  # of each measurement, in turn, after one unmeasured
+    ids: int = 1_000_000  # that subsets are drawn from
+    threads: int = 1  # of PyTorch; NumPy's are set by OMP_NUM_THREADS
+    parts: tuple[Literal["stages", "mapped", "subset"], ...] = ("stages", "mapped", "subset")  # some of these

@@ -42,11 +42,11 @@ def measure(
     weights = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     text = make_text(chosen, device, 1)
     config = SamplingConfig(num_steps=num_steps, num_head_steps=num_head_steps)
-    _reset_peak(device)
+    reset_peak(device)
     before = _resident(device)
     generators = [torch.Generator(device).manual_seed(0)]
     latents = generate_latents(model, *text, (chosen.grid, chosen.grid), config, generators)
-    peak = _peak(device)
+    peak = peak_bytes(device)
     if not torch.isfinite(latents).all():
         raise ValueError("the generated latents are not finite")
     return {
@@ -64,7 +64,8 @@ def measure(
     }
 
 
-def _reset_peak(device: torch.device) -> None:
+def reset_peak(device: torch.device) -> None:
+    """Begin to measure: `peak_bytes` counts from here on."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif (path := Path("/proc/self/clear_refs")).exists():
@@ -75,7 +76,8 @@ def _resident(device: torch.device) -> int:
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else _status("VmRSS")
 
 
-def _peak(device: torch.device) -> int:
+def peak_bytes(device: torch.device) -> int:
+    """The most that was held since `reset_peak`: of a GPU its tensors, of a CPU the process's resident memory."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else _status("VmHWM")
 
 

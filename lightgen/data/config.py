@@ -27,6 +27,24 @@ class EncodeConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ComposeConfig:
+    """How cut-outs are composed on grounds."""
+
+    images: int = 2000
+    seed: int = 0
+    smallest: int = 200  # pixels; width and height are drawn between the two
+    largest: int = 1024
+    pairs: float = 1 / 3  # share of the pictures with two cut-outs
+
+    def __post_init__(self) -> None:
+        if self.images < 1 or not 16 <= self.smallest <= self.largest or not 0 <= self.pairs <= 1:
+            raise ValueError(
+                f"images are at least 1, sides from 16 px up, smallest not above largest, pairs in [0, 1]; not"
+                f" {self.images}, {self.smallest} to {self.largest}, {self.pairs:g}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImportConfig:
     """How captioned pictures of any size become a data set of squares."""
 

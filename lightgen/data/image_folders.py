@@ -14,6 +14,7 @@ from lightgen.disk.json_files import read_rows, read_text
 from lightgen.disk.regular import regular_file
 
 IMAGES = {".png", ".jpg", ".jpeg", ".webp"}
+OTHERS = {".avif", ".bmp", ".gif", ".heic", ".heif", ".jfif", ".jxl", ".tif", ".tiff"}  # named among what is left out
 TABLES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 FILE_FIELDS = ("file_name", "filename", "file", "path", "image")  # which names a table's picture
 
@@ -29,12 +30,13 @@ class ImageFolder:
     def __init__(self, root: Path, table: Path | None = None):
         self.root = root
         files = sorted(Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names)
-        images = {path.relative_to(root).as_posix() for path in files if path.suffix.lower() in IMAGES}
+        images = {path.relative_to(root).as_posix() for path in files if path.suffix.lower() in IMAGES | OTHERS}
         tables = [table] if table else [path for path in files if path.name in TABLES]
         self.rows = _rows_of(root, tables)
-        self.sidecars = {path.relative_to(root).with_suffix("").as_posix() for path in files if path.suffix == ".txt"}
+        texts = [path for path in files if path.suffix.lower() == ".txt"]
+        self.sidecars = {path.relative_to(root).with_suffix("").as_posix(): path for path in texts}
         self.names = [*self.rows, *sorted(images - set(self.rows))]
-        self._files = [path for path in files if path.suffix.lower() in {*IMAGES, ".txt"} or path in tables]
+        self._files = [path for path in files if path.suffix.lower() in {*IMAGES, *OTHERS, ".txt"} or path in tables]
         self._check(images)
 
     @property
@@ -50,6 +52,8 @@ class ImageFolder:
 
     def _original(self, name: str) -> Original:
         path = self.root / name
+        if path.suffix.lower() in OTHERS:
+            return Original(name, problem=f"a {path.suffix.lower()} file; {', '.join(sorted(IMAGES))} are read")
         try:
             regular_file(path, MAX_BYTES)
         except FileNotFoundError:
@@ -57,9 +61,9 @@ class ImageFolder:
         except ValueError as error:
             return Original(name, problem=str(error).removeprefix(f"{path}: "))
         fields = dict(self.rows.get(name, {}))
-        if PurePosixPath(name).with_suffix("").as_posix() in self.sidecars:
+        if (sidecar := self.sidecars.get(PurePosixPath(name).with_suffix("").as_posix())) is not None:
             try:
-                fields["text"] = read_text(path.with_suffix(".txt"))
+                fields["text"] = read_text(sidecar)
             except (ValueError, OSError) as error:
                 return Original(name, problem=f"its .txt is no text ({error})")
         return Original(name, path.read_bytes(), fields)

@@ -44,7 +44,10 @@ def import_images(
     The same call goes on after finished shards. ValueError where OUT holds another import, where the source has changed
     since, and where more than `config.max_rejected` of the originals must be left out: what is written is kept.
     """
-    out, originals = Path(out), open_source(source)
+    out = Path(out)
+    if out.resolve() == Path(source).resolve():
+        raise ValueError(f"{out} is where the pictures are; give a folder of its own as OUT")
+    originals = open_source(source)
     parts = originals.parts(config.shard_size)
     total = sum(part.count for part in parts)
     if not total:
@@ -147,10 +150,10 @@ def _refuse_too_many(entries: list[dict[str, Any]], total: int, config: ImportCo
         kinds = Counter(row["reason"].split(" (")[0][:80] for row in rejected)
         most = "; ".join(f"{count} x {reason}" for reason, count in kinds.most_common(3))
         first = f"the first is {rejected[0]['name']}: {rejected[0]['reason'][:200]}"
-        raise ValueError(
-            f"{source}: {len(rejected)} of {total} originals cannot be taken: {most}; {first}. Mend them, or allow it:"
-            f" --max-rejected {len(rejected) / total + 0.0005:.3f}"
-        )
+        share = len(rejected) / total + 0.0005
+        # What is certain so far: later originals may be left out too.
+        allow = f"Mend them, or allow it: --max-rejected {share:.3f}" if share < 1 else "Mend them"
+        raise ValueError(f"{source}: {len(rejected)} of {total} originals cannot be taken: {most}; {first}. {allow}")
 
 
 def _merged(

@@ -159,6 +159,7 @@ class _Joined:
     def __init__(self, tensors: Sequence[Tensor]):
         self.tensors = list(tensors)
         self.ends = torch.tensor([len(tensor) for tensor in self.tensors]).cumsum(0)
+        self.starts = [0, *self.ends.tolist()]
 
     def on(self, device: torch.device) -> _Joined:
         """As one tensor on the device."""
@@ -168,15 +169,14 @@ class _Joined:
         """The rows at `index` (n,)."""
         if len(self.tensors) == 1:
             return self.tensors[0].index_select(0, index.to(self.tensors[0].device, non_blocking=True))
-        index = index.cpu()
-        owners = torch.searchsorted(self.ends, index, right=True)
-        first = self.tensors[0]
-        rows = first.new_empty(len(index), *first.shape[1:])
-        for owner in owners.unique().tolist():
-            chosen = owners == owner
-            start = int(self.ends[owner]) - len(self.tensors[owner])
-            rows[chosen] = self.tensors[owner][index[chosen] - start]
-        return rows
+        values, order = index.cpu().sort()
+        parts, begin = [], 0
+        for tensor, start, end in zip(self.tensors, self.starts, torch.searchsorted(values, self.ends).tolist()):
+            if end > begin:
+                parts.append(tensor.index_select(0, values[begin:end] - start))
+                begin = end
+        rows = torch.cat(parts or [self.tensors[0][:0]])
+        return torch.empty_like(rows).index_copy_(0, order, rows)
 
 
 def _caption_numbers(files: Sequence[dict[str, Tensor]], once: bool) -> Tensor:

@@ -172,7 +172,7 @@ def _drawn(data: Grouped, config: SubsetConfig, inside: np.ndarray) -> tuple[np.
     if worst >= WORST:
         raise ValueError(
             f"{config.images:,} images of {count} {config.by} stay {worst:.2f} deviations from the whole's mean in"
-            f" {', '.join(names)}; take fewer images, more groups, or match less"
+            f" {', '.join(names)}; take another number of images, more groups, another seed, or match less"
         )
     rows, left = min(tried, key=lambda found: len(found[0]))
     return order, rows, dict(zip(names, map(float, left)))

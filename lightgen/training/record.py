@@ -19,6 +19,6 @@ def finished_result(out: Path, settings: dict[str, Any]) -> dict[str, Any] | Non
     record = read_object(path)
     result = record.pop("result", None)
     if record != settings:
-        changed = [name for name in settings if record.get(name) != settings[name]]
+        changed = [name for name in {**settings, **record} if record.get(name) != settings.get(name)]
         raise ValueError(f"{out} belongs to a run of other settings ({', '.join(changed)}); choose another folder")
     return result

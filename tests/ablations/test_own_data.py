@@ -18,7 +18,8 @@ from ablations.runner.plan import plan_cells
 from ablations.runner.step import Folder, numbered
 from ablations.settings import SETTINGS, Components
 from ablations.steps import AskNamed, SplitPrompts, TakeSubset, Train
-from ablations.steps.subsets import askable, copy_metrics, known_classes, named_together
+from ablations.steps.named import UNNAMED, askable, captioned, known_classes, named_together, split_of
+from ablations.steps.subsets import copy_metrics
 from ablations.studies import load_study
 from geneval.prompts import official_prompts
 from lightgen.data.config import ImportConfig
@@ -124,6 +125,49 @@ def test_the_note_names_the_judge_and_what_it_knows(photos):
     assert SWEEP.note("cpu", SETTINGS["cpu"]) == ""
 
 
+def test_the_plan_says_what_captions_name_and_how_narrow_sets_are_drawn(photos):
+    found = captioned(photos / "dataset", DETECTOR)
+    assert found["captions"] == found["of"] == 300 and len(found["known"]) == 8
+    note = SWEEP.note("cpu", setting_of(photos, **{"data.large": 60}))
+    assert f"Captions name {len(found['named'])} of GenEval's 80 classes, of which the judge knows 8 (car," in note
+    assert f"{found['official_left_out']} of the 553 official prompts cannot be asked" in note
+    assert "Each seed draws its narrow sets anew" in note
+    wide = SWEEP.note("cpu", setting_of(photos, **{"data.large": 200}))
+    assert "3 of 12 clusters, which hold about 67 images where they are even and must hold data.large=200" in wide
+
+
+def test_captions_of_which_the_judge_knows_nothing_are_refused_before_anything_runs(photos, tmp_path, capsys):
+    shutil.copytree(photos / "photos", tmp_path / "photos")
+    for path in (tmp_path / "photos").glob("*.txt"):
+        path.write_text("a dog beside a car")
+    import_images(tmp_path / "photos", tmp_path / "dogs", ImportConfig(size=32))
+    chosen = [f"data.folder={tmp_path / 'dogs'}", "data.small=40", "data.large=80"]
+    assert main(["diversity_sweep", "--scale", "smoke", "--out", str(tmp_path / "o"), "--plan", "--set", *chosen]) == 2
+    assert "name 2 of GenEval's classes, of which the judge knows 1 (car)" in capsys.readouterr().err
+    chosen += ["components.detector=nowhere"]
+    assert main(["diversity_sweep", "--scale", "smoke", "--out", str(tmp_path / "o"), "--plan", "--set", *chosen]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_the_claim_is_asked_of_held_out_captions_too(photos):
+    names = {contrast.name: contrast for contrast in SWEEP.contrasts_of(setting_of(photos))}
+    kid, clip = names["claim-held-out-kid"], names["claim-held-out-clip"]
+    assert (kid.a, kid.b, kid.metric) == ("large-narrow", "small-diverse", "kid"), "a distance: less is better"
+    assert (clip.a, clip.b, clip.metric) == ("small-diverse", "large-narrow", "clip_score")
+    assert not any("held-out" in contrast.name for contrast in SWEEP.contrasts_of(SETTINGS["cpu"]))
+
+
+def test_prompts_whose_objects_no_arm_names_are_left_out():
+    together = [{"a": True, "b": False, "c": False}, {"a": True, "b": True, "c": False}]
+    alone = [{"a": True, "b": False, "c": False}, {"a": True, "b": True, "c": True}]
+    assert split_of("abc", together, alone) == {"a": "shared", "b": "diverse", "c": "unseen"}
+    alone[1]["c"] = False
+    assert split_of("abc", together, alone)["c"] == UNNAMED
+    nothing = [dict.fromkeys("abc", False)] * 2
+    assert set(split_of("abc", nothing, nothing).values()) == {"unseen"}, "there would be nothing to score"
+
+
 def test_only_objects_that_are_named_and_known_are_asked_for(tmp_path):
     assert askable(["a dog and two birds", "cars"], known_classes(DETECTOR)) == (["car", "bird"], 3)
     with pytest.raises(ValueError, match=r"name 2 of GenEval's classes, of which the judge knows 1 \(car\)"):
@@ -186,6 +230,7 @@ def test_from_pictures_to_a_report(photos, tmp_path):
     for record in records.values():
         names = set(record["metrics"])
         assert {"copies/share", "copies/distance", "geneval/overall", "prompts/official_left_out"} <= names
+        assert {"prompts/left_out", "prompts/unnamed", "prompts/together"} <= names
         assert any(name.startswith("kid[icon-clip,n=12") for name in names) and "diversity/vendi" in names
     splits = json.loads((tmp_path / "cells" / "small-diverse-s0" / "prompts.json").read_text())
     assert {entry["split"] for entry in splits.values()} >= {"shared", "unseen"}

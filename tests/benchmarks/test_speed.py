@@ -5,8 +5,8 @@ import json
 import pytest
 import torch
 
-from benchmarks.speed import limits, memory, preference, sampling, training
-from benchmarks.speed.config import MemoryPeak, ModelSpeed
+from benchmarks.speed import data, limits, memory, preference, sampling, training
+from benchmarks.speed.config import DataSpeed, MemoryPeak, ModelSpeed
 from benchmarks.speed.timer import alternate, count_operations, ratio
 from lightgen.model.config import MARConfig, SamplingConfig
 
@@ -83,3 +83,16 @@ def test_preference_steps_are_timed_in_turn_with_training():
     assert set(found["seconds"]) == {"DPO, reference precomputed", "DPO, reference held", "training"}
     assert all(len(times["all"]) == 2 for times in found["seconds"].values())
     assert set(found["ratios"]) == {"precomputed / held", "held / training", "precomputed / training"}
+
+
+def test_one_s_own_data_are_timed_from_pictures_to_training(tmp_path):
+    config = DataSpeed(images=8, pixels=32, cached=1500, steps=1, repetitions=2, ids=5000, out=tmp_path / "r.json")
+    found = data.run_benchmark(config)
+    assert json.loads((tmp_path / "r.json").read_text()) == found
+    assert [row["images"] for row in found["rows"]] == [2, 8]
+    for row in found["rows"]:
+        assert 0 < row["useful_share"] <= 1 and row["import"]["peak"] > 0
+        assert set(row["prepare"]["seconds"]) == {"decode", "forward, images", "forward, text"}
+        assert all(seconds > 0 for seconds in row["prepare"]["seconds"].values())
+    assert set(found["mapped"]["ratio"]) == {"processor", "wall"}
+    assert all(abs(apart) < 0.05 for apart in found["subset"]["length_differences"])

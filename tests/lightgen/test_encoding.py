@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
@@ -61,6 +64,25 @@ def test_a_process_goes_on_where_another_was_killed(tiny, parts, tmp_path):
     encode_dataset(tiny.dataset, tmp_path / "two", once, **parts)  # one process: the shards 0 and 2 are left
     for path in (tmp_path / "one").glob("*.safetensors"):
         assert (tmp_path / "two" / path.name).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.slow
+def test_a_sigkill_costs_the_shard_under_way(tiny, parts, tmp_path):
+    encode_dataset(tiny.dataset, tmp_path / "whole", **parts)
+    command = [sys.executable, "-m", "lightgen", "prepare", tiny.dataset, "--out", tmp_path / "out"]
+    options = ["--vae", tiny.vae, "--text-encoder", tiny.text_encoder, "--max-length", "12", "--batch-size", "1"]
+    process = subprocess.Popen([*map(str, command), *map(str, options)], stderr=subprocess.DEVNULL)
+    while process.poll() is None and not list(tmp_path.glob("out/progress/000000.json")):
+        time.sleep(0.001)
+    process.kill()
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("out/latents_000000.safetensors")}
+    assert encode_dataset(tiny.dataset, tmp_path / "out", **parts) == encode_dataset(
+        tiny.dataset, tmp_path / "whole", **parts
+    )
+    assert done and all(path.stat().st_mtime_ns == moment for path, moment in done.items())
+    for path in (tmp_path / "whole").glob("*.*"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_captions_numbered_by_shard_are_the_same_captions(tiny, parts, tmp_path):

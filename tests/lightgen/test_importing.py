@@ -4,9 +4,12 @@ import csv
 import hashlib
 import io
 import json
+import multiprocessing
+import random
 import subprocess
 import sys
 import tarfile
+import time
 
 import pytest
 from PIL import Image
@@ -224,6 +227,26 @@ def test_a_kill_costs_one_shard(tmp_path, monkeypatch):
     assert manifest == import_images(root, tmp_path / "other", SMALL)
 
 
+def test_sigkills_at_any_moment_cost_at_most_a_shard_and_change_nothing(tmp_path):
+    root, out = folder_of(tmp_path / "in", 40), tmp_path / "out"
+    wanted = import_images(root, tmp_path / "whole", SMALL)
+    draw = random.Random(0)
+    for _ in range(8):
+        process = multiprocessing.get_context("fork").Process(target=import_images, args=(root, out, SMALL))
+        process.start()
+        time.sleep(draw.uniform(0, 0.1))
+        process.kill()
+        process.join()
+        finished = [out / f"data_{int(entry.stem):06d}.tar" for entry in out.glob("progress/*.json")]
+        before = {path: path.stat().st_mtime_ns for path in finished}
+        assert len(list(out.glob("*.tar"))) <= len(finished) + 1 or (out / "manifest.json").is_file()
+    assert import_images(root, out, SMALL) == wanted
+    assert all(path.stat().st_mtime_ns == moment for path, moment in before.items()), "a finished shard was made again"
+    for path in (tmp_path / "whole").iterdir():
+        assert (out / path.name).read_bytes() == path.read_bytes() or path.name.startswith(".")
+    assert {path.name for path in out.glob("*")} == {path.name for path in (tmp_path / "whole").glob("*")}
+
+
 def test_a_changed_source_and_other_settings_are_refused(tmp_path):
     root = folder_of(tmp_path / "in")
     import_images(root, tmp_path / "out", SMALL)
@@ -295,6 +318,28 @@ def test_folders_that_are_refused_at_once(tmp_path):
     (tmp_path / "torn.parquet").write_bytes(b"PAR1 no more")
     with pytest.raises(ValueError, match="torn or no parquet file"):
         import_images(tmp_path / "torn.parquet", tmp_path / "out", SMALL)
+
+
+def test_other_formats_are_named_and_the_source_is_no_place_to_write(tmp_path):
+    root = folder_of(tmp_path / "in", 4)
+    (root / "scan.gif").write_bytes(file_of(picture(1), "GIF"))
+    (root / "scan.txt").write_text("a scan")
+    with pytest.raises(ValueError, match=r"1 of 5 originals cannot be taken: 1 x a \.gif file; \.jpeg, \.jpg, \.png"):
+        import_images(root, tmp_path / "out", SMALL)
+    before = sorted(root.rglob("*"))
+    with pytest.raises(ValueError, match="is where the pictures are"):
+        import_images(root, root, SMALL)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_names_in_capitals_and_none_that_can_be_taken(tmp_path):
+    root = tmp_path / "in"
+    root.mkdir()
+    (root / "A.JPG").write_bytes(file_of(picture(1)))
+    (root / "A.TXT").write_text("a picture")
+    assert import_images(root, tmp_path / "out", SMALL)["num_samples"] == 1
+    with pytest.raises(ValueError, match=r"1 of 1 originals cannot be taken: .*\. Mend them$"):
+        import_images(root, tmp_path / "large", ImportConfig(size=100))
 
 
 def test_hostile_and_torn_archives(tmp_path):

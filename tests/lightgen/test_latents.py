@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from lightgen.data.config import EncodeConfig
 from lightgen.data.encoding import encode_dataset
-from lightgen.data.latents import LatentDataset
+from lightgen.data.latents import LatentDataset, _Joined
 from lightgen.data.shards import Sample, read_shards, write_shards
 from lightgen.model.encoders import ImageTokenizer, TextEncoder
 from tests.lightgen import squares
@@ -60,6 +60,13 @@ def test_a_mapped_cache_gives_the_same_batches(tiny):
     first, second = (LatentDataset(tiny.latents, ram_limit=limit).batch(ids, generator()) for limit in (2**30, 0))
     assert torch.equal(first.latents, second.latents)
     assert torch.equal(first.text, second.text)
+
+
+def test_rows_of_many_tensors_are_those_of_one_in_any_order():
+    tensors = [torch.arange(n * 2).view(n, 2) + 100 * n for n in (3, 1, 0, 5)]
+    index = torch.tensor([8, 0, 3, 3, 2, 7, 0])
+    assert torch.equal(_Joined(tensors).take(index), torch.cat(tensors)[index])
+    assert _Joined(tensors).take(index[:0]).shape == (0, 2)
 
 
 def test_flips_show_both_mirror_images(tiny, tokenizer, text, tmp_path):
