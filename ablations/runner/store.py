@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import shutil
 import time
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import fmean
@@ -164,9 +165,14 @@ def _check_layout(path: Path) -> None:
 
 
 def _version() -> str:
-    from importlib.metadata import version
+    """The installed version, or the checkout's where the package is run from one without being installed."""
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("lightgen-bench")
+    try:
+        return version("lightgen-bench")
+    except PackageNotFoundError:
+        project = Path(__file__).parents[2] / "pyproject.toml"
+        return tomllib.loads(project.read_text("utf-8"))["project"]["version"]
 
 
 def _seconds_so_far(out: Path) -> float:

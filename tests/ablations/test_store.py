@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import os
 import socket
@@ -5,7 +6,9 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
@@ -207,3 +210,14 @@ def test_an_attempt_whose_folder_was_cleared_away_is_no_failure(tmp_path):
 
     with pytest.raises(Stopped):
         make(store, cleared)
+
+
+def test_a_checkout_that_is_not_installed_says_its_version(tmp_path, monkeypatch):
+    def missing(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", missing)
+    Store(tmp_path)
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    written = json.loads((tmp_path / "store.json").read_text())["written_by"]
+    assert written == f"lightgen-bench {project['version']}"
