@@ -29,7 +29,7 @@ from ablations.runner.folder import alone, check_folder, write_study
 from ablations.runner.live import Clock, Lines, display, plan_lines
 from ablations.runner.plan import optional_variants, plain, plan_cells, write_plan
 from ablations.runner.queue import Queue
-from ablations.runner.reporting import EarlyReport, build_report, report_command, score_lines
+from ablations.runner.reporting import EarlyReport, build_report, from_here, report_command, score_lines
 from ablations.runner.schedule import Schedule, State
 from ablations.runner.stages import stages
 from ablations.runner.store import Store
@@ -218,7 +218,8 @@ def _carry_out(asked: _Run) -> int:
     write_plan(out / "plan.json", study, scale, cells)
     variants = study.variants_of(scale, asked.setting, 0)
     write_study(out, study, variants, scale, asked.setting, cells, asked.changes)
-    print(f"{study.name} at scale {scale}: {len(cells)} cells in {out}, {asked.workers} at a time", flush=True)
+    where = f"{len(cells)} cells in {from_here(out)}, {asked.workers} at a time"
+    print(f"{study.name} at scale {scale}: {where}", flush=True)
     if note := study.note(scale, asked.setting):
         print(note, flush=True)
     if asked.is_done and any(name.startswith("runtime.") for name in asked.changes):

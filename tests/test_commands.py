@@ -85,12 +85,16 @@ OPTIONS = {
     "reports export": "--to --out",
     "reports pack": "--out --slim",
     "reports quote": "--check",
-    "ablations.icons": "render sheet build measure",
     "ablations.icons render": "--out --world --images --diversity --seed --wrong-layout --geneval",
     "ablations.icons sheet": "--out",
     "ablations.icons build": "--out --seed --steps",
     "ablations.icons measure": "--out",
+    "ablations": "run status logs cancel check worker icons",
+    "ablations status": "",
     "ablations logs": "--lines",
+    "ablations cancel": "",
+    "ablations check": "",
+    "ablations.icons": "render sheet build measure",
     "ablations.run": "--scale --seeds --out --set --only --workers --engine --nodes --gpus-per-node --cpus --memory "
     "--time --slurm --detach --plan",
     "ablations.worker": "--study --until --processes --nodes --group --parent",
@@ -118,19 +122,25 @@ def help_of(words: str, monkeypatch) -> str:
 
 @pytest.mark.parametrize("words", OPTIONS)
 def test_verbs_and_options_are_these_and_each_is_explained(words: str, monkeypatch) -> None:
-    """tyro's help: a box a group, an option a line that starts one space from its edge, its text there or below."""
+    """tyro's help: a box a group, an argument a line that starts one space from its edge, its text there or below."""
     lines = [line.strip("│|") for line in help_of(words, monkeypatch).splitlines()]
-    if not OPTIONS[words].startswith("--"):
-        verbs = [match[1] for line in lines if (match := re.match(r"   [•*-] ([\w-]+)  +\S", line))]
+    if verbs := [match[1] for line in lines if (match := re.match(r"   ?(?:[•*-] )?([\w-]+)  +\S", line))]:
         assert verbs == OPTIONS[words].split()
         return
     found = {}
     for line, below in itertools.pairwise(lines):
-        if match := re.match(r" (--[\w-]+)[^ ]*(?: [^ ].*?)?(?:   *([^ ].*))?$", line.rstrip()):
-            found[match[1]] = match[2] or below.strip()
-    assert sorted(found) == sorted(OPTIONS[words].split())
+        if match := re.match(r" (--[\w-]+|[A-Z{\[])[^ ]*(?: [^ ].*?)?(?:   *([^ ].*))?$", line.rstrip()):
+            found[match[1] if match[1].startswith("--") else line] = match[2] or below.strip()
+    assert sorted(name for name in found if name.startswith("--")) == sorted(OPTIONS[words].split())
     for name, text in found.items():
         assert text and not text.startswith(("(default", "(required", "--")), f"{words} {name} has no help"
+
+
+def test_every_verb_has_its_row() -> None:
+    """So none escapes the test above; what `ablations` hands on has rows under its own name."""
+    for words in [words for words in OPTIONS if f"{words} {OPTIONS[words].partition(' ')[0]}" in OPTIONS]:
+        for verb in OPTIONS[words].split():
+            assert f"{words} {verb}" in OPTIONS or f"{words}.{verb}" in OPTIONS or verb == "icons", f"{words} {verb}"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -111,3 +111,22 @@ def test_ten_tasks_are_two_clicks_away(task):
 
 def test_readme_is_short():
     assert len(text("README.md").splitlines()) <= 180 and len(text("README.md").encode()) <= 12_000
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page):
+    path = ROOT / page
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            file, _, anchor = target.partition("#")
+            there = (path.parent / file).resolve() if file else path
+            assert there.exists(), f"{page} links to {target}"
+            if anchor:
+                assert anchor in anchors(there), f"{page} links to {target}"
+
+
+def anchors(page):
+    """The names of a page's headings, as a forge makes them."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    titles = [line.lstrip("#").strip().lower() for line in lines if re.match(r"#+ ", line)]
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}

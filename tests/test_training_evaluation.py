@@ -9,8 +9,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from ablations.settings import SETTINGS
+from lightgen.disk.config import override
 from lightgen.training.config import LoopConfig, TrainConfig
 from lightgen.training.evaluation import Evaluation, installed_evaluation
+from lightgen.training.tracking import Tracking
 from lightgen.training.train import train
 from tests.lightgen import squares
 
@@ -125,6 +128,29 @@ def test_a_tracked_run_that_goes_on_shows_each_step_once(tiny, tmp_path):
     _train(tiny, tmp_path, loop=LoopConfig(**pace))
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert scalars(tmp_path / "tensorboard")["loss"] == [(row["step"], pytest.approx(row["loss"])) for row in rows]
+
+
+def test_wandb_keeps_a_run_on_this_disk(tiny, tmp_path, monkeypatch):
+    pytest.importorskip("wandb")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    _train(tiny, tmp_path, loop=LoopConfig(track="wandb", log_every=2))
+    (kept,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert b"samples_per_second" in kept.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [("tensorboard", r"pip install 'lightgen-bench\[track\]'"), ("wandb", "pip install wandb")]
+)
+def test_a_tracker_that_is_not_installed_is_told_with_what_brings_it(kind, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(f"lightgen.training.tracking.is_{kind}_available", lambda: False)
+    with pytest.raises(ImportError, match=told):
+        Tracking(kind, tmp_path, 0)
+
+
+def test_another_tracker_is_refused_with_those_that_work():
+    """Trackio's folder is fixed for a process as it is imported, and a worker trains several models."""
+    with pytest.raises(ValueError, match="'none', 'tensorboard', 'wandb'"):
+        override(SETTINGS["smoke"], {"runtime.track": "trackio"})
 
 
 def test_who_scores_is_what_this_installation_declares(tiny, installed, tmp_path):

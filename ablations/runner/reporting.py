@@ -47,8 +47,13 @@ def build_report(out: Path, cells: Sequence[Cell]) -> int:
             print(f"the report could not be built, see {out / 'report.log'}: {' '.join(report_command(out))}")
             return code
         write_json(built, stamp)
-    print(f"report: {page}", flush=True)
+    print(f"report: {from_here(page)}", flush=True)
     return 0
+
+
+def from_here(path: Path) -> Path:
+    """The path as it is shown: from the working directory, where it lies below that."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def score_lines(out: Path, cells: Sequence[Cell]) -> list[str]:

@@ -68,7 +68,7 @@ def render(
         draw(canvas)
         # The layout is found once and kept for both files: it takes half of the time.
         canvas.draw_without_rendering()
-        canvas.set_layout_engine("none")
+        canvas.set_layout_engine(None)  # "none" would leave a placeholder, for which each file is drawn once more
         canvas.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
         canvas.savefig(png, format="png", dpi=144, facecolor="white", metadata={"Software": None})
     return Figure(name=name, title=title, alt=alt, svg=svg.getvalue(), png=png.getvalue(), data=data)
