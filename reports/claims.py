@@ -95,17 +95,22 @@ def _listed(path: Path) -> Mapping[str, Any]:
             raise ValueError(f"{where} has no {', '.join(missing)}")
         if unknown := set(claim) - FIELDS:
             raise ValueError(f"{where}: unknown {', '.join(sorted(unknown))}; valid: {', '.join(sorted(FIELDS))}")
-        ranks = claim.get("ranks", {"of": [], "by": []})
-        if set(ranks) != {"of", "by"} or not all(isinstance(value, list) for value in ranks.values()):
-            raise ValueError(f"{where}: ranks needs two lists, of (variants) and by (metrics)")
         if sum(name in claim for name in ("contrasts", "spread", "facts", "cannot")) != 1:
             raise ValueError(f"{where} needs one of contrasts, spread, facts and cannot")
-        typed(claim, where, **{name: list if name == "contrasts" else str for name in claim})
-        if "contrasts" in claim and not (claim["contrasts"] and all(isinstance(c, str) for c in claim["contrasts"])):
+        kinds = {"contrasts": list, "ranks": dict}
+        typed(claim, where, **{name: kinds.get(name, str) for name in claim})
+        ranks = claim.get("ranks", {"of": ["x"], "by": ["x"]})
+        if set(ranks) != {"of", "by"} or not all(map(_is_names, ranks.values())):
+            raise ValueError(f"{where}: ranks needs two lists of names, of (variants) and by (metrics)")
+        if "contrasts" in claim and not _is_names(claim["contrasts"]):
             raise ValueError(f"{where}: contrasts: expected names of contrasts")
         if ("contrasts" in claim or "spread" in claim) and "study" not in claim:
             raise ValueError(f"{where}: lacks study")
     return listed
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(name, str) for name in value)
 
 
 def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study, Path]]) -> Row:

@@ -100,10 +100,16 @@ def test_what_others_found_stands_beside_the_numbers(folder):
         ({"study": "diversity_sweep", "spread": "small-diverse"}, "complete cells of 'small-diverse'"),
         ({}, "needs one of contrasts, spread, facts and cannot"),
         ({"cannot": "x", "why": "y"}, "unknown why"),
-        ({"cannot": "x", "ranks": ["a"]}, "ranks needs two lists"),
+        ({"cannot": "x", "ranks": ["a"]}, "ranks: expected dict"),
         ({"cannot": "x", "change": None}, "Invalid value"),
     ],
 )
 def test_what_the_records_do_not_have_is_one_line(fields, says, folder):
     with pytest.raises(ValueError, match=says):
         build(folder, claim(**fields))
+
+
+@pytest.mark.parametrize("ranks", ["{of = ['a']}", "{of = ['a'], by = []}", "{of = ['a'], by = [1]}"])
+def test_ranks_name_variants_and_metrics(ranks, folder):
+    with pytest.raises(ValueError, match="ranks needs two lists of names"):
+        build(folder, claim(cannot="x") + f"ranks = {ranks}\n")
