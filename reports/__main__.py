@@ -178,6 +178,8 @@ def quote(pages: tyro.conf.Positional[tuple[Path, ...]], check: Flag = False) ->
     from lightgen.disk.json_files import read_text
     from reports.quote import quoted, write_quotes
 
+    if not pages:
+        raise ValueError("no pages; give the Markdown files whose quotes are meant")
     stale = [page for page in pages if quoted(page) != read_text(page)]
     for page in stale:
         print(f"{page}: {'other numbers than the records give' if check else 'written anew'}")

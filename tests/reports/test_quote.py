@@ -36,3 +36,8 @@ def test_a_table_has_a_row_for_each_variant(finished, tmp_path):
 def test_names_that_the_records_do_not_have_are_refused(what, finished, tmp_path):
     with pytest.raises(ValueError, match=r"nobody|nothing"):
         quoted(page(finished, tmp_path, what))
+
+
+def test_no_page_is_an_error_and_not_nothing_to_do():
+    with pytest.raises(ValueError, match="no pages"):
+        quote(())
