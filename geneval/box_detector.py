@@ -13,6 +13,8 @@ from geneval.device import choose_device, without_tf32
 from geneval.finite import refuse_not_finite
 from geneval.hashes import file_sha256, safetensors_sha256
 from geneval.json_files import read_object
+from geneval.preprocessing import check_picture_sizes
+from geneval.weight_files import check_sizes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -47,14 +49,19 @@ class BoxDetector:
     @classmethod
     def from_pretrained(cls, folder: Path, device: str = "auto") -> "BoxDetector":
         """The detector of a transformers folder with its preprocessor_config.json."""
+        from PIL import Image
         from transformers import AutoImageProcessor, AutoModelForObjectDetection
 
         identity = box_identity(folder)
+        check_sizes(folder)
+        check_picture_sizes(folder / "preprocessor_config.json")
         try:
             model, info = AutoModelForObjectDetection.from_pretrained(
                 folder, output_loading_info=True, use_safetensors=True, trust_remote_code=False
             )
             processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
+            # What its settings cannot do is told here, and not at the first picture.
+            processor(images=[Image.new("RGB", (8, 8))], return_tensors="pt")
         except Exception as error:  # damaged weights and settings raise anything from KeyError to SafetensorError
             reason = str(error).partition("\n")[0]
             raise ValueError(f"{folder}: not a folder of a detector ({type(error).__name__}: {reason})") from None

@@ -18,6 +18,7 @@ from geneval.device import choose_device
 from geneval.embedded import CLIPS
 from geneval.finite import refuse_not_finite
 from geneval.hashes import file_sha256, safetensors_sha256, state_sha256
+from geneval.weight_files import check_sizes
 from geneval.weights import WeightFile, require
 
 # The weights that are asked for by name most: known here, so that looking for them loads no open_clip.
@@ -75,6 +76,7 @@ def load_clip(name: str | Path, *, label: str | None = None, device: str = "auto
     identifier = source.architecture
     if source.folder is not None:
         identifier, settings = f"local-dir:{source.folder.resolve()}", {}
+        check_sizes(source.folder)
     device = choose_device(device)
     try:
         network, _, preprocess = open_clip.create_model_and_transforms(

@@ -16,6 +16,7 @@ from geneval.hashes import file_sha256, safetensors_sha256
 from geneval.json_files import read_object
 from geneval.preprocessing import Preprocessing, normalize, pad, resize, resize_method
 from geneval.prompts import OBJECTS
+from geneval.weight_files import check_sizes
 
 if TYPE_CHECKING:
     import torch
@@ -53,6 +54,7 @@ class Detector:
 
         folder = detector_folder(folder)
         identity = detector_identity(folder)
+        check_sizes(folder)
         try:
             loaded: Any = Mask2FormerForUniversalSegmentation.from_pretrained(
                 folder, output_loading_info=True, use_safetensors=True

@@ -9,6 +9,7 @@ from typing import Any
 
 from geneval.finite import refuse_not_finite
 from geneval.json_files import read_object
+from geneval.weight_files import check_sizes
 
 # Class that a folder names -> what loads such a folder. Imported only when that very name is asked for.
 OTHERS = {
@@ -25,6 +26,8 @@ def load_pipeline(name: str, device: str | None = None, dtype: str | None = None
 
     kwargs: dict[str, Any] = {} if dtype is None else {"torch_dtype": getattr(torch, dtype)}
     folder = Path(name)
+    for part in (folder, *folder.glob("*/")) if folder.is_dir() else ():
+        check_sizes(part)
     is_model = (folder / "components.json").is_file() and not (folder / "model_index.json").is_file()
     pipeline = (_model_loader(folder / "config.json") if is_model else _loader(name))(name, **kwargs)
     for component in pipeline.components.values():

@@ -63,6 +63,16 @@ class Preprocessing:
         return {"size": size, **values}
 
 
+def check_picture_sizes(path: Path) -> None:
+    """ValueError for a preprocessor_config.json of a library's that would scale pictures beyond any detector's."""
+    record = read_object(path)
+    for name in ("size", "crop_size", "pad_size"):
+        given = record.get(name) or {}
+        for value in given.values() if isinstance(given, dict) else [given]:
+            if not isinstance(value, int) or not 0 <= value <= _LONGEST:
+                raise ValueError(f"{path}: {name}: {str(value)[:100]} is not a number of 0 to {_LONGEST} px")
+
+
 def _edges(record: Mapping[str, Any]) -> dict[str, Any]:
     """The bounds of the scaled picture; older folders of the Hub have a number as `size`, and `max_size`."""
     size = record.get("size") or {}

@@ -198,8 +198,11 @@ def export(model: Positional[Path], out: Path) -> None:
         model: OUT/model of `train` or `dpo`
         out: pipeline folder to write
     """
+    from lightgen.disk.weight_files import check_sizes
     from lightgen.model.folder import export as run
 
+    for part in (model, *model.glob("*/")):
+        check_sizes(part)
     print(f"pipeline in {run(model, out)}")
 
 
@@ -221,8 +224,10 @@ def convert(
         max_text_length: text positions it was trained with
         patch_size: latent positions a token's side
     """
+    from lightgen.disk.zip_files import check_sums
     from lightgen.model.convert import convert as run
 
+    check_sums(checkpoint)
     sizes: dict[str, Any] = {"heads": heads, "max_text_length": max_text_length, "patch_size": patch_size}
     config = run(checkpoint, out, weights=weights, **sizes)
     print(f"width {config.width}, depths {config.encoder_depth}/{config.decoder_depth}/{config.cross_depth} in {out}")

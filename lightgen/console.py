@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
+from lightgen.disk.weight_files import check_sizes
+
 STOPPED = 75  # exit code: saved and resumable
 DIVERGED = 1  # exit code: the loss, or a gradient, is no number any more
 EMBEDDED = "icons"  # the small parts that come with this repository, by name from any folder
@@ -23,7 +25,9 @@ KeyValues = Annotated[tuple[str, ...], arg(metavar="KEY=VALUE ...")]
 
 def component(folder: Path, part: Literal["vae", "text"]) -> Path:
     """The folder of an image tokenizer or text encoder: the given one, or the embedded one by its name."""
-    return _COMPONENTS / part if str(folder) == EMBEDDED and not folder.is_dir() else folder
+    chosen = _COMPONENTS / part if str(folder) == EMBEDDED and not folder.is_dir() else folder
+    check_sizes(chosen)
+    return chosen
 
 
 def json_pairs(values: Sequence[str]) -> dict[str, Any]:

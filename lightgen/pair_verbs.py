@@ -7,7 +7,7 @@ from typing import Annotated, Any, Union
 
 from tyro.conf import Positional, arg, subcommand
 
-from lightgen.console import Device, Json, KeyValues, json_pairs, progress_lines, report
+from lightgen.console import Device, Json, KeyValues, component, json_pairs, progress_lines, report
 
 _Dataset = Annotated[Positional[Path], arg(help="folder of shards")]
 _Out = Annotated[Path, arg(help="folder of the pairs, OUT/pairs.jsonl")]
@@ -105,6 +105,7 @@ def detail(
 
     tokenizer = None
     if vae is not None:
+        vae = component(vae, "vae")
         from lightgen.model.encoders import ImageTokenizer
 
         tokenizer = ImageTokenizer.from_pretrained(vae).to(choose_device(device))

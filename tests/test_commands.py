@@ -37,7 +37,7 @@ OPTIONS = {
     "benchmarks quality clip-score": "--clip --captions --out --clip-s --device --skip-corrupt --json",
     "benchmarks quality detail": "--limit --plot --skip-corrupt --json",
     "benchmarks quality doctor": "--extractors --verify",
-    "benchmarks speed": "sampling training memory preference geneval judge quality data",
+    "benchmarks speed": "sampling training memory preference geneval judge checks quality data",
     "benchmarks speed sampling": "--out --json --sizes --repetitions --threads --device --precision --batch-size "
     "--fast-only",
     "benchmarks speed training": "--out --json --sizes --repetitions --threads --device --precision --batch-size "
@@ -46,6 +46,7 @@ OPTIONS = {
     "benchmarks speed preference": "--out --json --model --pairs --steps --repetitions --threads --parts",
     "benchmarks speed geneval": "--out --json --repetitions --detections --images",
     "benchmarks speed judge": "--out --json --detector --clip --images --batch-size --repetitions --threads",
+    "benchmarks speed checks": "--out --json --scales --study --variants --changes --repetitions",
     "benchmarks speed quality": "--out --json --dimensions --samples --extractors --random --images --pixels "
     "--batch-size --repetitions --threads --device --parts",
     "benchmarks speed data": "--out --json --images --pictures --pixels --batch-size --cached --steps --repetitions "

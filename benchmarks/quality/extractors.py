@@ -11,6 +11,8 @@ from geneval.device import choose_device, without_tf32
 from geneval.embedded import CLIPS
 from geneval.finite import refuse_not_finite
 from geneval.hashes import file_sha256, state_sha256
+from geneval.preprocessing import check_picture_sizes
+from geneval.weight_files import check_sizes
 from geneval.weights import require
 
 
@@ -181,6 +183,8 @@ def _transformers(folder: Path, name: str, device: str) -> Extractor:
 def _loaded_transformers(folder: Path, name: str, device: str) -> Extractor:
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
+    check_sizes(folder)
+    check_picture_sizes(folder / "preprocessor_config.json")
     kind = AutoConfig.from_pretrained(folder).model_type
     valid = ("dinov2", "dinov2_with_registers", "vit", "clip_vision_model", "siglip_vision_model", "clip", "siglip")
     if kind not in valid:

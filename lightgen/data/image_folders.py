@@ -29,7 +29,7 @@ class ImageFolder:
 
     def __init__(self, root: Path, table: Path | None = None):
         self.root = root
-        files = sorted(Path(folder) / name for folder, _, names in os.walk(root, followlinks=True) for name in names)
+        files = sorted(_files(root))
         images = {path.relative_to(root).as_posix() for path in files if path.suffix.lower() in IMAGES | OTHERS}
         tables = [table] if table else [path for path in files if path.name in TABLES]
         self.rows = _rows_of(root, tables)
@@ -85,6 +85,18 @@ class ImageFolder:
         if len(set(shared := [stem for stem, has in zip(stems, captioned) if has])) < len(shared):
             twice = next(stem for place, stem in enumerate(shared) if stem in shared[:place])
             raise ValueError(f"two pictures are named {twice}, and one {twice}.txt is beside them; rename one picture")
+
+
+def _files(root: Path) -> Iterator[Path]:
+    """The files under a folder, those behind links too; a folder that leads back into itself is gone into once."""
+    seen: set[str] = set()
+    for folder, inner, names in os.walk(root, followlinks=True):
+        inner.sort()
+        if (real := os.path.realpath(folder)) in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        yield from (Path(folder) / name for name in names)
 
 
 def _rows_of(root: Path, tables: Sequence[Path]) -> dict[str, dict[str, Any]]:

@@ -15,6 +15,7 @@ from lightgen.data.images import read_image
 from lightgen.data.shards import MAX_BYTES, whole_shards
 from lightgen.disk.json_files import parse_json, read_object, typed
 from lightgen.disk.tar_files import content, read_members
+from lightgen.disk.weight_files import check_sizes
 
 
 class Painter(Protocol):
@@ -83,9 +84,12 @@ def _pipeline(folder: Path) -> Any:
     from lightgen.model.encoders import refuse_not_finite
     from lightgen.model.folder import load_pipeline
 
+    for part in (Path(folder), *Path(folder).glob("*/")):
+        check_sizes(part)
     index = Path(folder) / "model_index.json"
     if not index.is_file() or read_object(index).get("_class_name") == "LightGenPipeline":
         return load_pipeline(folder)
+    _check_components(index)
     try:
         pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
     except Exception as error:  # damaged weights and settings raise anything from KeyError to SafetensorError
@@ -95,6 +99,19 @@ def _pipeline(folder: Path) -> Any:
         if hasattr(part, "state_dict") and hasattr(part, "named_parameters"):
             refuse_not_finite(part, folder)
     return pipeline
+
+
+def _check_components(index: Path) -> None:
+    """Refuse a component of another package: diffusers imports what a folder names."""
+    from diffusers import pipelines
+
+    for name, value in read_object(index).items():
+        if isinstance(value, list) and value and isinstance(value[0], str):
+            # A pipeline's own classes stand under its module's name, as ["stable_diffusion", "...SafetyChecker"].
+            is_own = value[0].isidentifier() and hasattr(pipelines, value[0])
+            if not is_own and value[0].split(".")[0] not in ("diffusers", "transformers"):
+                raise ValueError(f"{index}: component {name!r} is of {value[0][:100]!r}; allowed are diffusers' and"
+                                 " transformers' own")  # fmt: skip
 
 
 class ShardPainter:

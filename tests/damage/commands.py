@@ -176,7 +176,7 @@ def _limits() -> Iterator[None]:
         raise Hangs
 
     old = [signal.signal(number, hangs) for number in (signal.SIGPROF, signal.SIGALRM)]
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS, 1)  # again: a library's callback may swallow the first
     signal.setitimer(signal.ITIMER_REAL, WAITING)
     try:
         yield

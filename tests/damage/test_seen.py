@@ -1,5 +1,6 @@
 """What an attack found: each wrong number, hang or traceback of it, by its cause."""
 
+import asyncio
 import csv
 import io
 import json
@@ -14,27 +15,43 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 
 from benchmarks.quality.features import Features, save_features
 from benchmarks.quality.moments import check_statistics, load_statistics
+from geneval.convert import read_state
 from geneval.detections import DetectionsError, ImageDetections, parse_line
+from geneval.detector import detector_identity
 from geneval.finite import refuse_not_finite as refuse_in_judge
+from geneval.forms import read_form
+from geneval.hashes import file_sha256 as hash_in_judge
+from geneval.hashes import safetensors_sha256
 from geneval.images import ImageError, read_image
 from geneval.json_files import parse_json as parse_in_judge
-from geneval.preprocessing import Preprocessing
+from geneval.json_files import sealed_text
+from geneval.preprocessing import Preprocessing, check_picture_sizes
+from geneval.weight_files import check_sizes as check_sizes_in_judge
 from lightgen.console import DIVERGED, finish
+from lightgen.data.image_folders import ImageFolder
+from lightgen.data.image_tables import SavedTables
 from lightgen.data.latents import LatentDataset
+from lightgen.data.painters import load_painter
 from lightgen.data.shards import Sample, read_prompts, read_shards, write_shards
 from lightgen.disk.atomic import atomic_file
-from lightgen.disk.folders import temporary_folder
+from lightgen.disk.folders import file_sha256, temporary_folder
 from lightgen.disk.json_files import parse_json, read_json, write_sealed
+from lightgen.disk.regular import last_lines
+from lightgen.disk.tar_files import tar_file
+from lightgen.disk.weight_files import check_sizes, in_order
+from lightgen.disk.zip_files import check_sums
 from lightgen.model.config import MARConfig
 from lightgen.model.encoders import load_autoencoder, to_images
 from lightgen.training.lock import alone
 from lightgen.training.processes import make_accelerator
-from reports.records.study import read_study
+from reports.claims import build_claims
+from reports.records.study import read_study, readable_study
 from reports.tables.table import to_csv
+from tests.geneval import tiny as judges
 from tests.lightgen import squares
 from tests.reports.conftest import write_study
 
@@ -329,3 +346,165 @@ def test_a_cell_of_a_table_is_no_formula(beginning):
     text = f'{beginning}HYPERLINK("http://x")'
     (row,) = csv.DictReader(io.StringIO(to_csv([{"label": text, "value": -1.5}]), newline=""))
     assert row == {"label": f"'{text}", "value": "-1.5"}
+
+
+# --- what the suite and a second attack of another style found ------------------------------------------------------
+
+
+def sparse(path: Path, size: int = 2**37) -> Path:
+    with open(path, "r+b" if path.exists() else "wb") as file:
+        file.truncate(size)
+    return path
+
+
+@pytest.mark.parametrize("sha256", [file_sha256, hash_in_judge])
+def test_weights_longer_than_their_header_says_are_not_hashed(tmp_path, sha256):
+    save_file({"a": torch.ones(3)}, tmp_path / "a.safetensors")
+    assert len(sha256(tmp_path / "a.safetensors")) == 64
+    for path in (sparse(tmp_path / "a.safetensors"), sparse(tmp_path / "zeros.safetensors")):
+        with pytest.raises(ValueError, match=rf"{path.name}: 137,438,953,472 bytes"):
+            sha256(path)
+    with pytest.raises(ValueError, match=r"config\.json: 137,438,953,472 bytes; the limit is"):
+        sha256(sparse(tmp_path / "config.json"))
+
+
+def test_shards_without_a_manifest_are_looked_through_before_they_are_hashed(dataset):
+    (dataset / "manifest.json").unlink()
+    sparse(dataset / "data_000000.tar")
+    with pytest.raises(ValueError, match=r"data_000000\.tar: torn or no tar archive"):
+        tar_file(dataset / "data_000000.tar")
+
+
+@pytest.mark.parametrize("check", [check_sizes, check_sizes_in_judge])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("layers", 100_000),
+        ("hidden_size", 300_000),
+        ("relative_attention_num_buckets", 10**9),
+        ("context_length", 100_000),
+        ("depths", [1, 10**6]),
+    ],
+)
+def test_a_network_asks_for_no_more_than_its_weights_can_fill(tmp_path, check, name, value):
+    """A library builds 100,000 layers for as long as there is time and memory."""
+    save_file({"a": torch.ones(3)}, tmp_path / "model.safetensors")
+    for number in (3, value):
+        (tmp_path / "config.json").write_text(json.dumps({"text": {name: number, "eos_token_id": 10**9}}))
+        if number == 3:
+            check(tmp_path)
+    with pytest.raises(ValueError, match=rf"config\.json: {name} is"):
+        check(tmp_path)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_seen(tmp_path):
+    """torch compares no checksum of the archive that it writes."""
+    path = tmp_path / "c.pth"
+    torch.save({"state_dict": {"panoptic_head.a": torch.ones(64)}}, path)
+    data = bytearray(path.read_bytes())
+    data[data.index(torch.ones(64).numpy().tobytes()) + 1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match=r"c\.pth: torn or no PyTorch checkpoint \(the checksum of .* differs"):
+        check_sums(path)
+    with pytest.raises(ValueError, match=r"c\.pth: not a checkpoint .*the checksum of"):
+        read_state(path)
+
+
+def test_a_converted_detector_that_was_changed_is_seen(tmp_path):
+    folder = judges.make_detector(tmp_path / "detector")
+    settings = folder / "preprocessor_config.json"
+    said = {"sha256": "a", "weights": safetensors_sha256(folder), "preprocessing": hash_in_judge(settings)}
+    (folder / "conversion.json").write_text(sealed_text(said))
+    assert detector_identity(folder)["converted_from"] == "a"
+    settings.write_text(settings.read_text().replace("64", "96"))
+    with pytest.raises(ValueError, match=r"conversion\.json: .* changed since"):
+        detector_identity(folder)
+
+
+def test_a_library_s_preprocessor_scales_to_no_giant(tmp_path):
+    path = tmp_path / "preprocessor_config.json"
+    path.write_text('{"size": {"shortest_edge": 800, "longest_edge": 1333}}')
+    check_picture_sizes(path)
+    path.write_text('{"size": {"shortest_edge": 300000}}')
+    with pytest.raises(ValueError, match=r"preprocessor_config\.json: size: 300000 is not"):
+        check_picture_sizes(path)
+
+
+def test_a_teacher_s_folder_names_no_code(tmp_path):
+    index = {"_class_name": "StableDiffusionPipeline", "transformer": ["evil_code", "X"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"model_index\.json: component 'transformer' is of 'evil_code'"):
+        load_painter(tmp_path)
+
+
+def test_a_form_that_was_cut_is_no_shorter_request():
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    body = b'--x\r\nContent-Disposition: form-data; name="only_strict"\r\n\r\ntrue\r\n--x--\r\n'
+    pytest.importorskip("python_multipart")
+    assert asyncio.run(read_form(headers, body, 4))["only_strict"]
+    with pytest.raises(ValueError, match="the form is cut"):
+        asyncio.run(read_form(headers, body[:-6], 4))
+
+
+def test_a_link_into_its_own_folder_brings_no_picture_twice(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "loop").symlink_to(tmp_path)
+    assert ImageFolder(tmp_path).names == ["a.png"]
+
+
+def test_a_saved_data_set_that_was_damaged_is_one_line(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    datasets.disable_progress_bars()
+    datasets.Dataset.from_dict({"text": ["a"]}).save_to_disk(tmp_path / "d")
+    state = json.loads((tmp_path / "d/state.json").read_text())
+    del state["_format_kwargs"]
+    (tmp_path / "d/state.json").write_text(json.dumps(state))
+    with pytest.raises(ValueError, match=r"state\.json.* torn or no saved data set"):
+        SavedTables(tmp_path / "d")
+    sparse(tmp_path / "d/state.json")
+    with pytest.raises(ValueError, match=r"state\.json: 137,438,953,472 bytes"):
+        SavedTables(tmp_path / "d")
+
+
+def test_numbers_without_their_report_rest_on_no_unreadable_cell(tmp_path):
+    root = write_study(tmp_path / "diversity_sweep", per_task=1, copies=1)
+    cell = next(root.glob("cells/small-diverse-none-s*"))
+    (cell / "results.jsonl").write_text("{}\n")
+    with pytest.raises(ValueError, match=rf"{cell.name}: .*results\.jsonl"):
+        readable_study(root)
+
+
+@pytest.mark.parametrize("name", ["images", "prompts"])
+def test_a_record_s_counts_are_those_of_its_verdicts(tmp_path, name):
+    root = write_study(tmp_path / "study", per_task=1, copies=1)
+    path = next(root.glob("cells/small-diverse-none-s0/result.json"))
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "rests_on": {name: 10_000}}))
+    (broken,) = read_study(root).incomplete()
+    assert broken.state == "unreadable" and f"{name}, the record's rests_on has 10000" in broken.reason
+
+
+def test_a_list_of_claims_of_another_type_is_one_line(tmp_path):
+    (tmp_path / "claims.toml").write_text('title = "a"\npaper = "b"\nclaim = [1]\n')
+    with pytest.raises(ValueError, match=r"claims\.toml: claim \?: expected an object"):
+        build_claims(tmp_path)
+    with pytest.raises(ValueError, match=r"claims\.toml: 137,438,953,472 bytes"):
+        build_claims(sparse(tmp_path / "claims.toml").parent)
+
+
+def test_equal_features_have_equal_bytes():
+    """The library writes a description's names in any order."""
+    one, other = (
+        in_order(save({"a": torch.ones(3)}, metadata=dict(names)))
+        for names in ([("b", "1"), ("a", "2")], [("a", "2"), ("b", "1")])
+    )
+    assert one == other and load(one)["a"].sum() == 3
+
+
+def test_a_log_of_any_length_is_read_at_its_end(tmp_path):
+    assert last_lines(tmp_path / "log.txt", 3) == []
+    (tmp_path / "log.txt").write_text("".join(f"{i}\n" for i in range(300_000)))
+    assert last_lines(tmp_path / "log.txt", 2) == ["299998", "299999"]
+    os.mkfifo(tmp_path / "pipe")
+    assert last_lines(tmp_path / "pipe", 2) == []

@@ -130,7 +130,7 @@ def test_a_killed_command_gives_the_same_bytes_when_it_is_given_again(request, s
     wanted = request.config.getoption("--writers", default=[])
     all_writers = [one for one in writers(root) if not wanted or one.name in wanted]
     expected, seconds = {}, {}
-    done, finished_first = 0, 0
+    done, finished_first, problems = 0, 0, []
     for turn in range(kills - kills // STUDY_SHARE):
         writer = all_writers[turn % len(all_writers)]
         words = writer.words(root, out)
@@ -147,10 +147,19 @@ def test_a_killed_command_gives_the_same_bytes_when_it_is_given_again(request, s
         os.kill(child, signal.SIGKILL)
         finished_first += ended(child) != -signal.SIGKILL
         done += 1
-        assert ended(forked(writer.program, words)) == 0, f"{writer.name}, kill {turn}"
-        assert contents(out, writer.same) == expected[writer.name], f"{writer.name}, kill {turn}"
-        assert not left_over(out), f"{writer.name}, kill {turn}: {left_over(out)}"
-    print(f"\n{done} kills of {len(expected)} commands, {finished_first} of them after the end")
+        if (code := ended(forked(writer.program, words))) != 0:
+            problems.append(f"{writer.name}, kill {turn}: exit code {code} when it is given again")
+        elif changed := differing(contents(out, writer.same), expected[writer.name]):
+            problems.append(f"{writer.name}, kill {turn}: other bytes: {changed}")
+        elif left := left_over(out):
+            problems.append(f"{writer.name}, kill {turn}: left over: {left}")
+    print(f"\n{done} kills of {len(expected)} commands, {finished_first} after the end; {len(problems)} problems")
+    assert not problems, "\n".join(problems)
+
+
+def differing(found: dict[str, bytes], expected: dict[str, bytes]) -> list[str]:
+    """The files that are missing, too many, or of other bytes."""
+    return sorted(name for name in {*found, *expected} if found.get(name) != expected.get(name))
 
 
 def test_a_killed_study_gives_the_same_records(request, tmp_path):
