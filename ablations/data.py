@@ -25,6 +25,7 @@ from lightgen.disk.json_files import read_json
 from lightgen.model.config import MARConfig
 
 VOLUMES = ("small", "large")
+FEWEST_HELD_OUT = 10  # pictures of one's own that no training set holds
 HELD_OUT, HELD_OUT_SEED = 512, 10_000  # pictures drawn beside a training set, and what is added to its seed
 
 
@@ -191,6 +192,7 @@ class OwnData:
     small: int = 1000  # images
     large: int = 8000
     by: Literal["clusters", "captions", "compositions"] = "clusters"
+    features: Literal["captions", "images"] = "captions"  # what is clustered
     clusters: int = 32
     narrow: float = 0.25  # share of the clusters that a narrow set is drawn from
     match: tuple[str, ...] = ()  # numbers that the sets agree in, beside the caption's length
@@ -217,7 +219,12 @@ class OwnData:
         manifest = self._manifest()
         if self.small > self.large:
             raise ValueError(f"data.small is {self.small} and data.large {self.large}; small is the smaller one")
-        left = self._left()
+        left, held = self._left(), int(manifest["num_samples"] * self.held_out)
+        if held < FEWEST_HELD_OUT:
+            raise ValueError(
+                f"data.held_out={self.held_out:g} of {manifest['num_samples']} images is about {held}; captions that no"
+                f" training set holds, and copies, are measured on {FEWEST_HELD_OUT} at least: give a larger share"
+            )
         if self.large > left:
             raise ValueError(
                 f"{self.folder} holds {manifest['num_samples']} images, about {left} beside the held-out share: give"
@@ -250,7 +257,8 @@ class OwnData:
     def subset(self, latents: Encode, volume: str, diversity: str, seed: int) -> Subset:
         config = SubsetConfig(
             images=_of_volume(volume, self.small, self.large), diversity=diversity, by=self.by, clusters=self.clusters,
-            narrow=self.narrow, seed=seed, match=self.match, room=self.large, held_out=self.held_out,
+            features=self.features, narrow=self.narrow, seed=seed, match=self.match, room=self.large,
+            held_out=self.held_out,
         )  # fmt: skip
         return Subset(latents=latents, config=config)
 

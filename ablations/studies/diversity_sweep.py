@@ -14,12 +14,13 @@ of held-out captions: it needs no judge, and no class that one knows.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from ablations.data import VOLUMES, IconData, OwnData
 from ablations.recipes import copies, judged, preferred, study, trained, untrained, verdicts, watched
 from ablations.runner.study import Contrast, Variant
 from ablations.settings import Setting
-from ablations.steps import TakePart
+from ablations.steps import Subset, TakePart
 
 LEVELS = {"some": "a third of the way to diverse", "many": "two thirds of the way to diverse"}
 CONVERGED_PARTS = 6  # of a training twice as long, of which the best is taken
@@ -61,10 +62,10 @@ def variants(setting: Setting, seed: int) -> list[Variant]:
     return [
         *arms,
         *preferences,
-        *_controls(setting, seed),
-        _released(setting, seed),
+        *_controls(setting, seed, sets),
+        _released(setting, seed, sets),
         *_levels(setting, seed),
-        *_converged(setting, seed),
+        *_converged(setting, seed, sets),
     ]
 
 
@@ -85,7 +86,7 @@ def _levels(setting: Setting, seed: int) -> list[Variant]:
     ]
 
 
-def _converged(setting: Setting, seed: int) -> list[Variant]:
+def _converged(setting: Setting, seed: int, sets: Sequence[Subset | None]) -> list[Variant]:
     longer = {"train.samples_seen": 2 * setting.train.samples_seen}
     found = []
     for volume, diversity in BASES:
@@ -96,21 +97,21 @@ def _converged(setting: Setting, seed: int) -> list[Variant]:
                 name=f"{volume}-{diversity}-best",
                 label=f"{volume}, {diversity}, best of twice the training",
                 factors={"volume": volume, "diversity": diversity, "training": "best"},
-                ends=judged(setting, best),
+                ends=judged(setting, best, arms=sets),
                 optional=True,
             )
         )
     return found
 
 
-def _controls(setting: Setting, seed: int) -> list[Variant]:
+def _controls(setting: Setting, seed: int, sets: Sequence[Subset | None]) -> list[Variant]:
     why_not, benchmark = setting.data.cannot_draw, setting.benchmark
     return [
         Variant(
             name="untrained",
             label="untrained model",
             factors={"control": "untrained"},
-            ends=judged(setting, untrained(setting, seed)),
+            ends=judged(setting, untrained(setting, seed), arms=sets),
         ),
         Variant(
             name="teacher",
@@ -122,12 +123,12 @@ def _controls(setting: Setting, seed: int) -> list[Variant]:
     ]
 
 
-def _released(setting: Setting, seed: int) -> Variant:
+def _released(setting: Setting, seed: int, sets: Sequence[Subset | None]) -> Variant:
     return Variant(
         name="large-diverse-released",
         label="large, diverse, the release's quirks",
         factors={"switches": "released"},
-        ends=judged(setting, trained(setting, seed, flips=True, changes=RELEASED)),
+        ends=judged(setting, trained(setting, seed, flips=True, changes=RELEASED), arms=sets),
         optional=True,
     )
 

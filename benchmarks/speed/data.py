@@ -185,7 +185,7 @@ def write_random_cache(folder: Path, count: int) -> None:
     generator, entries = torch.Generator().manual_seed(0), []
     for first in range(0, count, SHARD):
         size, path = min(SHARD, count - first), folder / f"latents_{first // SHARD:06d}.safetensors"
-        shapes = {"moments": (size, 2 * model.vae_channels, side, side)}
+        shapes: dict[str, tuple[int, ...]] = {"moments": (size, 2 * model.vae_channels, side, side)}
         shapes["features"] = (size * POSITIONS, model.text_channels)
         tensors = {name: torch.randn(shape, generator=generator).bfloat16() for name, shape in shapes.items()}
         tensors |= {"caption": torch.arange(size), "lengths": torch.full((size,), POSITIONS)}

@@ -30,10 +30,10 @@ class EncodeConfig:
 class ComposeConfig:
     """How cut-outs are composed on grounds."""
 
-    images: int = 2000
-    seed: int = 0
+    images: int = 2000  # pictures to make
+    seed: int = 0  # of which cut-outs, sizes, places and grounds
     smallest: int = 200  # pixels; width and height are drawn between the two
-    largest: int = 1024
+    largest: int = 1024  # pixels
     pairs: float = 1 / 3  # share of the pictures with two cut-outs
 
     def __post_init__(self) -> None:

@@ -75,6 +75,15 @@ def test_preferences_are_learned_from_the_arm_s_own_pictures(photos):
     assert isinstance(prompts(setting_of(photos)), AskNamed)
 
 
+def test_what_is_clustered_is_a_setting_whose_default_changes_no_key(photos):
+    def drawn(**changes):
+        return trained(setting_of(photos, **changes), 0).subset
+
+    assert drawn(**{"data.features": "captions"}).key == drawn().key
+    images = drawn(**{"data.features": "images"})
+    assert images.config.features == "images" and images.key != drawn().key
+
+
 def test_a_model_alone_splits_its_prompts_by_its_own_captions(photos):
     setting = setting_of(photos)
     base = trained(setting, 0)
@@ -102,6 +111,8 @@ def test_keys_follow_the_contents_and_not_the_place(photos, tmp_path):
     [
         ({"data.large": 5000}, "holds 300 images, about 270 beside the held-out share: give data.large=270 or fewer"),
         ({"data.small": 81}, "data.small is 81 and data.large 80"),
+        ({"data.held_out": 0.01}, "data.held_out=0.01 of 300 images is about 3; .* give a larger share"),
+        ({"components.vae": "nowhere"}, "nowhere is not there; give the folder of weights"),
         (
             {"model.position_grid": 4},
             "holds images of 32 px, the model generates 64 px: import them again with --size 64",
