@@ -42,7 +42,7 @@ def test_studies_of_own_data_leave_out_what_must_be_drawn(name):
     found = study.variants_of("cpu", setting, 0)
     levels = {f"{volume}-{level}" for volume in ("small", "large") for level in ("some", "many")}
     if name not in ("caption_sweep", "distillation_sweep", "resolution_sweep"):  # all of which must be drawn
-        assert {v.name for v in found if v.why_not} <= {"teacher", "layout", *levels}
+        assert {v.name for v in found if v.why_not} <= {"teacher", "layout", "together", *levels}
     assert all(v.ends or v.why_not for v in found)
 
 
