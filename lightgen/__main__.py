@@ -191,19 +191,21 @@ def generate(
     report(f"{len(entries)} images in {out}", {"images": len(entries), "out": str(out)}, json)
 
 
-def export(model: Positional[Path], out: Path) -> None:
+def export(model: Positional[Path], out: Path, vae: Path | None = None, text_encoder: Path | None = None) -> None:
     """A whole diffusers pipeline of a trained model: every part in one folder, which needs no other.
 
     Args:
         model: OUT/model of `train` or `dpo`
         out: pipeline folder to write
+        vae: where the image tokenizer that it was trained with lies now (default: where the model says)
+        text_encoder: where its text encoder lies now (default: where the model says)
     """
     from lightgen.disk.weight_files import check_sizes
     from lightgen.model.folder import export as run
 
     for part in (model, *model.glob("*/")):
         check_sizes(part)
-    print(f"pipeline in {run(model, out)}")
+    print(f"pipeline in {run(model, out, vae=vae, text_encoder=text_encoder)}")
 
 
 def convert(

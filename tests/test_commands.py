@@ -74,7 +74,7 @@ OPTIONS = {
     "lightgen dpo": "--pairs --out --reference --drift-from --policies --extrapolation --preset --set --device --json "
     "--log-every --save-every-seconds --grace-seconds --accumulate --checkpoint --compile --track",
     "lightgen generate": "--out --prompts --prompt --copies --seed --batch-size --device --exact --call --json",
-    "lightgen export": "--out",
+    "lightgen export": "--out --vae --text-encoder",
     "lightgen convert": "--out --weights --heads --max-text-length --patch-size",
     "reports": "build check claims compare coverage difference export pack quote",
     "reports compare": "--json --out",

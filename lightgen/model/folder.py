@@ -167,9 +167,10 @@ def read_lineage(folder: Path) -> list[str]:
     return ancestors
 
 
-def export(folder: Path, out: Path) -> Path:
-    """Write the pipeline folder OUT, which holds every part of the model in `folder` and needs no other folder."""
-    pipeline = load_pipeline(folder)
+def export(folder: Path, out: Path, *, vae: Path | None = None, text_encoder: Path | None = None) -> Path:
+    """Write the pipeline folder OUT, which holds every part of the model in `folder` and needs no other folder; `vae`
+    and `text_encoder` are where its parts lie now, if moved."""
+    pipeline = load_pipeline(folder, vae=vae, text_encoder=text_encoder)
     with temporary_folder(out) as temporary, quiet():
         pipeline.save_pretrained(temporary, max_shard_size=MAX_SHARD)
         for part in (temporary, *temporary.iterdir()):
@@ -218,7 +219,11 @@ def _transformer(folder: Path) -> Path:
 def _checked(model: Path, name: str, record: dict[str, str], given: Path | None) -> Path:
     """The folder of a component, its own or the given one."""
     place = Path(record["folder"]) if given is None else Path(given)
-    advice = f"give where the one that {model} was trained with lies now ({name}=), or write its components.json anew"
+    option = f"--{name.replace('_', '-')}"
+    advice = (
+        f"where the one that {model} was trained with lies now is given in Python by {name}=, and on the command line"
+        f" by `python -m lightgen export {model} {option} FOLDER --out PIPELINE`"
+    )
     if not place.is_dir():
         raise FileNotFoundError(f"the {name} folder {place} of {model} is missing; {advice}")
     if folder_sha256(place) != record["sha256"]:

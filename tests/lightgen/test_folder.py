@@ -100,6 +100,8 @@ def test_a_part_that_is_gone_or_changed_is_named(model, parts, tmp_path, name):
         load_pipeline(model)
     load_transformer(model)  # needs no other part
     assert picture(load_pipeline(model, **{name: moved}))
+    export(model, tmp_path / "whole", **{name: moved})  # as the error says
+    assert picture(load_pipeline(tmp_path / "whole")) == picture(load_pipeline(model, **{name: moved}))
     config = json.loads((moved / "config.json").read_text())
     (moved / "config.json").write_text(json.dumps(config | {"note": 1}))
     with pytest.raises(ValueError, match=rf"the {name} folder .*moved.* has changed"):
