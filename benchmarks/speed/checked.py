@@ -5,7 +5,7 @@ import json
 import sys
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
@@ -41,7 +41,7 @@ class Checked:
     """The time of each check, and what this measurement itself takes."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.own = 0.0  # of reading once more with the standard library
         self._inside = threading.local()
