@@ -74,7 +74,8 @@ def writers(root: Path) -> list[Writer]:
                "--out OUT/i --device cpu", ("**/*",)),
         Writer("convert", "geneval", "convert ROOT/mmdet/c.pth --out OUT/d", ("**/*",)),
         Writer("convert released", "lightgen", f"convert ROOT/released/c.pth --out OUT/m {sizes()}", ("**/*",)),
-        Writer("dpo", "dpo", "ROOT/whole/model ROOT/preferred/pairs.jsonl OUT/run", ("**/*.safetensors", "**/config.json")),
+        Writer("dpo", "dpo", "ROOT/whole/model ROOT/preferred/pairs.jsonl OUT/run",
+               ("**/*.safetensors", "**/config.json")),
         Writer("features", "benchmarks", "quality features ROOT/pictures/a --extractor icon-clip --out "
                "OUT/f.safetensors --device cpu", ("**/*",)),
         Writer("statistics", "benchmarks", "quality features ROOT/pictures/a --extractor icon-clip --statistics --out "
