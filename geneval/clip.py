@@ -70,6 +70,7 @@ class Clip:
 def load_clip(name: str | Path, *, label: str | None = None, device: str = "auto") -> Clip:
     """The CLIP that `name` stands for; `label` replaces its name in the names of metrics."""
     import open_clip
+    from PIL import Image
 
     source = find_clip(name)
     settings: dict[str, Any] = {"pretrained": str(source.file), **_preprocessing(source)}
@@ -83,6 +84,8 @@ def load_clip(name: str | Path, *, label: str | None = None, device: str = "auto
             identifier, require_pretrained=True, precision="fp32", weights_only=True, device=device, **settings
         )
         tokenizer = open_clip.get_tokenizer(identifier)
+        # What their settings cannot do is told here, and not at the first picture.
+        preprocess(Image.new("RGB", (8, 8))), tokenizer(["a"])
     except Exception as error:  # damaged weights and settings raise anything from KeyError to RuntimeError
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{name}: open_clip cannot load this ({type(error).__name__}: {reason})") from None

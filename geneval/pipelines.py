@@ -23,6 +23,7 @@ _OTHER_LIBRARIES = (*_LIBRARIES, "lightgen")  # of the components of a pipeline 
 def load_pipeline(name: str, device: str | None = None, dtype: str | None = None) -> Any:
     """The pipeline of a folder (a diffusers pipeline, or a model that names its components) or of a Hub name."""
     import torch
+    from transformers import PreTrainedTokenizerBase
 
     kwargs: dict[str, Any] = {} if dtype is None else {"torch_dtype": getattr(torch, dtype)}
     folder = Path(name)
@@ -33,8 +34,19 @@ def load_pipeline(name: str, device: str | None = None, dtype: str | None = None
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             refuse_not_finite(component, name)
+        elif isinstance(component, PreTrainedTokenizerBase):
+            try_tokenizer(component, name)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device) if device else pipeline
+
+
+def try_tokenizer(tokenizer: Any, where: object) -> None:
+    """ValueError for a tokenizer whose settings cannot be used: they are not looked at before its first text."""
+    try:
+        tokenizer(["a"])
+    except Exception as error:  # anything from TypeError to bare Exception
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{where}: its tokenizer cannot be used ({reason}); copy it again") from None
 
 
 def _loader(name: str) -> Any:

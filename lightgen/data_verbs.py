@@ -118,6 +118,7 @@ def prepare(
     from dataclasses import replace
 
     from lightgen.data.encoding import encode_dataset
+    from lightgen.data.painters import try_tokenizer
     from lightgen.device import choose_device
     from lightgen.model.encoders import ImageTokenizer, TextEncoder
 
@@ -132,6 +133,7 @@ def prepare(
     vae, text_encoder = component(vae, "vae"), component(text_encoder, "text")
     tokenizer = ImageTokenizer.from_pretrained(vae).to(place)
     text = TextEncoder.from_pretrained(text_encoder, max_length or 128).to(place)
+    try_tokenizer(text.tokenizer, text_encoder)
     shown = progress_lines("shards")
     options: dict[str, Any] = {"shard": parse_shard(shard), "progress": shown}
     index = encode_dataset(dataset, out, config, tokenizer=tokenizer, text=text, **options)

@@ -88,7 +88,9 @@ def _pipeline(folder: Path) -> Any:
         check_sizes(part)
     index = Path(folder) / "model_index.json"
     if not index.is_file() or read_object(index).get("_class_name") == "LightGenPipeline":
-        return load_pipeline(folder)
+        ours = load_pipeline(folder)
+        try_tokenizer(ours.tokenizer, folder)
+        return ours
     _check_components(index)
     try:
         pipeline = DiffusionPipeline.from_pretrained(folder, use_safetensors=True, local_files_only=True)
@@ -99,6 +101,15 @@ def _pipeline(folder: Path) -> Any:
         if hasattr(part, "state_dict") and hasattr(part, "named_parameters"):
             refuse_not_finite(part, folder)
     return pipeline
+
+
+def try_tokenizer(tokenizer: Any, where: object) -> None:
+    """ValueError for a tokenizer whose settings cannot be used: they are not looked at before its first text."""
+    try:
+        tokenizer(["a"])
+    except Exception as error:  # anything from TypeError to bare Exception
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{where}: its tokenizer cannot be used ({reason}); copy it again") from None
 
 
 def _check_components(index: Path) -> None:

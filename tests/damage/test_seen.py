@@ -29,13 +29,14 @@ from geneval.hashes import safetensors_sha256
 from geneval.images import ImageError, read_image
 from geneval.json_files import parse_json as parse_in_judge
 from geneval.json_files import sealed_text
+from geneval.pipelines import try_tokenizer as try_tokenizer_in_judge
 from geneval.preprocessing import Preprocessing, check_picture_sizes
 from geneval.weight_files import check_sizes as check_sizes_in_judge
 from lightgen.console import DIVERGED, finish
 from lightgen.data.image_folders import ImageFolder
 from lightgen.data.image_tables import SavedTables
 from lightgen.data.latents import LatentDataset
-from lightgen.data.painters import load_painter
+from lightgen.data.painters import load_painter, try_tokenizer
 from lightgen.data.shards import Sample, read_prompts, read_shards, write_shards
 from lightgen.disk.atomic import atomic_file
 from lightgen.disk.folders import file_sha256, temporary_folder
@@ -45,7 +46,7 @@ from lightgen.disk.tar_files import tar_file
 from lightgen.disk.weight_files import check_sizes, in_order
 from lightgen.disk.zip_files import check_sums
 from lightgen.model.config import MARConfig
-from lightgen.model.encoders import load_autoencoder, to_images
+from lightgen.model.encoders import load_autoencoder, load_tokenizer, to_images
 from lightgen.training.lock import alone
 from lightgen.training.processes import make_accelerator
 from reports.claims import build_claims
@@ -435,6 +436,15 @@ def test_a_teacher_s_folder_names_no_code(tmp_path):
     (tmp_path / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(ValueError, match=r"model_index\.json: component 'transformer' is of 'evil_code'"):
         load_painter(tmp_path)
+
+
+@pytest.mark.parametrize("attempt", [try_tokenizer, try_tokenizer_in_judge])
+def test_a_tokenizer_that_cannot_be_used_is_told_when_it_is_loaded(tmp_path, attempt):
+    tokenizer = load_tokenizer(squares.make_text_encoder(tmp_path / "text"))
+    attempt(tokenizer, "text")
+    tokenizer.model_max_length = []
+    with pytest.raises(ValueError, match="text: its tokenizer cannot be used"):
+        attempt(tokenizer, "text")
 
 
 def test_a_form_that_was_cut_is_no_shorter_request():

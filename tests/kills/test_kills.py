@@ -2,6 +2,7 @@
 no temporary file is left."""
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 
 from tests.damage import commands, formats
 from tests.damage.networks import sizes
@@ -72,7 +74,8 @@ def writers(root: Path) -> list[Writer]:
                "--out OUT/i --device cpu", ("**/*",)),
         Writer("convert", "geneval", "convert ROOT/mmdet/c.pth --out OUT/d", ("**/*",)),
         Writer("convert released", "lightgen", f"convert ROOT/released/c.pth --out OUT/m {sizes()}", ("**/*",)),
-        Writer("dpo", "dpo", "ROOT/whole/model ROOT/pairs/pairs.jsonl OUT/run", ("**/*.safetensors", "**/config.json")),
+        Writer("dpo", "dpo", "ROOT/whole/model ROOT/preferred/pairs.jsonl OUT/run",
+               ("**/*.safetensors", "**/config.json")),
         Writer("features", "benchmarks", "quality features ROOT/pictures/a --extractor icon-clip --out "
                "OUT/f.safetensors --device cpu", ("**/*",)),
         Writer("statistics", "benchmarks", "quality features ROOT/pictures/a --extractor icon-clip --statistics --out "
@@ -86,6 +89,15 @@ def writers(root: Path) -> list[Writer]:
         Writer("claims", "reports", "claims OUT/claims", ("**/claims.md",), given=("claims",)),
         Writer("pack", "reports", "pack ROOT/all --out OUT/p --slim", ("**/*",)),
     ]  # fmt: skip
+
+
+def prefer(folder: Path) -> None:
+    """A pair of pictures of the size that the model of tests/damage is trained on."""
+    folder.mkdir()
+    for name, color in (("a", (200, 30, 30)), ("b", (30, 30, 200))):
+        Image.new("RGB", (16, 16), color).save(folder / f"{name}.png")
+    row = {"prompt": "a red square", "chosen": "a.png", "rejected": "b.png", "source": "file", "scores": [1.0, 0.0]}
+    (folder / "pairs.jsonl").write_text(json.dumps(row) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -126,6 +138,7 @@ def test_a_killed_command_gives_the_same_bytes_when_it_is_given_again(request, s
     kills, generator = request.config.getoption("--kills", default=8), random.Random(18)
     root, out = scratch / "undamaged", scratch / "out"
     formats.build(root)
+    prefer(root / "preferred")
     commands.PARTS[:] = [root / "tiny"]
     wanted = request.config.getoption("--writers", default=[])
     all_writers = [one for one in writers(root) if not wanted or one.name in wanted]
