@@ -1,6 +1,8 @@
 """What a key holds: settings that are not at their default, steps before, contents of folders; nothing of speed."""
 
 import dataclasses
+import io
+import tarfile
 from dataclasses import dataclass, field
 
 import pytest
@@ -66,9 +68,15 @@ def test_a_folder_counts_by_what_it_holds_and_never_by_where_it_lies(tmp_path):
 
 
 def test_a_data_set_counts_by_its_manifest_and_without_one_by_its_shards(tmp_path):
-    (tmp_path / "data_000000.tar").write_bytes(b"pictures")
+    def shard(content):
+        member = tarfile.TarInfo("0.jpg")
+        member.size = len(content)
+        with tarfile.open(tmp_path / "data_000000.tar", "w") as file:
+            file.addfile(member, io.BytesIO(content))
+
+    shard(b"pictures")
     found = [Folder(str(tmp_path)).identity]
-    (tmp_path / "data_000000.tar").write_bytes(b"others!!")
+    shard(b"others!!")
     found.append(Folder(str(tmp_path)).identity)
     (tmp_path / "manifest.json").write_text('{"shards": 1}')
     found.append(Folder(str(tmp_path)).identity)
