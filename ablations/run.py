@@ -27,7 +27,7 @@ from ablations.runner.engines.resources import Resources, Shape
 from ablations.runner.engines.slurm import Slurm
 from ablations.runner.folder import alone, check_folder, write_study
 from ablations.runner.live import Clock, Lines, display, plan_lines
-from ablations.runner.plan import optional_variants, plain, plan_cells, write_plan
+from ablations.runner.plan import optional_variants, plan_cells, write_plan
 from ablations.runner.queue import Queue
 from ablations.runner.reporting import EarlyReport, build_report, from_here, report_command, score_lines
 from ablations.runner.schedule import Schedule, State
@@ -153,7 +153,7 @@ def run(command: Command, words: Sequence[str] = ()) -> int:
         signal.signal(name, _interrupt)
     try:
         asked = _Run.of(command)
-        check_folder(asked.out, asked.study, asked.scale, plain(asked.setting))
+        check_folder(asked.out, asked.study, asked.scale, asked.setting)
         if command.plan:
             return _print_plan(asked)
         if command.detach and command.engine == "ray" and not asked.is_done:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,6 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ablations.runner.plan import plain
 from ablations.runner.store import Store
 from ablations.runner.study import Cell, Study, Variant
 from lightgen.disk.json_files import read_object, typed, write_sealed
@@ -20,7 +23,7 @@ SCHEMA = 1
 OWN = {"store", "plan.json", ".lock", ".owner", "cells", "jobs"}
 
 
-def check_folder(out: Path, study: Study, scale: str, setting: Mapping[str, Any]) -> None:
+def check_folder(out: Path, study: Study, scale: str, setting: Any) -> None:
     """Refuse a folder of another study, scale, setting or version, or that a person keeps other things in."""
     path = out / "study.json"
     if path.is_file():
@@ -32,7 +35,7 @@ def check_folder(out: Path, study: Study, scale: str, setting: Mapping[str, Any]
     Store(out / "store", create=False)
 
 
-def _check_study(out: Path, found: Mapping[str, Any], study: Study, scale: str, setting: Mapping[str, Any]) -> None:
+def _check_study(out: Path, found: Mapping[str, Any], study: Study, scale: str, setting: Any) -> None:
     if (found.get("name"), found.get("scale")) != (study.name, scale):
         raise ValueError(
             f"{out} holds the study {found.get('name')} at scale {found.get('scale')}, not {study.name} at {scale};"
@@ -43,12 +46,28 @@ def _check_study(out: Path, found: Mapping[str, Any], study: Study, scale: str, 
             f"{out} was written by lightgen-bench 0.1, whose settings this version does not read: give another --out,"
             " or use that version (`python -m reports build` still reads its records)"
         )
-    before, now = flat(typed(found.get("protocol", {}), f"{out / 'study.json'}: protocol")), flat(setting)
+    before, now = flat(typed(found.get("protocol", {}), f"{out / 'study.json'}: protocol")), flat(plain(setting))
+    # A field that an older version did not have is at its default there, as it is in keys.
+    before = {
+        name: value for name, value in flat(json.loads(json.dumps(_defaults(setting)))).items() if name not in before
+    } | before
     changed = [name for name in now | before if name not in now or before.get(name) != now[name]]
     if changed := [name for name in changed if not name.startswith("runtime.")]:
         told = ", ".join(f"{name} {before.get(name)!r}, now {now.get(name)!r}" for name in changed[:3])
         more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
         raise ValueError(f"{out} was begun with another setting ({told}{more}); give another --out")
+
+
+def _defaults(setting: Any) -> dict[str, Any]:
+    """The fields of a dataclass that have a default, and those of the dataclasses in it."""
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(setting):
+        value = getattr(setting, field.name)
+        if dataclasses.is_dataclass(value):
+            found[field.name] = _defaults(value)
+        elif field.default is not dataclasses.MISSING:
+            found[field.name] = field.default
+    return found
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -157,7 +157,7 @@ class TextEncoder:
         """
         if not captions:
             raise ValueError("no captions to encode; give at least one")
-        tokens = self.tokenizer(list(captions), truncation=False)["input_ids"]
+        tokens = self.tokenizer(list(captions), truncation=False, verbose=False)["input_ids"]  # counted, not warned of
         if not all(tokens):  # a decoder's tokenizer marks no end: an empty caption is its end mark all the same
             captions = [caption if row else self.tokenizer.eos_token for caption, row in zip(captions, tokens)]
         self.num_truncated += sum(len(row) > self.max_length for row in tokens)

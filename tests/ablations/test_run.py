@@ -13,6 +13,7 @@ from ablations.run import _share_store, main
 from ablations.runner.engines import start_engine
 from ablations.runner.engines.resources import Resources, Shape
 from ablations.studies import study_names
+from lightgen.disk.json_files import write_sealed
 
 FILE = str(Path(__file__).parent / "counting_study.py")
 COMMAND = [sys.executable, "-m", "ablations.run"]
@@ -168,6 +169,13 @@ def test_a_setting_is_changed_by_name_and_a_folder_keeps_to_one(tmp_path):
     assert (
         other.returncode == 2 and "begun with another setting (images 3, now 10, train.steps 2, now 4" in other.stderr
     )
+    del study["protocol"]["train"]["steps"], study["seal"]  # as a version wrote it that did not have the field yet
+    write_sealed(tmp_path / "study.json", study)
+    refused = run(*few, "--set", "train.steps=2", "images=3")
+    assert refused.returncode == 2 and "(train.steps 4, now 2)" in refused.stderr
+    assert run(*few, "--set", "images=3").returncode == 0
+    assert run(*few, "--set", "images=3", "train.steps=2", "--out", tmp_path / "new").returncode == 0
+    few[-1] = tmp_path / "new"
     same = run(*few, "--set", "train.steps=2", "images=3", "runtime.step_seconds=0.5")
     assert same.returncode == 0 and "runtime settings change no result, so nothing is made again" in same.stdout
 
