@@ -287,3 +287,20 @@ def test_inputs_of_another_model_are_refused():
         model(latents[:, 1:], text, lengths, draws)
     with pytest.raises(ValueError, match="do not divide into patches"):
         model(latents[..., 1:], text, lengths, draws)
+
+
+def test_without_the_bound_the_error_of_the_noise_is_the_same():
+    """What DPO compares is the mean squared error that training logs beside the bound."""
+    model = make_model()
+    latents, text, lengths, draws = make_batch(model)
+    whole, alone = (model(latents, text, lengths, draws, variational=bound) for bound in (True, False))
+    torch.testing.assert_close(alone.errors, whole.errors)
+    torch.testing.assert_close(alone.mse, whole.mse)
+    torch.testing.assert_close(alone.loss, whole.mse)  # and nothing else is in the loss
+
+
+def test_tokens_of_any_grid_become_the_latents_that_they_were_of():
+    model = make_model()
+    latents = torch.randn(2, 4, 4, 6)
+    assert model.token_grid(latents) == (2, 3)
+    assert torch.equal(model.unpatchify(model.patchify(latents), (2, 3)), latents)
