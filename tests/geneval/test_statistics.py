@@ -188,14 +188,24 @@ def test_two_prompts_have_one_degree_of_freedom():
 
 
 def test_an_interaction_weighs_each_of_its_four_sides():
-    a, b, c, d = ([_shares(np.full(4, share))] for share in (1.0, 0.25, 0.75, 0.5))
+    a, b, c, d = ([_shares(np.full(4, share))] for share in (1.0, 0.25, 0.5, 0.25))
     found = contrast(a * 2, b * 2, minus=(c * 2, d * 2))
-    assert found["value"] == pytest.approx((1.0 - 0.25) - (0.75 - 0.5)) and found["seeds"] == [2] * 4
+    assert found["value"] == pytest.approx((1.0 - 0.25) - (0.5 - 0.25)) and found["seeds"] == [2] * 4
 
 
 def test_an_interval_ends_at_one():
     found = summarize(_rows([[1, 1], [1, 1], [0, 1]]))["overall"]
     assert found["value"] < 1 and found["ci"][1] == 1.0
+
+
+def test_flips_are_of_the_sign_alone():
+    ones, zeros = _rows(np.ones((12, 1))), _rows(np.zeros((12, 1)))
+    assert contrast([ones], [zeros], resamples=20_000)["p"] == pytest.approx(2 / 2**12, abs=7e-4)
+
+
+def test_prompts_weigh_alike_in_both_runs_whatever_their_number_of_images():
+    four, two = _shares([1.0, 0.5] * 6), _shares([0.5, 1.0] * 6, copies=2)
+    assert contrast([four], [two])["p"] == 1.0  # the differences cancel
 
 
 def _constant(*shares):
