@@ -262,3 +262,14 @@ def test_given_noise_is_what_the_head_begins_with(solver):
     first = made(starts[0], 0)
     torch.testing.assert_close(made(starts[0], 50), first)
     assert (made(starts[1], 0) - first).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
+def test_no_scale_of_guidance_is_apart_from_its_neighbors(guidance_scale):
+    """A scale of 1 leaves the half without text away, which must change nothing; no other scale does."""
+    arguments = (make_model(head_objective="flow"), *make_text(), (4, 4))
+    near, at = (
+        generate_latents(*arguments, replace(QUICK, solver="euler", guidance_scale=scale), generators())
+        for scale in (guidance_scale + 1e-4, guidance_scale)
+    )
+    assert (near - at).abs().max() < 1e-2 * at.abs().max()
