@@ -18,12 +18,13 @@ _NUM_LISTED = 20
 class IncompleteFolder(ValueError):
     """A folder that must not be scored as it is; `problems` lists everything found."""
 
-    def __init__(self, images: Path, problems: Sequence[str]) -> None:
+    def __init__(self, images: Path, problems: Sequence[str], asked: object = None) -> None:
         self.problems = list(problems)
+        of = f" by the prompts of {asked}" if isinstance(asked, str | Path) else ""
         listed = "".join(f"\n  {problem}" for problem in self.problems[:_NUM_LISTED])
         more = f"\n  and {len(problems) - _NUM_LISTED} more" if len(problems) > _NUM_LISTED else ""
         super().__init__(
-            f"{images}: not complete, {len(problems)} problem(s):{listed}{more}\n"
+            f"{images}: not complete{of}, {len(problems)} problem(s):{listed}{more}\n"
             "Complete it, name the prompts it was made from (--prompts), or score what is there with --allow-partial."
         )
 

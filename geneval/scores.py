@@ -52,7 +52,7 @@ def score_folder(
     problems += changed.values()
     lines = {name: line for name, line in lines.items() if name not in changed}
     if problems and not allow_partial:
-        raise IncompleteFolder(images, problems)
+        raise IncompleteFolder(images, problems, prompts)
     rows = [_row(images, folder, line, options) for folder, line in _scored(folders, lines)]
     if not rows:
         raise IncompleteFolder(images, [*problems, "nothing to score"])

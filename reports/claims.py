@@ -16,6 +16,7 @@ verdict is that of its first contrast; every number is computed from the records
 """
 
 import itertools
+import os
 import statistics
 import tomllib
 from collections import Counter
@@ -143,7 +144,7 @@ def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study,
 def _study(name: str, folder: Path, studies: dict[str, tuple[Study, Path]]) -> tuple[Study, Path] | None:
     """The records of the study of that name, read once; None where there are none."""
     if name not in studies:
-        places = [path for path in sorted(folder.glob(f"{name}*")) if (path / "study.json").is_file()]
+        places = [path for path in sorted(folder.glob(f"{name}*")) if os.path.lexists(path / "study.json")]
         found = [(study, path) for path in places if (study := readable_study(path)).name == name]
         if not found:
             return None

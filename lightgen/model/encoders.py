@@ -168,6 +168,10 @@ class TextEncoder:
             padding="max_length" if pad else "longest",
             return_tensors="pt",
         )
+        rows = self.model.get_input_embeddings().num_embeddings
+        if (largest := int(batch["input_ids"].max())) >= rows:
+            where = self.folder or self.tokenizer.name_or_path
+            raise ValueError(f"{where}: its tokenizer gives token {largest}, its text model has {rows}; copy it again")
         ids, mask = batch["input_ids"].to(self.model.device), batch["attention_mask"].to(self.model.device)
         features = self.model(input_ids=ids, attention_mask=mask).last_hidden_state.float()
         if not pad:

@@ -56,7 +56,7 @@ def autoencoder_class(folder: Path) -> type:
     import diffusers
 
     name = _config(folder).get("_class_name", "AutoencoderKL")
-    if name not in AUTOENCODERS:
+    if not isinstance(name, str) or name not in AUTOENCODERS:
         raise ValueError(f"{folder} holds a {name}; valid: {', '.join(AUTOENCODERS)}")
     return getattr(diffusers, name)
 

@@ -19,6 +19,7 @@ from safetensors.torch import load, load_file, save, save_file
 
 from benchmarks.quality.features import Features, save_features
 from benchmarks.quality.moments import check_statistics, load_statistics
+from geneval.completeness import IncompleteFolder
 from geneval.convert import read_state
 from geneval.detections import DetectionsError, ImageDetections, parse_line
 from geneval.detector import detector_identity
@@ -46,7 +47,8 @@ from lightgen.disk.tar_files import tar_file
 from lightgen.disk.weight_files import check_sizes, in_order
 from lightgen.disk.zip_files import check_sums
 from lightgen.model.config import MARConfig
-from lightgen.model.encoders import load_autoencoder, load_tokenizer, to_images
+from lightgen.model.encoders import TextEncoder, load_autoencoder, load_tokenizer, to_images
+from lightgen.model.families import autoencoder_class
 from lightgen.training.lock import alone
 from lightgen.training.processes import make_accelerator
 from reports.claims import build_claims
@@ -55,6 +57,8 @@ from reports.tables.table import to_csv
 from tests.geneval import tiny as judges
 from tests.lightgen import squares
 from tests.reports.conftest import write_study
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -518,3 +522,32 @@ def test_a_log_of_any_length_is_read_at_its_end(tmp_path):
     assert last_lines(tmp_path / "log.txt", 2) == ["299998", "299999"]
     os.mkfifo(tmp_path / "pipe")
     assert last_lines(tmp_path / "pipe", 2) == []
+
+
+def test_a_study_whose_head_is_a_pipe_is_not_a_study_that_was_not_run(tmp_path):
+    (tmp_path / "claims.toml").write_text(
+        'title = "a"\npaper = "b"\n[[claim]]\nid = "H1"\nclaim = "c"\nplace = "d"\nchange = "e"\n'
+        'study = "volume_sweep"\ncontrasts = ["slope"]\n'
+    )
+    (tmp_path / "volume_sweep-cpu").mkdir()
+    os.mkfifo(tmp_path / "volume_sweep-cpu" / "study.json")
+    with pytest.raises((ValueError, OSError), match=r"volume_sweep-cpu.study\.json"):
+        build_claims(tmp_path)
+
+
+def test_a_token_that_the_text_model_does_not_have_is_one_line():
+    encoder = TextEncoder.from_pretrained(ROOT / "ablations/icons/components/text", 16)
+    encoder.tokenizer.add_tokens(["zebra"])
+    with pytest.raises(ValueError, match=r"components.text: its tokenizer gives token \d+, its text model has \d+"):
+        encoder(["a photo of a zebra"])
+
+
+def test_an_autoencoder_of_a_list_is_one_line(tmp_path):
+    (tmp_path / "config.json").write_text('{"_class_name": ["AutoencoderKL"]}')
+    with pytest.raises(ValueError, match=r"holds a .*AutoencoderKL.*; valid: "):
+        autoencoder_class(tmp_path)
+
+
+def test_a_folder_that_lacks_prompts_says_whose_they_are(tmp_path):
+    problem = str(IncompleteFolder(tmp_path / "images", ["prompt 00000 'a dog': no folder"], tmp_path / "asked.jsonl"))
+    assert f"images: not complete by the prompts of {tmp_path}/asked.jsonl, 1 problem(s)" in problem
