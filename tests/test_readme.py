@@ -144,6 +144,8 @@ def test_block(block, place, printed, monkeypatch, request):
         if kind == "not run" or not request.config.getoption("all_blocks"):
             return
     monkeypatch.chdir(place)
+    # As in the repository's own folder: `ablations/` here must not stand in for the package in a new process.
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     if kind == "output":
         _compare(block, printed[block.page].replace(f"{place}/", "").replace(sys.executable, "python"))
     elif kind == "file":

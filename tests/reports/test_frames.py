@@ -84,6 +84,8 @@ def test_pictures_that_were_made_otherwise_are_marked(finished, changed):
 def test_other_studies_are_not_compared(finished, changed, capsys, monkeypatch):
     study = json.loads((changed / "study.json").read_text())
     (changed / "study.json").write_text(json.dumps({**study, "name": "dpo_sweep"}))
+    for path in changed.glob("cells/*/result.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "study": "dpo_sweep"}))
     monkeypatch.setattr(sys, "argv", ["reports", "compare", str(finished), str(changed)])
     assert main() == 2 and "not the same study" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["reports", "compare", str(finished), str(finished), "--json"])
