@@ -72,7 +72,7 @@ FEW = "--set train.samples_seen=8 train.batch_size=4 train.warmup_steps=1"
 SMALLER = {
     "ablations.run diversity_sweep": f"--scale smoke --only small-narrow {ONE} --out {STUDY}",
     "ablations.run diversity_sweep --seeds 0 1 2": "--plan",
-    "ablations.run guidance.py": f"{ONE} --out guidance",
+    "ablations.run guidance.py": f"--only guidance-1 {ONE} --out guidance",
     "lightgen train": FEW,
     "geneval prompts": "--num-prompts 2 --objects names.txt",
     "geneval generate": "--copies 3 --steps 2 --batch-size 8",

@@ -2,5 +2,5 @@
 
 
 def pytest_addoption(parser):
-    parser.addoption("--kills", type=int, default=8, help="SIGKILLs that tests/kills sends")
+    parser.addoption("--kills", type=int, default=4, help="SIGKILLs that tests/kills sends")
     parser.addoption("--writers", nargs="+", default=[], help="names of the commands that are killed (default: all)")

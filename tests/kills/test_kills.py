@@ -135,7 +135,7 @@ def ended(child: int) -> int:
 
 
 def test_a_killed_command_gives_the_same_bytes_when_it_is_given_again(request, scratch):
-    kills, generator = request.config.getoption("--kills", default=8), random.Random(18)
+    kills, generator = request.config.getoption("--kills", default=4), random.Random(18)
     root, out = scratch / "undamaged", scratch / "out"
     formats.build(root)
     prefer(root / "preferred")
@@ -177,7 +177,7 @@ def differing(found: dict[str, bytes], expected: dict[str, bytes]) -> list[str]:
 
 def test_a_killed_study_gives_the_same_records(request, tmp_path):
     """The driver, a worker or both at once, at any moment; then the same command."""
-    kills, generator = request.config.getoption("--kills", default=8) // STUDY_SHARE, random.Random(18)
+    kills, generator = request.config.getoption("--kills", default=4) // STUDY_SHARE, random.Random(18)
     if not kills:
         pytest.skip(f"--kills {STUDY_SHARE} or more")
     command = [sys.executable, "-m", "ablations.run", str(STUDY), "--scale", "cpu", "--workers", "2"]
