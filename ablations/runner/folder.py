@@ -48,9 +48,7 @@ def _check_study(out: Path, found: Mapping[str, Any], study: Study, scale: str, 
         )
     before, now = flat(typed(found.get("protocol", {}), f"{out / 'study.json'}: protocol")), flat(plain(setting))
     # A field that an older version did not have is at its default there, as it is in keys.
-    before = {
-        name: value for name, value in flat(json.loads(json.dumps(_defaults(setting)))).items() if name not in before
-    } | before
+    before = flat(json.loads(json.dumps(_defaults(setting)))) | before
     changed = [name for name in now | before if name not in now or before.get(name) != now[name]]
     if changed := [name for name in changed if not name.startswith("runtime.")]:
         told = ", ".join(f"{name} {before.get(name)!r}, now {now.get(name)!r}" for name in changed[:3])
