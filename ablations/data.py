@@ -26,6 +26,10 @@ from lightgen.model.config import MARConfig
 
 VOLUMES = ("small", "large")
 FEWEST_HELD_OUT = 10  # pictures of one's own that no training set holds
+NO_JUDGE = (
+    "benchmark.prompts=none leaves GenEval's judge out, and verdicts are needed here: give benchmark.prompts=own, or"
+    " preference.source=teacher or detail where only preferences ask for it"
+)
 HELD_OUT, HELD_OUT_SEED = 512, 10_000  # pictures drawn beside a training set, and what is added to its seed
 
 
@@ -33,7 +37,8 @@ HELD_OUT, HELD_OUT_SEED = 512, 10_000  # pictures drawn beside a training set, a
 class Benchmark:
     """What models are judged on, and how often."""
 
-    prompts: Literal["own", "official"] = "own"  # own: GenEval's generator over the data's classes, where it has some
+    # own: GenEval's generator over the data's classes, where it has some; none: held-out captions alone, and no judge
+    prompts: Literal["own", "official", "none"] = "own"
     num_prompts: int = 50  # a task, of own prompts
     prompt_seed: int = 43
     copies: int = 4  # images a prompt
@@ -65,8 +70,8 @@ class Data(Protocol):
         """ValueError or FileNotFoundError, before anything is made, for what a study could not be made of."""
         ...
 
-    def note(self, detector: Folder) -> str:
-        """What a reader must know of these data and their judge; empty where there is nothing."""
+    def note(self, detector: Folder | None) -> str:
+        """What a reader must know of these data and their judge, if there is one; empty where there is nothing."""
         ...
 
     def dataset(self, volume: str, diversity: str, seed: int) -> Step:
@@ -134,7 +139,7 @@ class IconData:
     def check(self, model: MARConfig) -> None:
         """Any world can be drawn."""
 
-    def note(self, detector: Folder) -> str:
+    def note(self, detector: Folder | None) -> str:
         return ""
 
     def dataset(self, volume: str, diversity: str, seed: int) -> DrawIcons:
@@ -198,6 +203,8 @@ class OwnData:
     match: tuple[str, ...] = ()  # numbers that the sets agree in, beside the caption's length
     held_out: float = 0.1  # share, by a hash of the samples' keys
     captions_asked: int = 200  # held-out captions that models draw, and pictures that theirs are compared with
+    kid_effect: float = 0.1  # smallest difference worth acting on, of KID and CLIP score on held-out captions: the
+    clip_effect: float = 1.0  # scale of KID is that of the extractor's features, so choose it for yours
 
     @property
     def cannot_draw(self) -> str:
@@ -238,7 +245,15 @@ class OwnData:
             grid = f", or give model.position_grid={size // model.token_pixels}" if fits else ""
             raise ValueError(f"{self.folder} holds images of {size} px, the model generates {own} px: {ways}{grid}")
 
-    def note(self, detector: Folder) -> str:
+    def note(self, detector: Folder | None) -> str:
+        data = (
+            f"Data: {Path(self.folder).name}, {self._manifest()['num_samples']} images, {self.held_out:.0%} held out."
+            f" {self._how_narrow()}"
+        )
+        if detector is None:
+            return (
+                f"{data} Judge: none (benchmark.prompts=none), so no GenEval; held-out captions are all that is asked."
+            )
         known = known_classes(detector)
         few = (
             f" It knows {len(known)} classes only ({', '.join(known)}): GenEval asks for no others."
@@ -246,8 +261,7 @@ class OwnData:
             else ""
         )
         return (
-            f"Data: {Path(self.folder).name}, {self._manifest()['num_samples']} images, {self.held_out:.0%} held out."
-            f" {self._how_narrow()} Judge: {detector.location.name} {detector.identity[:12]}.{few}"
+            f"{data} Judge: {detector.location.name} {detector.identity[:12]}.{few}"
             f" {_what_captions_name(captioned(self._place(), detector))}"
         )
 
@@ -266,6 +280,8 @@ class OwnData:
         return None
 
     def prompts(self, benchmark: Benchmark, latents: Encode, detector: Folder) -> AskNamed:
+        if benchmark.prompts == "none":
+            raise ValueError(NO_JUDGE)
         return self._asked(latents, detector, benchmark.prompts, benchmark.num_prompts, benchmark.prompt_seed)
 
     def captions(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ablations.data import NO_JUDGE
 from ablations.record import write_record
 from ablations.runner.step import Step
 from ablations.runner.study import Study
@@ -55,14 +56,24 @@ ON_POLICY = ("verifier", "random")  # sources of own samples alone, which a mode
 def study(**fields: Any) -> Study:
     """A study of this package's steps at its scales, unless told otherwise."""
     shared: dict[str, Any] = {"settings": SETTINGS, "notes": NOTES, "steps": STEPS, "record": write_record}
-    asked = {"splits": lambda setting: setting.data.splits, "told": _told}
+    asked = {"splits": lambda setting: setting.data.splits if _has_judge(setting) else (), "told": _told,
+             "measures": lambda setting, metric: _has_judge(setting) or not metric.startswith("geneval")}  # fmt: skip
     return Study(**{**asked, **shared, **fields})
 
 
 def _told(setting: Setting) -> str:
     """What a reader must know of the data; ValueError for data of which no study can be made."""
     setting.data.check(setting.model)
-    return setting.data.note(setting.components.weights("detector"))
+    if not _has_judge(setting) and setting.data.own_captions() is None:
+        raise ValueError(
+            "benchmark.prompts=none is of one's own data, whose held-out captions are left; valid: own, official"
+        )
+    return setting.data.note(setting.components.weights("detector") if _has_judge(setting) else None)
+
+
+def _has_judge(setting: Setting) -> bool:
+    """Whether models are judged by GenEval; else by pictures of held-out captions alone."""
+    return setting.benchmark.prompts != "none"
 
 
 def trained(
@@ -143,19 +154,21 @@ def judged(
             model=model, prompts=prompts, sampling=call, copies=copies, seed=benchmark.seed, tuned=tuned, side=side
         )
 
-    found = images(prompts(setting), benchmark.copies)
     if held is None:
-        return verdicts(setting, found)
-    judge, quality = verdicts(setting, found, images(held, 1))
+        return verdicts(setting, images(prompts(setting), benchmark.copies))
+    quality = _quality(setting, images(held, 1))
+    ends: list[Step] = [quality]
     own = _subset_of(model)
-    ends: list[Step] = [judge, quality]
     if own is not None:
         vae = setting.components.weights("vae")
         ends.append(Copies(images=quality.images, subset=own, vae=vae, share=held.share))
+    if not _has_judge(setting):
+        return tuple(ends)
+    judge = _judge(setting, images(prompts(setting), benchmark.copies))
     if split_by := tuple(part for part in (arms or (own,)) if part is not None):
         assert isinstance(judge.prompts, Step)  # own data's
         ends.append(SplitPrompts(prompts=judge.prompts, arms=split_by))
-    return tuple(ends)
+    return (judge, *ends)
 
 
 def copies(setting: Setting, model: Step, judge: Step) -> tuple[NearestPictures, ...]:
@@ -169,14 +182,24 @@ def copies(setting: Setting, model: Step, judge: Step) -> tuple[NearestPictures,
     return (NearestPictures(images=judge.images, latents=training.latents, held=latents),)
 
 
-def verdicts(setting: Setting, images: Step, own: Step | None = None) -> tuple[Judge, Quality]:
-    """Verdicts on pictures of the benchmark's prompts, and quality: of these, or of pictures of `own` captions."""
+def verdicts(setting: Setting, images: Step) -> tuple[Judge, Quality]:
+    """Verdicts on pictures of the benchmark's prompts, and their quality."""
+    return _judge(setting, images), _quality(setting, images)
+
+
+def _judge(setting: Setting, images: Step) -> Judge:
+    return Judge(images=images, prompts=prompts(setting), copies=setting.benchmark.copies, judges=judges(setting))
+
+
+def _quality(setting: Setting, images: Step) -> Quality:
     benchmark, clip = setting.benchmark, setting.components.weights("clip")
     reference = DescribeReference(images=setting.data.reference(benchmark), clip=clip, extractor=benchmark.extractor)
-    return (
-        Judge(images=images, prompts=prompts(setting), copies=benchmark.copies, judges=judges(setting)),
-        Quality(images=own or images, reference=reference, clip=clip, extractor=benchmark.extractor),
-    )
+    return Quality(images=images, reference=reference, clip=clip, extractor=benchmark.extractor)
+
+
+def cannot_rank(setting: Setting) -> str:
+    """Why no preferences come from verdicts, where the setting's own do; empty where they can."""
+    return "" if _has_judge(setting) or setting.preference.source not in ON_POLICY else NO_JUDGE
 
 
 def prompts(setting: Setting) -> Asked:

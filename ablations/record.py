@@ -17,10 +17,12 @@ from ablations.runner.study import Cell
 from ablations.steps.asked import prompts_of
 from ablations.steps.judge import Judge
 from ablations.steps.named import UNNAMED
+from ablations.steps.quality import Quality
 from ablations.steps.train import Train
 from ablations.steps.watched import TakePart, TrainWatched
 from benchmarks.environment import environment
 from geneval.detections import read_detections
+from geneval.layout import read_layout
 from geneval.prompts import official_prompts
 from geneval.protocol import read_generation
 from geneval.scores import format_results, read_provenance, read_results
@@ -48,6 +50,8 @@ def write_record(folder: Path, cell: Cell, store: Store) -> None:
         metrics, items = metrics | judged, items | found
     if "quality" in facts:
         items |= _quality(folder, store.folder(steps["quality"]))
+        if _last(cell, "judge") is None:
+            items |= _unjudged(folder, cell, store)
         metrics |= facts["quality"]["metrics"]
     for name in ("copies", "nearest_pictures"):
         metrics |= facts.get(name, {}).get("metrics", {})
@@ -136,6 +140,23 @@ def _verdicts(
     version = f"rules 1; prompts={facts['prompts_sha256'][:12]}; copies={step.copies}; {judge}"
     names = {"geneval": "results.jsonl", "prompts": "prompts.json", "samples": "samples.json"}
     return _geneval_metrics(rows, splits, version) | _asked(cell, store), names
+
+
+def _unjudged(folder: Path, cell: Cell, store: Store) -> dict[str, str]:
+    """samples.json of a cell without a judge: the first pictures of held-out captions, right or wrong to nobody."""
+    step = _last(cell, "quality")
+    assert isinstance(step, Quality)
+    images, count = store.folder(step.images) / "images", cell.setting["benchmark"]["shown"]
+    found, _ = read_layout(images)
+    shutil.rmtree(folder / "samples", ignore_errors=True)
+    (folder / "samples").mkdir()
+    entries = []
+    for drawn in found[:count]:
+        name, told = f"samples/{drawn.name}.png", {"correct": None, "reason": "", "tag": "", "split": ""}
+        shutil.copyfile(images / drawn.samples[0], folder / name)
+        entries.append({"file": name, "prompt": drawn.metadata["prompt"], **told})
+    write_json(folder / "samples.json", entries)
+    return {"samples": "samples.json"}
 
 
 def _protocol(cell: Cell, store: Store) -> dict[str, Any]:

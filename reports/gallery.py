@@ -25,7 +25,7 @@ class Picture:
     """One sample; `source` is a data address, empty where the file could not be shown and `reason` says why."""
 
     source: str
-    is_correct: bool
+    is_correct: bool | None  # None where nobody judged
     reason: str
     image: Any  # a PIL image, or None
     label: str = ""  # of its variant, with the seed where it is not the first variant's
@@ -51,6 +51,11 @@ class Gallery:
     variants: Sequence[Variant]
     seeds: Sequence[int]  # of the cell shown for each variant
     rows: Sequence[PromptRow]
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether any picture has a verdict."""
+        return any(shown is not None and shown.is_correct is not None for row in self.rows for shown in row.pictures)
 
     @property
     def tasks(self) -> list[str]:

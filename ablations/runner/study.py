@@ -102,6 +102,7 @@ class Study:
     contrasts: Sequence[Contrast]
     further: Callable[[Any], Sequence[Contrast]] = lambda setting: ()  # contrasts that only some settings have
     draws: Literal["crossed", "nested"] = "crossed"  # a draw is the same for all seeds, or each seed has its own
+    measures: Callable[[Any, str], bool] = lambda setting, metric: True  # whether a setting's cells have a metric
     interaction: Mapping[str, str] = field(default_factory=dict)  # {"rows": factor, "columns": factor}
     settings: Mapping[str, Any]  # by scale, each a frozen dataclass with a `runtime`
     notes: Mapping[str, str] = field(default_factory=dict)  # scale -> what a reader must know about it
@@ -119,8 +120,9 @@ class Study:
         return self.settings[scale]
 
     def contrasts_of(self, setting: Any) -> list[Contrast]:
-        """Those of every setting, and those that this one has besides."""
-        return [*self.contrasts, *self.further(setting)]
+        """Those of every setting, and those that this one has besides, as far as their metrics are measured."""
+        found = [*self.contrasts, *self.further(setting)]
+        return [contrast for contrast in found if self.measures(setting, contrast.metric)]
 
     def note(self, scale: str, setting: Any) -> str:
         """What a reader must know of the scale and the setting. ValueError for one of which nothing can be made."""

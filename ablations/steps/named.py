@@ -82,7 +82,7 @@ def _refuse_too_few(classes: Sequence[str], named: int) -> None:
         raise ValueError(
             f"the captions name {named} of GenEval's classes, of which the judge knows {len(classes)}"
             f" ({', '.join(classes) or 'none'}); GenEval asks for two at least: give a judge that knows more"
-            " (components.detector=FOLDER), or captions that name what it knows"
+            " (components.detector=FOLDER), captions that name what it knows, or do without (benchmark.prompts=none)"
         )
 
 

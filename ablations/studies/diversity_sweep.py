@@ -17,7 +17,7 @@ import itertools
 from collections.abc import Sequence
 
 from ablations.data import VOLUMES, IconData, OwnData
-from ablations.recipes import copies, judged, preferred, study, trained, untrained, verdicts, watched
+from ablations.recipes import cannot_rank, copies, judged, preferred, study, trained, untrained, verdicts, watched
 from ablations.runner.study import Contrast, Variant
 from ablations.settings import Setting
 from ablations.steps import Subset, TakePart
@@ -50,12 +50,14 @@ def variants(setting: Setting, seed: int) -> list[Variant]:
         )
         for (volume, diversity), base in bases.items()
     ]
+    why_not = cannot_rank(setting)
     preferences = [
         Variant(
             name=f"{volume}-{diversity}-dpo",
             label=f"{volume}, {diversity}, DPO",
             factors={"volume": volume, "diversity": diversity, "preference": "dpo"},
-            ends=judged(setting, preferred(setting, base, seed), arms=sets),
+            ends=() if why_not else judged(setting, preferred(setting, base, seed), arms=sets),
+            why_not=why_not,
         )
         for (volume, diversity), base in bases.items()
     ]
@@ -278,7 +280,8 @@ def _of_held_out(setting: Setting) -> list[Contrast]:
                 b=diverse,
                 claim=f"Pictures of held-out captions by the {words[0]} model are nearer to the held-out pictures.",
                 metric="kid",
-                smallest_effect=0.1,
+                smallest_effect=setting.data.kid_effect,
+                primary=name == "claim" and setting.benchmark.prompts == "none",
             ),
             Contrast(
                 name=f"{name}-held-out-clip",
@@ -287,7 +290,7 @@ def _of_held_out(setting: Setting) -> list[Contrast]:
                 b=narrow,
                 claim=f"The {words[0]} model draws held-out captions better.",
                 metric="clip_score",
-                smallest_effect=1.0,
+                smallest_effect=setting.data.clip_effect,
             ),
         ]
     return found

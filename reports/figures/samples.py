@@ -29,7 +29,8 @@ def samples(given: Gallery) -> Figure:
         left_out = f"; the first {len(variants)} of {len(given.variants)} variants"
         note(
             figure,
-            "frame: black = judged right, gray = judged wrong" + left_out * (len(variants) < len(given.variants)),
+            "frame: black = judged right, gray = judged wrong" * given.is_judged
+            + left_out * (len(variants) < len(given.variants)),
         )
 
     data = [
@@ -58,7 +59,7 @@ def _canvas(prompts: Sequence[PromptRow], variants: int) -> Any:
     return canvas
 
 
-def _framed(image: Any, is_correct: bool) -> Any:
+def _framed(image: Any, is_correct: bool | None) -> Any:
     from PIL import Image
 
     tile = Image.new("RGB", (SIDE + 2 * FRAME,) * 2, INK if is_correct else "#d0d7de")

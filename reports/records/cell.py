@@ -27,7 +27,7 @@ from reports.records.recomputed import disagreements
 from reports.records.record import Metric, Record, read_record
 
 ROW_FIELDS = {"filename": str, "tag": str, "prompt": str, "correct": bool, "reason": str, "metadata": str}
-SAMPLE_FIELDS = {"file": str, "prompt": str, "correct": bool, "reason": str}
+SAMPLE_FIELDS = {"file": str, "prompt": str, "correct": (bool, type(None)), "reason": str}  # null: nobody judged
 SPECTRUM = ("frequencies", "generated", "reference")
 
 

@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -7,11 +8,13 @@ from types import SimpleNamespace
 import pytest
 
 from ablations import run
+from ablations.runner.attempt import PERMANENT, RESUMABLE
 from ablations.runner.devices import default_workers
 from ablations.runner.engines import slurm
 from ablations.runner.engines.local import LocalEngine
 from ablations.runner.engines.resources import Resources, Shape, minutes
 from ablations.runner.engines.slurm import End, Slurm
+from ablations.runner.engines.warm import WarmJob
 from ablations.runner.plan import plan_cells
 from ablations.runner.stages import Task, stages
 from ablations.studies import load_study
@@ -111,6 +114,29 @@ def test_a_local_cell_of_several_processes_gets_devices_of_its_own(tmp_path):
     assert told == [f"{own} 3 ['--processes', '2', '--nodes', '1']" for own in ("0,1", "2,3")]
     assert default_workers(runtime(processes=2), 9, ["0", "1", "2", "3"]) == 2
     assert default_workers(runtime(), 9, ["0", "1"]) == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux alone")
+def test_a_warm_process_forks_workers_and_tells_how_they_end(tmp_path):
+    engine = LocalEngine(2, [], Shape.of(Resources(), runtime(threads=1), "local"))
+    missing = engine.submit(["-m", "ablations.worker", str(tmp_path / "nowhere"), "a-s0"], tmp_path / "a.txt", 0)
+    unknown = engine.submit(["-m", "ablations.worker", "--nope"], tmp_path / "b.txt", 1)
+    assert isinstance(missing, WarmJob) and missing.pid != unknown.pid
+    assert missing.wait(60) == PERMANENT and engine.poll(missing) == PERMANENT
+    assert unknown.wait(60) == 2
+    assert (tmp_path / "a.txt").read_text().startswith("error: ") and "OUT" in (tmp_path / "b.txt").read_text().upper()
+    warm = engine.warm
+    os.kill(warm._process.pid, signal.SIGKILL)
+    lost = WarmJob(pid=1, process=warm)
+    assert lost.wait(60) == RESUMABLE, "its worker saves and leaves with nobody to tell"
+    with pytest.raises(OSError, match="gone"):
+        warm.submit(["-m", "ablations.worker"], tmp_path / "c.txt")
+    again = engine.submit(["-m", "ablations.worker", str(tmp_path / "nowhere"), "a-s0"], tmp_path / "a.txt", 0)
+    assert again.wait(60) == PERMANENT
+    engine.stop([again])
+    assert engine.warm is None
+    other = engine.submit(["-c", "pass"], tmp_path / "d.txt", 0)
+    assert isinstance(other, subprocess.Popen) and other.wait(60) == 0
 
 
 @pytest.mark.parametrize("code", [0, 42, 75])

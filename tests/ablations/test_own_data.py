@@ -169,6 +169,23 @@ def test_the_claim_is_asked_of_held_out_captions_too(photos):
     assert not any("held-out" in contrast.name for contrast in SWEEP.contrasts_of(SETTINGS["cpu"]))
 
 
+def test_without_a_judge_held_out_captions_are_all_that_is_asked(photos):
+    setting = setting_of(photos, **{"benchmark.prompts": "none"})
+    cells = {cell.variant: cell for cell in plan_cells(SWEEP, "smoke", setting, [0])}
+    assert not {"judge", "ask_named", "split_prompts"} & {step.name for cell in cells.values() for step in cell.steps}
+    assert {"quality", "copies"} <= {step.name for step in cells["small-diverse"].steps}
+    contrasts = SWEEP.contrasts_of(setting)
+    assert {contrast.metric for contrast in contrasts} == {"kid", "clip_score", "copies/share"}
+    assert [contrast.name for contrast in contrasts if contrast.primary] == ["claim-held-out-kid"]
+    assert SWEEP.note("cpu", setting).endswith("held-out captions are all that is asked.")
+    by_verdict = override(setting, {"preference.source": "verifier"})
+    assert "small-narrow-dpo" not in {cell.variant for cell in plan_cells(SWEEP, "smoke", by_verdict, [0])}
+    with pytest.raises(ValueError, match="verdicts are needed here"):
+        plan_cells(load_study("dpo_sweep"), "smoke", by_verdict, [0])
+    with pytest.raises(ValueError, match="one's own data"):
+        SWEEP.note("cpu", override(SETTINGS["cpu"], {"benchmark.prompts": "none"}))
+
+
 def test_prompts_whose_objects_no_arm_names_are_left_out():
     together = [{"a": True, "b": False, "c": False}, {"a": True, "b": True, "c": False}]
     alone = [{"a": True, "b": False, "c": False}, {"a": True, "b": True, "c": True}]
@@ -253,3 +270,17 @@ def test_from_pictures_to_a_report(photos, tmp_path):
     assert "It knows 8 classes only" in (tmp_path / "report" / "index.html").read_text()
     sample = next((tmp_path / "store").glob("hold_out-*/images/00000/samples/00000.png"))
     assert read_image(sample).size == (32, 32)
+    alone = ["--only", "small-narrow", "small-diverse", "--set", *values, "data.captions_asked=12"]
+    (tmp_path / "unjudged").mkdir()
+    (tmp_path / "unjudged" / "store").symlink_to(tmp_path / "store")
+    command[-1] = str(tmp_path / "unjudged")
+    done = subprocess.run([*command, *alone, "benchmark.prompts=none"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    unjudged = json.loads((tmp_path / "unjudged" / "cells" / "small-narrow-s0" / "result.json").read_text())
+    metrics = unjudged["metrics"]
+    assert not any(name.startswith(("geneval", "prompts")) for name in metrics)
+    judged_too = records["small-narrow-s0"]["metrics"]
+    assert metrics == {name: judged_too[name] for name in metrics}, "the same pictures of the same captions"
+    page = (tmp_path / "unjudged" / "report" / "index.html").read_text()
+    assert "held-out captions, KID: large and narrow minus small and diverse" not in page, "no cell of that arm"
+    assert "judged right" not in page and '<figure class="tile">' in page

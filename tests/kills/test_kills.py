@@ -192,7 +192,8 @@ def test_a_killed_study_gives_the_same_records(request, tmp_path):
         time.sleep(generator.random() * seconds)
         whom = ("driver", "worker", "both")[turn % 3]
         workers = driver.children(recursive=True) if driver.is_running() else []
-        for process in [*(workers[:1] if whom != "driver" else ()), *([driver] if whom != "worker" else ())]:
+        struck = generator.sample(workers, 1) if workers and whom != "driver" else []  # or what workers are forks of
+        for process in [*struck, *([driver] if whom != "worker" else ())]:
             with contextlib.suppress(psutil.Error):
                 process.kill()
         driver.wait()
