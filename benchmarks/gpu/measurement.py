@@ -41,7 +41,8 @@ def _run(name: str, path: Path, device: str, config: GpuConfig, seconds: float) 
             code = process.wait(seconds + 15)  # a part ends by itself; what hangs is ended
         except subprocess.TimeoutExpired:
             process.kill()
-            return f"failed: ended after {seconds + 15:.0f} s; rows until then in {path.name}"
+            rows = f"rows until then in {path.name}" if path.is_file() else "before its first row"
+            return f"failed: ended after {seconds + 15:.0f} s; {rows}"
     if code == 0:
         return "done"
     return f"failed: {_reason(path) or f'exit code {code}'}"

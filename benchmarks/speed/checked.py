@@ -44,6 +44,7 @@ class Checked:
         self.seconds: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
         self.own = 0.0  # of reading once more with the standard library
+        self.before = 0.0  # of the process that this one is a fork of
         self._inside = threading.local()
 
     def install(self) -> None:
@@ -61,10 +62,19 @@ class Checked:
                 if id(value) in wrapped and callable(value):
                     setattr(loaded, name, wrapped[id(value)])
 
+    def pause(self) -> None:
+        """Before a fork: the time until then is of no worker alone."""
+        self.before = time.process_time()
+
+    def start(self) -> None:
+        """In the fork: nothing was checked in it."""
+        self.seconds.clear()
+        self.calls.clear()
+
     def write(self, folder: Path) -> None:
         """A file of this process in `folder`: all of its processor time, and the checks'."""
         total = time.process_time() - self.own
-        record = {"seconds": total, "checks": dict(self.seconds), "calls": dict(self.calls)}
+        record = {"seconds": total, "before": self.before, "checks": dict(self.seconds), "calls": dict(self.calls)}
         path = folder / f"{time.time_ns()}.json"
         path.write_text(json.dumps(record))
 

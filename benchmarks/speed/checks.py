@@ -1,6 +1,7 @@
 """What all checks of files cost: their share of the processor time of a study's cells, worker by worker.
 
-The cells are run as `python -m ablations.run` runs them. A share holds everything that a worker does, its imports too.
+The cells are run as `python -m ablations.run` runs them. The whole is everything that the workers do, and the imports
+of the process that they are forks of.
 """
 
 import json
@@ -17,15 +18,16 @@ from benchmarks.speed.config import ChecksCost
 from benchmarks.speed.report import Report
 
 ROOT = Path(__file__).parents[2]
-WORKER, FOLDER = "ablations.worker", "LIGHTGEN_CHECKED"
+WORKERS, FOLDER = ("ablations.worker", "ablations.runner.engines.warm"), "LIGHTGEN_CHECKED"
 # Python imports a module of this name at its start. A worker leaves by os._exit.
 _AT_START = f"""
 import os, sys
-if {WORKER!r} in sys.orig_argv:
+if {set(WORKERS)!r} & set(sys.orig_argv):
     from pathlib import Path
     from benchmarks.speed.checked import Checked
     checked, leave = Checked(), os._exit
     checked.install()
+    os.register_at_fork(before=checked.pause, after_in_child=checked.start)
     def write_and_leave(code):
         checked.write(Path(os.environ[{FOLDER!r}]))
         leave(code)
@@ -81,4 +83,5 @@ def _run(scale: str, config: ChecksCost, changes: tuple[str, ...]) -> dict[str, 
     for one in found:
         checks.update(one["checks"])
         calls.update(one["calls"])
-    return {"workers": len(found), "seconds": sum(one["seconds"] for one in found), "checks": checks, "calls": calls}
+    seconds = sum(one["seconds"] for one in found) + max(one["before"] for one in found)
+    return {"workers": len(found), "seconds": seconds, "checks": checks, "calls": calls}

@@ -175,6 +175,7 @@ def _work(arguments: list[str], log: str) -> NoReturn:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
+        Path("/proc/self/comm").write_text(arguments[1][:15])  # `ps` then shows the cell
         from ablations.worker import main as work
 
         code = work(arguments)
