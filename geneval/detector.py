@@ -245,7 +245,9 @@ def _converted_from(folder: Path, weights: str) -> str | None:
 
 def class_names(id2label: dict[int, str], folder: Path) -> list[str]:
     """GenEval's class names of a detector: COCO's 80 by index (GenEval renames three), any other list as it is."""
-    names = [id2label[i] for i in range(len(id2label))]
+    names = [name for i in range(len(id2label)) if isinstance(name := id2label.get(i), str)]
+    if not names or len(names) < len(id2label):
+        raise ValueError(f"{folder / 'config.json'}: id2label must name the classes, from 0 on")
     if set(names) <= set(OBJECTS):
         return names
     is_unnamed = names[0].startswith("LABEL_")

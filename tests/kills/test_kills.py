@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
+from tqdm import tqdm
 
 from tests.damage import commands, formats
 from tests.damage.networks import sizes
@@ -123,6 +125,8 @@ def forked(program: str, words: list[str]) -> int:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
+        # The lock of progress bars is shared by all forks: one that is killed holding it would stop every other.
+        tqdm.set_lock(threading.RLock())
         code = 99
         with contextlib.suppress(BaseException):
             code = commands.run(program, words).code
