@@ -30,7 +30,14 @@ def load_pipeline(name: str, device: str | None = None, dtype: str | None = None
     for part in (folder, *folder.glob("*/")) if folder.is_dir() else ():
         check_sizes(part)
     is_model = (folder / "components.json").is_file() and not (folder / "model_index.json").is_file()
-    pipeline = (_model_loader(folder / "config.json") if is_model else _loader(name))(name, **kwargs)
+    load = _model_loader(folder / "config.json") if is_model else _loader(name)
+    try:
+        pipeline = load(name, **kwargs)
+    except (ValueError, OSError, ImportError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # damaged weights and settings raise anything from KeyError to SafetensorError
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{name}: cannot be loaded as a pipeline ({reason})") from error
     for component in pipeline.components.values():
         if isinstance(component, torch.nn.Module):
             refuse_not_finite(component, name)
@@ -43,8 +50,10 @@ def load_pipeline(name: str, device: str | None = None, dtype: str | None = None
 def try_tokenizer(tokenizer: Any, where: object) -> None:
     """ValueError for a tokenizer whose settings cannot be used: they are not looked at before its first text."""
     try:
-        tokenizer(["a"])
-    except Exception as error:  # anything from TypeError to bare Exception
+        tokenizer(["a", "two Zebras, \u00e9 \u03a9 \u6f22 \U0001f600"])  # what no vocabulary holds, too
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # anything from TypeError to the panic of the Rust library
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{where}: its tokenizer cannot be used ({reason}); copy it again") from None
 
@@ -56,7 +65,7 @@ def _loader(name: str) -> Any:
     index = Path(name) / "model_index.json"
     if Path(name).exists() and not index.is_file():
         raise FileNotFoundError(f"{index}: missing; {name} is no pipeline folder, nor has it components.json")
-    record = diffusers.DiffusionPipeline.load_config(name)
+    record = read_object(index) if index.is_file() else diffusers.DiffusionPipeline.load_config(name)
     kind = record.get("_class_name")
     if isinstance(kind, str) and kind in OTHERS:
         _check_components(record, _OTHER_LIBRARIES, index)

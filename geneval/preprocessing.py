@@ -12,7 +12,7 @@ from geneval.json_files import read_object
 if TYPE_CHECKING:
     import torch
 
-_LONGEST = 8192  # px; a larger picture would not go through any detector
+_LONGEST = 4096  # px; a larger picture would not go through any detector
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,7 +144,8 @@ def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study,
 def _study(name: str, folder: Path, studies: dict[str, tuple[Study, Path]]) -> tuple[Study, Path] | None:
     """The records of the study of that name, read once; None where there are none."""
     if name not in studies:
-        places = [path for path in sorted(folder.glob(f"{name}*")) if os.path.lexists(path / "study.json")]
+        there = [path for path in sorted(folder.glob(f"{name}*")) if path.is_dir()]
+        places = [path for path in there if any(os.path.lexists(path / part) for part in ("study.json", "cells"))]
         found = [(study, path) for path in places if (study := readable_study(path)).name == name]
         if not found:
             return None

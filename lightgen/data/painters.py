@@ -106,8 +106,10 @@ def _pipeline(folder: Path) -> Any:
 def try_tokenizer(tokenizer: Any, where: object) -> None:
     """ValueError for a tokenizer whose settings cannot be used: they are not looked at before its first text."""
     try:
-        tokenizer(["a"])
-    except Exception as error:  # anything from TypeError to bare Exception
+        tokenizer(["a", "two Zebras, \u00e9 \u03a9 \u6f22 \U0001f600"])  # what no vocabulary holds, too
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # anything from TypeError to the panic of the Rust library
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{where}: its tokenizer cannot be used ({reason}); copy it again") from None
 

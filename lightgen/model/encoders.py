@@ -201,7 +201,11 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         raise FileNotFoundError(f"{folder} holds neither tokenizer.json nor spiece.model; give a complete T5 folder")
     try:
         tokenizer = AutoTokenizer.from_pretrained(places[0], local_files_only=True)
-    except Exception as error:  # a damaged tokenizer raises anything, bare Exception too
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except (
+        BaseException
+    ) as error:  # a damaged tokenizer raises anything, bare Exception and the Rust library's panic too
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{places[0]} holds no tokenizer that can be loaded ({reason}); copy it again") from None
     tokenizer.padding_side = "right"  # true lengths count from the left

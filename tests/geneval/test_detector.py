@@ -193,3 +193,6 @@ def test_class_names_are_genevals(tmp_path):
     assert class_names({0: "dog", 1: "cat"}, tmp_path) == ["dog", "cat"]
     with pytest.raises(ValueError, match="id2label"):
         class_names({0: "LABEL_0", 1: "LABEL_1"}, tmp_path)
+    for damaged in ({0: 3, 1: "dog"}, {1: "dog"}, {}):
+        with pytest.raises(ValueError, match="id2label must name the classes"):
+            class_names(damaged, tmp_path)

@@ -42,6 +42,12 @@ def test_a_row_says_what_the_study_s_own_report_says(folder):
         assert "diversity_sweep-cpu/report/" in text
 
 
+def test_records_that_lost_their_study_are_refused(folder):
+    (folder / "diversity_sweep-cpu" / "study.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"diversity_sweep-cpu.study\.json: not found"):
+        build(folder, claim(study="diversity_sweep", contrasts=["claim"]))
+
+
 def test_a_hostile_claim_is_text(folder):
     out = build(folder, claim(claim="<script>alert(1)</script>", cannot="it cannot"))
     page = (out / "index.html").read_text()
