@@ -30,6 +30,7 @@ from geneval.hashes import safetensors_sha256
 from geneval.images import ImageError, read_image
 from geneval.json_files import parse_json as parse_in_judge
 from geneval.json_files import sealed_text
+from geneval.pipelines import load_pipeline
 from geneval.pipelines import try_tokenizer as try_tokenizer_in_judge
 from geneval.preprocessing import Preprocessing, check_picture_sizes
 from geneval.weight_files import check_sizes as check_sizes_in_judge
@@ -551,3 +552,27 @@ def test_an_autoencoder_of_a_list_is_one_line(tmp_path):
 def test_a_folder_that_lacks_prompts_says_whose_they_are(tmp_path):
     problem = str(IncompleteFolder(tmp_path / "images", ["prompt 00000 'a dog': no folder"], tmp_path / "asked.jsonl"))
     assert f"images: not complete by the prompts of {tmp_path}/asked.jsonl, 1 problem(s)" in problem
+
+
+def test_a_detector_that_enlarges_beyond_measure_is_refused(tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 4982, "longest_edge": 4982}}')
+    with pytest.raises(ValueError, match="must lie in 1 to 4096 px"):
+        Preprocessing.from_folder(tmp_path)
+
+
+def test_a_pipeline_s_index_that_is_a_number_is_one_line(tmp_path):
+    (tmp_path / "model_index.json").write_text("3.5")
+    with pytest.raises(ValueError, match=r"model_index\.json: must be a JSON object"):
+        load_pipeline(str(tmp_path))
+
+
+@pytest.mark.parametrize("try_tokenizer", [try_tokenizer, try_tokenizer_in_judge])
+def test_a_tokenizer_whose_library_panics_is_one_line(try_tokenizer):
+    class Panic(BaseException):
+        """Of Rust: no Exception."""
+
+    def tokenizer(texts):
+        raise Panic("no entry found for key")
+
+    with pytest.raises(ValueError, match=r"text: its tokenizer cannot be used \(Panic: no entry"):
+        try_tokenizer(tokenizer, "text")
