@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.config import PARTS, GpuConfig
+from benchmarks.gpu.config import MINUTES, PARTS, GpuConfig
 from lightgen.device import choose_device
 from lightgen.disk.json_files import read_json, write_json
 
@@ -24,6 +24,7 @@ def measure(config: GpuConfig) -> int:
     states: dict[str, str] = {}
     for name in (name for name in PARTS if name in config.parts):
         least, most = PARTS[name]
+        most *= max(1.0, config.minutes / MINUTES)  # who has more time has a slower device, or wants more rows
         left = end - time.monotonic()
         path = config.out / f"{name}.json"
         path.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as tree
@@ -20,6 +21,8 @@ def tests(job: Job) -> None:
     code = _run([sys.executable, *words], job, LIGHTGEN_DEVICE=str(job.device))
     if not report.is_file():
         raise RuntimeError(f"pytest ended with {code} before it reported")
+    if code is None:
+        job.record["stopped"] = "for time; tests that had not run are not counted"
     suite = next(tree.parse(report).iter("testsuite"))
     counts = {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
     failed = [case.get("name") for case in suite.iter("testcase") if {"failure", "error"} & {e.tag for e in case}]
@@ -36,7 +39,7 @@ def study(job: Job) -> None:
     device = f'runtime.device="{job.device}"'
     words = ["-m", "ablations.run", "diversity_sweep", "--scale", scale, "--out", str(out), "--set", device]
     code = _run([sys.executable, *words], job)
-    cells = sorted(path.parent.name for path in out.glob("cells/*/record.json"))
+    cells = sorted(path.parent.name for path in out.glob("cells/*/result.json"))
     state = "complete" if code == 0 else "stopped for time" if code is None else f"exit code {code}"
     job.add(f"{state}: {len(cells)} cells are recorded", {"state": state, "cells": cells, "folder": out.name})
     if code:
@@ -49,7 +52,7 @@ def _run(words: list[str], job: Job, **variables: str) -> int | None:
         try:
             return process.wait(max(1.0, job.left - 5))
         except subprocess.TimeoutExpired:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # pytest then writes what it has; a study saves
             try:
                 process.wait(10)
             except subprocess.TimeoutExpired:
