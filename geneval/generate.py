@@ -150,7 +150,13 @@ def _one_seed_a_prompt(
 
 
 def _images(pipeline: Any, count: int, **call: Any) -> list[Any]:
-    output = pipeline(**call)
+    try:
+        output = pipeline(**call)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError:  # out of memory, for one, says what to do
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ValueError(f"the pipeline cannot draw {call['prompt']!r:.200} ({reason})") from error
     if len(output.images) != count:
         raise ValueError(f"the pipeline returned {len(output.images)} images where {count} were asked for")
     if num_blacked := sum(map(bool, getattr(output, "nsfw_content_detected", None) or ())):

@@ -182,7 +182,26 @@ class TextEncoder:
 def load_autoencoder(folder: str | Path, **options: Any) -> Any:
     """The autoencoder in `folder`, of the class that its config names."""
     _refuse_torn(Path(folder))
-    return load_complete(autoencoder_class(Path(folder)), folder, **options)
+    vae = load_complete(autoencoder_class(Path(folder)), folder, **options)
+    _try_autoencoder(ImageTokenizer(vae), folder)
+    return vae
+
+
+@torch.no_grad()
+def _try_autoencoder(tokenizer: ImageTokenizer, folder: str | Path) -> None:
+    """ValueError for one that can be built and not run: some settings are looked at only then. Two positions a side."""
+    vae, side = tokenizer.vae, 2 * tokenizer.stride
+    if vae.device.type == "meta":
+        return
+    try:
+        options = {"device": vae.device, "dtype": vae.dtype}
+        tokenizer.family.encode(vae, torch.zeros(1, 3, side, side, **options))
+        vae.decode(torch.zeros(1, tokenizer.channels, 2, 2, **options))
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # anything from TypeError to RuntimeError
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise ValueError(f"{folder}: its autoencoder cannot be used ({reason}); copy it again") from None
 
 
 def load_text_model(folder: str | Path, **options: Any) -> Any:

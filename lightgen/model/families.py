@@ -67,7 +67,8 @@ def text_class(folder: Path) -> type:
     from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES, MODEL_MAPPING_NAMES
 
     kind = _config(folder).get("model_type", "t5")
-    name = MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.get(kind) or MODEL_MAPPING_NAMES.get(kind)
+    known = {**MODEL_MAPPING_NAMES, **MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES}
+    name = known.get(kind) if isinstance(kind, str) else None
     if not isinstance(name, str):
         raise ValueError(f"{folder} holds a model of type {kind!r}, of which transformers has no text encoder")
     return getattr(transformers, name)

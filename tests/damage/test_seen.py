@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -49,7 +50,7 @@ from lightgen.disk.weight_files import check_sizes, in_order
 from lightgen.disk.zip_files import check_sums
 from lightgen.model.config import MARConfig
 from lightgen.model.encoders import TextEncoder, load_autoencoder, load_tokenizer, to_images
-from lightgen.model.families import autoencoder_class
+from lightgen.model.families import autoencoder_class, text_class
 from lightgen.training.lock import alone
 from lightgen.training.processes import make_accelerator
 from reports.claims import build_claims
@@ -576,3 +577,17 @@ def test_a_tokenizer_whose_library_panics_is_one_line(try_tokenizer):
 
     with pytest.raises(ValueError, match=r"text: its tokenizer cannot be used \(Panic: no entry"):
         try_tokenizer(tokenizer, "text")
+
+
+def test_an_autoencoder_that_can_be_built_and_not_run_is_one_line(tmp_path):
+    shutil.copytree(ROOT / "ablations/icons/components/vae", tmp_path / "vae")
+    config = json.loads((tmp_path / "vae/config.json").read_text())
+    (tmp_path / "vae/config.json").write_text(json.dumps({**config, "norm_num_groups": -1}))
+    with pytest.raises(ValueError, match=r"vae.*(cannot be used|can be loaded)"):
+        load_autoencoder(tmp_path / "vae")
+
+
+def test_a_text_model_of_a_list_is_one_line(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": ["t5"]}')
+    with pytest.raises(ValueError, match="holds a model of type"):
+        text_class(tmp_path)
