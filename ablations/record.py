@@ -66,7 +66,7 @@ def write_record(folder: Path, cell: Cell, store: Store) -> None:
         "cost": _cost(made, _samples_seen(cell, by_key)),
         "metrics": metrics,
         "items": items,
-        "rests_on": _rests_on(cell, store) if "judge" in facts else {},
+        "rests_on": _rests_on(folder, cell, store) if "judge" in facts else {},
         "files": {path: content_sha256(folder / path) for path in _written(folder, items)},
         "status": status,
         "reason": reason,
@@ -80,11 +80,12 @@ def _written(folder: Path, items: Mapping[str, str]) -> list[str]:
     return [*items.values(), *(shown if "samples" in items else ())]
 
 
-def _rests_on(cell: Cell, store: Store) -> dict[str, int]:
-    """How many images, prompts and detected objects the verdicts were made from."""
+def _rests_on(folder: Path, cell: Cell, store: Store) -> dict[str, int]:
+    """How many images, prompts and detected objects the record's verdicts were made from."""
     step = _last(cell, "judge")
     assert step is not None
-    lines = read_detections(store.folder(step) / "images").values()
+    kept = {row["filename"] for row in read_results(folder / "results.jsonl")}
+    lines = [line for line in read_detections(store.folder(step) / "images").values() if line.filename in kept]
     found = sum(len(rows) for line in lines for rows in line.detections.values())
     prompts = {line.filename.split("/")[0] for line in lines}
     return {"images": len(lines), "prompts": len(prompts), "detections": found}

@@ -41,8 +41,9 @@ class Preprocessing:
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{path}: not usable ({error})") from None
         settings = cls(**values)
-        if not 1 <= min(settings.shortest_edge, settings.size_divisor) <= settings.longest_edge <= _LONGEST:
-            raise ValueError(f"{path}: edges and divisor must lie in 1 to {_LONGEST} px, the longest edge last")
+        sides = settings.shortest_edge, settings.longest_edge, settings.size_divisor
+        if min(sides) < 1 or max(sides) > _LONGEST:
+            raise ValueError(f"{path}: edges and divisor must lie in 1 to {_LONGEST} px")
         if settings.pad_value > 255 or not all(0 < one < 100 for one in settings.image_std):
             raise ValueError(f"{path}: pad_value must be at most 255, image_std positive")
         return settings

@@ -48,7 +48,9 @@ def write_quotes(page: Path) -> bool:
 def _scores(study: Study, names: Sequence[str]) -> list[str]:
     found = scores(study)
     if unknown := [name for name in names if (name, "", OVERALL) not in found]:
-        raise ValueError(f"{study.name} has no scores of {', '.join(unknown)}")
+        lacking = ", ".join(cell.name for cell in study.incomplete() if cell.variant in unknown)
+        more = f": {lacking} not complete in {study.folder}" if lacking else ""
+        raise ValueError(f"{study.name} has no scores of {', '.join(unknown)}{more}")
     lines = ["| variant | seeds | GenEval overall | counting | colors | position | CLIP score |",
              "|---|--:|--:|--:|--:|--:|--:|"]  # fmt: skip
     for name in names:

@@ -26,6 +26,7 @@ from lightgen.data.config import ImportConfig
 from lightgen.data.images import read_image
 from lightgen.data.importing import import_images
 from lightgen.disk.config import override
+from reports.records.study import read_study
 
 SWEEP = load_study("diversity_sweep")
 DETECTOR = Components().weights("detector")
@@ -33,9 +34,13 @@ DETECTOR = Components().weights("detector")
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """Pictures of 40 px with a caption beside each, and the data set that `import` makes of them."""
+    """Pictures of 40 px with a caption beside each, and the data set that `import` makes of them: one umbrella, in no
+    training set of seed 0, so that prompts of umbrellas are asked and left out."""
     root = tmp_path_factory.mktemp("own")
-    scenes = sample_scenes(DatasetConfig(world="cpu", images=300, diversity="diverse"))
+    drawn = list(sample_scenes(DatasetConfig(world="cpu", images=600, diversity="diverse")))
+    umbrellas = [scene for scene in drawn if "umbrella" in scene.request["prompt"]]
+    scenes = [scene for scene in drawn if scene not in umbrellas][:299]
+    scenes = [*scenes, umbrellas[0]]
     (root / "photos").mkdir()
     for number, scene in enumerate(scenes):
         image = draw(scene, world("cpu")).image.resize((40, 44))
@@ -260,6 +265,10 @@ def test_from_pictures_to_a_report(photos, tmp_path):
         assert {"copies/share", "copies/distance", "geneval/overall", "prompts/official_left_out"} <= names
         assert {"prompts/left_out", "prompts/unnamed", "prompts/together"} <= names
         assert any(name.startswith("kid[icon-clip,n=12") for name in names) and "diversity/vendi" in names
+        asked, rests_on = record["metrics"]["prompts/left_out"], record["rests_on"]
+        assert 0 < asked["value"] < asked["n"] == rests_on["prompts"] + asked["value"], "the record rests on the others"
+        assert rests_on["images"] == record["metrics"]["geneval/overall"]["n"]
+    assert not read_study(tmp_path).incomplete()
     splits = json.loads((tmp_path / "cells" / "small-diverse-s0" / "prompts.json").read_text())
     assert {entry["split"] for entry in splits.values()} >= {"shared", "unseen"}
     narrow, diverse = (

@@ -555,8 +555,11 @@ def test_a_folder_that_lacks_prompts_says_whose_they_are(tmp_path):
     assert f"images: not complete by the prompts of {tmp_path}/asked.jsonl, 1 problem(s)" in problem
 
 
-def test_a_detector_that_enlarges_beyond_measure_is_refused(tmp_path):
-    (tmp_path / "preprocessor_config.json").write_text('{"size": {"shortest_edge": 4982, "longest_edge": 4982}}')
+@pytest.mark.parametrize(
+    "given", ['"size": {"shortest_edge": 4982, "longest_edge": 4982}', '"size": 800, "size_divisor": 999999']
+)
+def test_a_detector_that_enlarges_beyond_measure_is_refused(given, tmp_path):
+    (tmp_path / "preprocessor_config.json").write_text(f"{{{given}}}")
     with pytest.raises(ValueError, match="must lie in 1 to 4096 px"):
         Preprocessing.from_folder(tmp_path)
 
