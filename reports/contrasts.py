@@ -31,6 +31,7 @@ class Difference:
     obstacle: str = ""
     prompts: int = 0
     seeds: tuple[int, ...] = ()
+    scores: tuple[float, ...] = ()  # of the sides, a mean of task means, where there are verdicts
     parts: Mapping[tuple[str, str], "Difference"] = field(default_factory=dict)  # (split or "", task or "overall")
 
     @property
@@ -127,7 +128,9 @@ def _of_verdicts(arms: Arms, measure: Measure, split: str, task: str) -> Differe
     if not chosen:
         return None
     count = sum(len(prompts) for prompts, _ in chosen.values())
-    return Difference(inference=measure.of([_shares(side, chosen) for side in arms]), prompts=count)
+    sides = [_shares(side, chosen) for side in arms]
+    scores = tuple(float(np.mean([np.nanmean(shares) for shares in side.values()])) for side in sides)
+    return Difference(inference=measure.of(sides), prompts=count, scores=scores)
 
 
 Chosen = Mapping[str, tuple[list[str], np.ndarray]]  # {task: (prompts, (seeds, prompts): whether each counts there)}

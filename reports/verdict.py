@@ -5,6 +5,8 @@
     inconclusive   anything else, a smoke run, or numbers that may not be compared
     seen on one seed (or two), settles nothing
 
+Where all variants of a contrast score next to 0, or to 1, it is inconclusive whatever its interval.
+
 One contrast of a study is primary. The others are corrected together (Holm): such a one is supported or refuted only
 where the adjusted p value, that the true difference is exactly the smallest effect, is at most 0.05 too.
 """
@@ -125,6 +127,8 @@ def _outcome(study: Study, contrast: Contrast, found: Difference, p: float | Non
         return settled, f"{single} is one random draw of its arm, and nothing tells how far the choice of it matters."
     if is_geneval(contrast.metric) and not found.has_part("prompts"):
         return settled, "No task has two prompts, so nothing tells how far the choice of prompts matters."
+    if bound := _at_a_bound(found.scores, contrast.smallest_effect):
+        return settled, bound
     outcome, why = _by_interval(contrast, found.ci)
     if outcome != "inconclusive" and p is not None and p > 1 - LEVEL:
         why = f"The interval alone would say {outcome}; corrected for the study's other contrasts (p {p:.2g})"
@@ -138,6 +142,15 @@ def _single_draw(study: Study, contrast: Contrast) -> str:
         return ""
     drawn = [[name for name in side if "draw" in study.variant(name).factors] for side in contrast.sides]
     return next((names[0] for names in drawn if len(names) == 1), "") if not all(drawn) else ""
+
+
+def _at_a_bound(scores: Sequence[float], smallest: float) -> str:
+    """Why scores that are all next to 0, or to 1, cannot tell variants apart; empty for others."""
+    if scores and max(scores) < smallest:
+        return f"Every variant of it scores below {smallest:g}: models that draw nothing right cannot be told apart."
+    if scores and min(scores) > 1 - smallest:
+        return f"Every variant of it scores above {1 - smallest:g}: nothing is left by which to tell them apart."
+    return ""
 
 
 def _luck(count: int) -> str:

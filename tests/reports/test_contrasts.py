@@ -18,7 +18,7 @@ from reports.records.study import Contrast, read_study
 from reports.tables import contrasts as tables
 from reports.tables.latex import to_latex
 from reports.tables.table import to_markdown
-from reports.verdict import UNSETTLED, _judged, between, primary, verdicts
+from reports.verdict import UNSETTLED, _at_a_bound, _judged, between, primary, verdicts
 
 T_2 = 4.302652729911275  # Student's quantile with two degrees of freedom
 
@@ -33,7 +33,7 @@ def answer(root, name="diversity_beats_volume"):
     return next(verdict for verdict in verdicts(read_study(root)) if verdict.contrast.name == name)
 
 
-def judged(ci, *, smallest=0.03, scale="cpu", seeds=(0, 1, 2), p=None):
+def judged(ci, *, smallest=0.03, scale="cpu", seeds=(0, 1, 2), p=None, scores=()):
     """The verdict on an interval, as if the seeds alone had given it."""
     contrast = Contrast(
         name="c",
@@ -45,7 +45,7 @@ def judged(ci, *, smallest=0.03, scale="cpu", seeds=(0, 1, 2), p=None):
     )
     low, high = ci
     parts = [Part("seeds", np.asarray(((high - low) / 2 / T_2) ** 2), np.asarray(2.0))]
-    found = Difference(inference=Inference(effect=(low + high) / 2, parts=parts), seeds=seeds)
+    found = Difference(inference=Inference(effect=(low + high) / 2, parts=parts), seeds=seeds, scores=scores)
     return _judged(SimpleNamespace(scale=scale, draws="nested"), contrast, found, {}, {contrast: p})
 
 
@@ -75,6 +75,18 @@ def test_fewer_than_three_seeds_settle_nothing(seeds, outcome):
     found = judged((0.5, 0.6), seeds=seeds)
     assert found.outcome == outcome and found.kind == "unsettled" and "needs three training seeds" in found.sentence
     assert found.detectable is None
+
+
+def test_scores_at_a_bound_tell_nothing_apart():
+    assert "draw nothing right" in _at_a_bound((0.0, 0.014), 0.03)
+    assert "nothing is left" in _at_a_bound((0.98, 0.999), 0.03)
+    assert not _at_a_bound((0.0, 0.3), 0.03) and not _at_a_bound((0.9, 0.999), 0.03) and not _at_a_bound((), 0.03)
+
+
+def test_models_that_draw_nothing_right_refute_nothing():
+    assert judged((-0.05, 0.029)).outcome == "refuted"
+    found = judged((-0.05, 0.029), scores=(0.003, 0.0))
+    assert found.outcome == "inconclusive" and "draw nothing right" in found.sentence
 
 
 def test_a_corrected_p_value_can_take_a_verdict_back():
