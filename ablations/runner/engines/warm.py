@@ -177,7 +177,8 @@ def _work(arguments: list[str], log: str) -> NoReturn:
         os.dup2(output, 1)
         os.dup2(output, 2)
         os.close(output)
-        Path("/proc/self/comm").write_text(arguments[1][:15])  # `ps` then shows the cell
+        with suppress(OSError):
+            Path("/proc/self/comm").write_text(arguments[1][:15])  # `ps` then shows the cell
         # The lock of progress bars is shared by all forks: one that is killed holding it would stop every other.
         tqdm.set_lock(threading.RLock())
         from ablations.worker import main as work
