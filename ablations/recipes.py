@@ -50,12 +50,19 @@ from lightgen.disk.config import override
 from lightgen.model.config import SamplingConfig
 from lightgen.preference.config import PreferenceConfig
 
+# What most cells import; each takes seconds.
+IMPORTS = (
+    "transformers:AutoTokenizer", "transformers:T5EncoderModel", "transformers:Mask2FormerForUniversalSegmentation",
+    "diffusers:AutoencoderKL", "lightgen.model.pipeline", "open_clip", "scipy.linalg",
+)  # fmt: skip
 ON_POLICY = ("verifier", "random")  # sources of own samples alone, which a model that has moved makes anew
 
 
 def study(**fields: Any) -> Study:
     """A study of this package's steps at its scales, unless told otherwise."""
-    shared: dict[str, Any] = {"settings": SETTINGS, "notes": NOTES, "steps": STEPS, "record": write_record}
+    shared: dict[str, Any] = {
+        "settings": SETTINGS, "notes": NOTES, "steps": STEPS, "imports": IMPORTS, "record": write_record,
+    }  # fmt: skip
     asked = {"splits": lambda setting: setting.data.splits if _has_judge(setting) else (), "told": _told,
              "measures": lambda setting, metric: _has_judge(setting) or not metric.startswith("geneval")}  # fmt: skip
     return Study(**{**asked, **shared, **fields})

@@ -244,7 +244,9 @@ def _make_cells(asked: _Run) -> Sequence[State]:
         try:
             if command.engine == "slurm":
                 return Queue(asked.cells, out, asked.slurm, view, command.workers).run(report.start_once)
-            engine = start_engine(command.engine, asked.workers, asked.devices, asked.shape)
+            is_work = any(not store.has(step) for cell in asked.cells for step in cell.steps)
+            imports = asked.study.imports if is_work else ()  # records alone need none of it
+            engine = start_engine(command.engine, asked.workers, asked.devices, asked.shape, imports)
             return Schedule(asked.cells, out, engine, view, asked.extra).run(report.start_once)
         finally:
             report.stop()

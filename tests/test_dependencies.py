@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("lightgen", "geneval", "benchmarks", "ablations", "reports")
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+INSTALLED = packages_distributions()
 # Declared for following work; nothing imports it yet.
 AWAITED: set[str] = set()
 # Imported by a library of ours when it does what we ask, or used by its name alone.
@@ -23,6 +25,7 @@ INDIRECT = {
 }
 
 
+@cache
 def imported() -> set[str]:
     """Top-level modules that the packages import, anywhere in a file."""
     found = set()
@@ -46,7 +49,7 @@ def declared() -> set[str]:
 
 def distributions(module: str) -> set[str]:
     """The distributions that bring a module, as installed here; for one that is not, its own name."""
-    found = [*packages_distributions().get(module, []), module]
+    found = [*INSTALLED.get(module, []), module]
     return {name.replace("_", "-").lower() for name in found}
 
 

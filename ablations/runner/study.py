@@ -111,6 +111,7 @@ class Study:
         ""
     )  # what a reader must know of a setting; ValueError: it cannot be made
     steps: Mapping[str, type[Step]]  # the classes that a plan may name
+    imports: Sequence[str] = ()  # what its steps import (`module`, `module:name`): may be done once for all workers
     record: Callable[[Path, Cell, Any], None]  # of (cell's folder, cell, store): writes what a report reads
 
     def setting(self, scale: str) -> Any:

@@ -29,12 +29,13 @@ class Engine(Protocol):
     def stop(self, jobs: Sequence[Any]) -> None: ...
 
 
-def start_engine(name: str, workers: int, devices: Sequence[str], shape: Shape) -> Engine:
-    """The engine of that name, of those that run cells as long as this command lives; ray is an extra."""
+def start_engine(name: str, workers: int, devices: Sequence[str], shape: Shape, imports: Sequence[str] = ()) -> Engine:
+    """The engine of that name, of those that run cells as long as this command lives; ray is an extra. `imports` are
+    what the local one may import once for all workers."""
     if name == "local":
         from ablations.runner.engines.local import LocalEngine
 
-        return LocalEngine(workers, devices, shape)
+        return LocalEngine(workers, devices, shape, imports)
     from ablations.runner.engines.ray import RayEngine
 
     return RayEngine(workers, shape)

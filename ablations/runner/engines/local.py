@@ -21,8 +21,8 @@ STOP_SECONDS = 40.0  # what workers get to save before they are killed
 class LocalEngine:
     """Runs worker commands as children of this process, or of a warm one of it on a CPU; none of them outlives it."""
 
-    def __init__(self, workers: int, devices: Sequence[str], shape: Shape) -> None:
-        self.workers, self.devices, self.shape = workers, devices, shape
+    def __init__(self, workers: int, devices: Sequence[str], shape: Shape, imports: Sequence[str] = ()) -> None:
+        self.workers, self.devices, self.shape, self.imports = workers, devices, shape, imports
         self.threads = shape.threads if shape.is_pinned else max(1, num_cores() // workers // shape.processes)
         self.warm: WarmProcess | None = None
 
@@ -52,7 +52,7 @@ class LocalEngine:
             with suppress(OSError):  # it was killed: another one
                 return self.warm.submit(command, log)
             self.warm.close()
-        self.warm = WarmProcess(environment)
+        self.warm = WarmProcess(environment, self.imports)
         return self.warm.submit(command, log)
 
     def poll(self, job: Job) -> int | None:

@@ -1,4 +1,4 @@
-"""A process that has imported what every cell needs, of which each worker is a fork: imports take seconds a cell.
+"""A process that has imported what a study's cells need, of which each worker is a fork: imports take seconds a cell.
 
 The engine and this process talk in lines of JSON over a socket: {"command", "log"} one way; {"pid"}, and later {"pid",
 "code"}, the other. It ends when the engine's end closes, and its workers end with it. Nothing here draws a random
@@ -27,24 +27,14 @@ from tqdm import tqdm
 from ablations.runner.attempt import RESUMABLE
 
 WORKER = ("-m", "ablations.worker")
-# (module, names): transformers and diffusers import a class when it is first asked for.
-NEEDED = (
-    ("ablations.worker", ()),
-    ("ablations.steps", ()),
-    ("transformers", ("AutoTokenizer", "T5EncoderModel", "Mask2FormerForUniversalSegmentation")),
-    ("diffusers", ("AutoencoderKL",)),
-    ("lightgen.model.pipeline", ()),
-    ("open_clip", ()),
-    ("scipy.linalg", ()),
-)
 
 
 class WarmProcess:
     """The engine's side: starts workers in a process that is warm, and hears how they ended."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], imports: Sequence[str] = ()) -> None:
         ours, its = socket.socketpair()
-        command = [sys.executable, "-m", "ablations.runner.engines.warm", str(its.fileno())]
+        command = [sys.executable, "-m", "ablations.runner.engines.warm", str(its.fileno()), *imports]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, env=dict(environment), pass_fds=[its.fileno()], start_new_session=True
         )
@@ -126,11 +116,12 @@ def can_be_warm(command: Sequence[str]) -> bool:
     return sys.platform == "linux" and tuple(command[: len(WORKER)]) == WORKER
 
 
-def main(descriptor: int) -> None:
-    """Import, then fork a worker for each line until the engine is gone."""
-    for module, names in NEEDED:
+def main(descriptor: int, imports: Sequence[str]) -> None:
+    """Import, each as `module` or `module:name`, then fork a worker for each line until the engine is gone."""
+    for wanted in (WORKER[1], *imports):
+        module, _, name = wanted.partition(":")
         found = importlib.import_module(module)
-        for name in names:
+        if name:  # transformers and diffusers import a class when it is first asked for
             getattr(found, name)
     gc.collect()
     gc.freeze()  # so that counting references does not copy every page
@@ -181,9 +172,7 @@ def _work(arguments: list[str], log: str) -> NoReturn:
             Path("/proc/self/comm").write_text(arguments[1][:15])  # `ps` then shows the cell
         # The lock of progress bars is shared by all forks: one that is killed holding it would stop every other.
         tqdm.set_lock(threading.RLock())
-        from ablations.worker import main as work
-
-        code = work(arguments)
+        code = importlib.import_module(WORKER[1]).main(arguments)  # by its name, as `python -m` has it
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 2
     except BaseException:
@@ -212,4 +201,4 @@ def _tell(engine: socket.socket, told: Mapping[str, int]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), sys.argv[2:])
