@@ -560,7 +560,7 @@ def test_a_folder_that_lacks_prompts_says_whose_they_are(tmp_path):
 )
 def test_a_detector_that_enlarges_beyond_measure_is_refused(given, tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(f"{{{given}}}")
-    with pytest.raises(ValueError, match="must lie in 1 to 4096 px"):
+    with pytest.raises(ValueError, match="must lie in 1 to 2560 px"):
         Preprocessing.from_folder(tmp_path)
 
 
