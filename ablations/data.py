@@ -46,6 +46,11 @@ class Benchmark:
     extractor: str = "icon-clip"  # of FID and its kin: the name of what components.clip holds
     shown: int = 24  # pictures a cell that a report shows
 
+    @property
+    def has_judge(self) -> bool:
+        """Whether models are judged by GenEval; else by pictures of held-out captions alone."""
+        return self.prompts != "none"
+
 
 class Data(Protocol):
     """Pictures with captions, by volume and diversity; what else there is to draw, to ask and to compare with.
@@ -280,7 +285,7 @@ class OwnData:
         return None
 
     def prompts(self, benchmark: Benchmark, latents: Encode, detector: Folder) -> AskNamed:
-        if benchmark.prompts == "none":
+        if not benchmark.has_judge:
             raise ValueError(NO_JUDGE)
         return self._asked(latents, detector, benchmark.prompts, benchmark.num_prompts, benchmark.prompt_seed)
 

@@ -14,7 +14,7 @@ from typing import Any
 from ablations.data import NO_JUDGE
 from ablations.record import write_record
 from ablations.runner.step import Step
-from ablations.runner.study import Study
+from ablations.runner.study import Split, Study
 from ablations.settings import NOTES, SETTINGS, Setting
 from ablations.steps import (
     STEPS,
@@ -63,24 +63,27 @@ def study(**fields: Any) -> Study:
     shared: dict[str, Any] = {
         "settings": SETTINGS, "notes": NOTES, "steps": STEPS, "imports": IMPORTS, "record": write_record,
     }  # fmt: skip
-    asked = {"splits": lambda setting: setting.data.splits if _has_judge(setting) else (), "told": _told,
-             "measures": lambda setting, metric: _has_judge(setting) or not metric.startswith("geneval")}  # fmt: skip
+    asked = {"splits": _splits, "told": _told, "measures": _measures}
     return Study(**{**asked, **shared, **fields})
+
+
+def _splits(setting: Setting) -> tuple[Split, ...]:
+    return setting.data.splits if setting.benchmark.has_judge else ()
+
+
+def _measures(setting: Setting, metric: str) -> bool:
+    """Whether the setting's cells have the metric."""
+    return setting.benchmark.has_judge or not metric.startswith("geneval")
 
 
 def _told(setting: Setting) -> str:
     """What a reader must know of the data; ValueError for data of which no study can be made."""
     setting.data.check(setting.model)
-    if not _has_judge(setting) and setting.data.own_captions() is None:
+    if not setting.benchmark.has_judge and setting.data.own_captions() is None:
         raise ValueError(
             "benchmark.prompts=none is of one's own data, whose held-out captions are left; valid: own, official"
         )
-    return setting.data.note(setting.components.weights("detector") if _has_judge(setting) else None)
-
-
-def _has_judge(setting: Setting) -> bool:
-    """Whether models are judged by GenEval; else by pictures of held-out captions alone."""
-    return setting.benchmark.prompts != "none"
+    return setting.data.note(setting.components.weights("detector") if setting.benchmark.has_judge else None)
 
 
 def trained(
@@ -169,7 +172,7 @@ def judged(
     if own is not None:
         vae = setting.components.weights("vae")
         ends.append(Copies(images=quality.images, subset=own, vae=vae, share=held.share))
-    if not _has_judge(setting):
+    if not setting.benchmark.has_judge:
         return tuple(ends)
     judge = _judge(setting, images(prompts(setting), benchmark.copies))
     if split_by := tuple(part for part in (arms or (own,)) if part is not None):
@@ -206,7 +209,7 @@ def _quality(setting: Setting, images: Step) -> Quality:
 
 def cannot_rank(setting: Setting) -> str:
     """Why no preferences come from verdicts, where the setting's own do; empty where they can."""
-    return "" if _has_judge(setting) or setting.preference.source not in ON_POLICY else NO_JUDGE
+    return "" if setting.benchmark.has_judge or setting.preference.source not in ON_POLICY else NO_JUDGE
 
 
 def prompts(setting: Setting) -> Asked:

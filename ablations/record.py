@@ -149,8 +149,7 @@ def _unjudged(folder: Path, cell: Cell, store: Store) -> dict[str, str]:
     assert isinstance(step, Quality)
     images, count = store.folder(step.images) / "images", cell.setting["benchmark"]["shown"]
     found, _ = read_layout(images)
-    shutil.rmtree(folder / "samples", ignore_errors=True)
-    (folder / "samples").mkdir()
+    _empty_samples(folder)
     entries = []
     for drawn in found[:count]:
         name, told = f"samples/{drawn.name}.png", {"correct": None, "reason": "", "tag": "", "split": ""}
@@ -211,8 +210,7 @@ def _inside(filename: str) -> str:
 
 
 def _show(folder: Path, images: Path, rows: Rows, splits: Splits, shown: Sequence[int]) -> list[dict[str, Any]]:
-    shutil.rmtree(folder / "samples", ignore_errors=True)
-    (folder / "samples").mkdir()
+    _empty_samples(folder)
     first = {row["filename"]: row for row in rows}
     entries = []
     for index in shown:
@@ -222,6 +220,11 @@ def _show(folder: Path, images: Path, rows: Rows, splits: Splits, shown: Sequenc
         entry = {key: row[key] for key in ("prompt", "correct", "reason", "tag")}
         entries.append({"file": name, **entry, "split": splits.get(row["metadata"], {}).get("split", "")})
     return entries
+
+
+def _empty_samples(folder: Path) -> None:
+    shutil.rmtree(folder / "samples", ignore_errors=True)
+    (folder / "samples").mkdir()
 
 
 def _geneval_metrics(rows: Rows, splits: Splits, version: str) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def difference(study: Study, contrast: Contrast) -> Difference:
         lacking = [name for name, found in cells.items() if not found]
         why = f"no complete cell of {', '.join(lacking)}" if lacking else "no seed is complete in all of its variants"
         there = [cell for cell in study.incomplete() if cell.variant in lacking and cell.state != "partial"]
-        there.sort(key=lambda cell: cell.state != "unreadable")
-        reason = f" ({there[0].name}: {there[0].reason})" if there else ""
+        first = min(there, key=lambda cell: cell.state != "unreadable", default=None)
+        reason = f" ({first.name}: {first.reason})" if first else ""
         return Difference(obstacle=f"Not answered yet: {why}{reason}.")
     order = [_in_order_of_draws(study, side) for side in contrast.sides]
     arms = [[[cells[name][seed] for name in side] for seed in seeds] for side in order]

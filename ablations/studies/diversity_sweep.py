@@ -281,7 +281,7 @@ def _of_held_out(setting: Setting) -> list[Contrast]:
                 claim=f"Pictures of held-out captions by the {words[0]} model are nearer to the held-out pictures.",
                 metric="kid",
                 smallest_effect=setting.data.kid_effect,
-                primary=name == "claim" and setting.benchmark.prompts == "none",
+                primary=name == "claim" and not setting.benchmark.has_judge,
             ),
             Contrast(
                 name=f"{name}-held-out-clip",

@@ -191,7 +191,7 @@ def load_autoencoder(folder: str | Path, **options: Any) -> Any:
 def _try_autoencoder(tokenizer: ImageTokenizer, folder: str | Path) -> None:
     """ValueError for one that can be built and not run: some settings are looked at only then. Two positions a side."""
     vae, side = tokenizer.vae, 2 * tokenizer.stride
-    if vae.device.type == "meta":
+    if vae.device.type == "meta" or vae.dtype.itemsize == 1:  # nothing to run, or stored narrower than it computes
         return
     try:
         options = {"device": vae.device, "dtype": vae.dtype}
@@ -222,9 +222,7 @@ def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(places[0], local_files_only=True)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except (
-        BaseException
-    ) as error:  # a damaged tokenizer raises anything, bare Exception and the Rust library's panic too
+    except BaseException as error:  # a damaged tokenizer raises anything, the panic of the Rust library too
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise ValueError(f"{places[0]} holds no tokenizer that can be loaded ({reason}); copy it again") from None
     tokenizer.padding_side = "right"  # true lengths count from the left

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ from ablations.runner.engines import slurm
 from ablations.runner.engines.local import LocalEngine
 from ablations.runner.engines.resources import Resources, Shape, minutes
 from ablations.runner.engines.slurm import End, Slurm
-from ablations.runner.engines.warm import WarmJob
+from ablations.runner.engines.warm import WarmJob, WarmProcess
 from ablations.runner.plan import plan_cells
 from ablations.runner.stages import Task, stages
 from ablations.studies import load_study
@@ -137,6 +138,14 @@ def test_a_warm_process_forks_workers_and_tells_how_they_end(tmp_path):
     assert engine.warm is None
     other = engine.submit(["-c", "pass"], tmp_path / "d.txt", 0)
     assert isinstance(other, subprocess.Popen) and other.wait(60) == 0
+
+
+def test_a_number_that_is_given_again_is_another_worker():
+    process = object.__new__(WarmProcess)
+    process._changed, process._started, process._codes, process._is_open = threading.Condition(), [], {}, True
+    process._lines = ['{"pid": 7}\n', '{"pid": 7, "code": 1}\n', '{"pid": 7}\n']
+    process._listen()
+    assert process._codes == {} and process._started == [7, 7]
 
 
 @pytest.mark.parametrize("code", [0, 42, 75])

@@ -586,7 +586,7 @@ def test_an_autoencoder_that_can_be_built_and_not_run_is_one_line(tmp_path):
     shutil.copytree(ROOT / "ablations/icons/components/vae", tmp_path / "vae")
     config = json.loads((tmp_path / "vae/config.json").read_text())
     (tmp_path / "vae/config.json").write_text(json.dumps({**config, "norm_num_groups": -1}))
-    with pytest.raises(ValueError, match=r"vae.*(cannot be used|can be loaded)"):
+    with pytest.raises(ValueError, match="vae: its autoencoder cannot be used"):
         load_autoencoder(tmp_path / "vae")
 
 

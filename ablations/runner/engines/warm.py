@@ -88,6 +88,7 @@ class WarmProcess:
                     if "code" in told:
                         self._codes[told["pid"]] = told["code"]
                     else:
+                        self._codes.pop(told["pid"], None)  # of an earlier worker that had this number
                         self._started.append(told["pid"])
                     self._changed.notify_all()
         with self._changed:
