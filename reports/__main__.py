@@ -54,17 +54,20 @@ def check(folder: Folder, json: Flag = False) -> int:
     return 1 if found else 0
 
 
-def pack(folder: Folder, out: Path, slim: Flag = False) -> int:
+def pack(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path, slim: Flag = False) -> int:
     """Keep a complete study small: records, compressed lines, pictures to show, and the report built from them.
 
     Args:
-        folder: The study's folder, as `python -m ablations.run` wrote it.
+        folders: The study's folder, as `python -m ablations.run` wrote it; several, packed or not, become one study, as
+            where other seeds were run on another machine.
         out: A folder of its own.
         slim: Without pictures and boxes, and with report.md and four figures alone.
     """
     from reports.pack import pack as packed
 
-    print(packed(folder, out, slim=slim))
+    if not folders:
+        raise ValueError("no folders; give the study's, as `python -m ablations.run` wrote it")
+    print(packed(folders, out, slim=slim))
     return 0
 
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lightgen.disk.atomic import write_text
@@ -13,28 +13,35 @@ from lightgen.disk.folders import temporary_folder
 from lightgen.disk.json_files import read_json, read_rows, write_sealed
 from reports.page.report import build_report
 from reports.records.cell import Cell
+from reports.records.joined import joined
 from reports.records.study import read_study
 
 NAMES = ("result.json", "prompts.json", "samples.json", "quality.json")
 KEPT_FIGURES = ("primary", "contrasts", "geneval", "splits")  # of a slim study, as pictures
 
 
-def pack(folder: Path, out: Path, *, slim: bool = False) -> Path:
+def pack(folders: Path | Sequence[Path], out: Path, *, slim: bool = False) -> Path:
     """Write `out`: study.json, cells/ and a report built from them; returns the report's page.
 
-    The same study gives the same bytes. A `slim` one has no pictures and no boxes of detections, and of its report the
-    Markdown page with four figures; every number and verdict is that of the whole. ValueError where `out` holds
-    anything already, or a cell is not complete.
+    Several folders are runs of one study, packed or not, as of other seeds on other machines; they become one. The same
+    study gives the same bytes. A `slim` one has no pictures and no boxes of detections, and of its report the Markdown
+    page with four figures; every number and verdict is that of the whole. ValueError where `out` holds anything
+    already, a cell is not complete, or the folders are not of one study by one setting.
     """
-    study = read_study(folder)
-    if lacking := study.incomplete():
-        raise ValueError(f"{folder}: {len(lacking)} cells are not complete, the first {lacking[0].name}")
+    studies = [read_study(folder) for folder in ([folders] if isinstance(folders, Path) else folders)]
+    for study in studies:
+        if lacking := study.incomplete():
+            raise ValueError(f"{study.folder}: {len(lacking)} cells are not complete, the first {lacking[0].name}")
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out}: is not empty; give another folder, or remove what is there")
+    head, cells = joined(studies)
     out.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(out) as whole:  # one that is there in part would be refused by the next command
-        shutil.copyfile(folder / "study.json", whole / "study.json")
-        for cell in study.cells:
+        if len(studies) == 1:
+            shutil.copyfile(studies[0].folder / "study.json", whole / "study.json")
+        else:
+            write_sealed(whole / "study.json", head)
+        for cell in cells:
             target = whole / "cells" / cell.name
             target.mkdir(parents=True)
             (_write_slim if slim else _write_whole)(cell, target)

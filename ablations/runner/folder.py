@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -85,7 +85,8 @@ def write_study(
     cells: Sequence[Cell],
     changes: Mapping[str, Any],
 ) -> None:
-    """OUT/study.json: what was asked, of the cells of this command and of those that are there already."""
+    """OUT/study.json: what was asked, of the cells of this command and of those that are there already. Where variants
+    were made at other seeds, each names its own."""
     asked = {(cell.variant, cell.seed) for cell in cells} | set(_recorded(out, variants))
     names = {variant for variant, _ in asked}
     single = {variant.name for variant in variants if variant.is_control}
@@ -98,11 +99,7 @@ def write_study(
             "scale": scale,
             "seeds": seeds,
             "note": study.note(scale, setting),
-            "variants": [
-                {"name": v.name, "label": v.label, "factors": dict(v.factors), "once": v.is_control}
-                for v in variants
-                if v.name in names
-            ],
+            "variants": [_described(v, asked, seeds) for v in variants if v.name in names],
             "contrasts": [
                 asdict(made) for contrast in study.contrasts_of(setting) if (made := contrast.of_made(names))
             ],
@@ -113,6 +110,17 @@ def write_study(
             "setting_changes": dict(changes),
         },
     )
+
+
+def _described(variant: Variant, asked: Collection[tuple[str, int]], seeds: Sequence[int]) -> dict[str, Any]:
+    own = [seed for seed in seeds if (variant.name, seed) in asked]
+    common = {
+        "name": variant.name,
+        "label": variant.label,
+        "factors": dict(variant.factors),
+        "once": variant.is_control,
+    }
+    return common if variant.is_control or own == list(seeds) else {**common, "seeds": own}
 
 
 def _recorded(out: Path, variants: Sequence[Variant]) -> Iterator[tuple[str, int]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from ablations.data import IconData
-from ablations.recipes import judged, study, trained, watched
+from ablations.recipes import BETTER, judged, study, trained, watched
 from ablations.runner.step import Step
 from ablations.runner.study import Contrast, Variant
 from ablations.settings import SETTINGS, Setting
@@ -40,7 +40,7 @@ SWITCHES: list[Row] = [
      "H13: the released head objective is better than flow.", {"model.head_objective": "ddpm"}),
     ("together", "constant rate, a mask ratio an image and mixed captions together",
      "What led when it was changed alone makes a better base together.",
-     {"train.schedule": "constant", "train.per_image_ratio": True, "data.captions_kind": "mixed"}),
+     BETTER),
 ]  # fmt: skip
 PARTS = 5  # of one training at a constant rate: 4 of 5 are the paper's 80k of 100k steps
 LOOKED_AT = (1, 2, 4, 5)

@@ -1,7 +1,9 @@
 """`study.json`, what was asked, with the cells that answer it, each in cells/<variant>-s<seed>/ (cell.py).
 
 schema 1     name, title, question, claim, source, scale: str     seeds: [int]
-variants     [{name, label, factors {factor: level}, once (optional): one seed of it is enough}]
+variants     [{name, label, factors {factor: level}, and optional:
+               once               one seed of it is enough
+               seeds              [int]: those that were asked of it, where they are not all of the study's}]
 contrasts    [{name, label, a, b, metric, smallest_effect, claim, and optional:
                minus              [c, d]: the difference of the differences a - b and c - d
                between            [sides]: the levels between a, the highest, and b, the lowest, downwards: instead of
@@ -55,6 +57,7 @@ class Variant:
     label: str
     factors: Mapping[str, str]
     once: bool = False  # one seed of it is enough
+    seeds: tuple[int, ...] = ()  # asked of it
 
     @property
     def is_control(self) -> bool:
@@ -139,15 +142,14 @@ def read_study(folder: Path) -> Study:
     data = checked(read_json(path), FIELDS, str(path))
     check_schema(data, SCHEMA, str(path))
     _check_optional(data, str(path))
-    variants = tuple(_variant(entry, f"{path}: variants[{i}]") for i, entry in enumerate(data["variants"]))
+    seeds = _seeds(data["seeds"], str(path))
+    variants = tuple(_variant(entry, seeds, f"{path}: variants[{i}]") for i, entry in enumerate(data["variants"]))
     names = [variant.name for variant in variants]
     if len(set(names)) < len(names):
         raise ValueError(f"{path}: variants: a name occurs twice in {names}")
-    if not all(type(seed) is int for seed in data["seeds"]):
-        raise ValueError(f"{path}: seeds: expected integers, found {data['seeds']}")
     return Study(
         folder=folder,
-        seeds=tuple(data["seeds"]),
+        seeds=seeds,
         note=data.get("note") or "",
         variants=variants,
         contrasts=_contrasts(data["contrasts"], names, f"{path}: contrasts"),
@@ -199,14 +201,23 @@ def _check_length(entry: Mapping[str, Any], where: str) -> None:
             raise ValueError(f"{where}: {name}: {len(value):,} characters; the limit is {most:,}")
 
 
-def _variant(entry: Any, where: str) -> Variant:
+def _seeds(given: Any, where: str) -> tuple[int, ...]:
+    if not isinstance(given, list) or not all(type(seed) is int for seed in given):
+        raise ValueError(f"{where}: seeds: expected integers, found {given!r}")
+    return tuple(given)
+
+
+def _variant(entry: Any, of_study: tuple[int, ...], where: str) -> Variant:
     data = checked(entry, VARIANT_FIELDS, where)
     if not NAME.fullmatch(data["name"]):
         raise ValueError(f"{where}: name: {data['name']!r} cannot name a folder; use letters, digits, '_', '.', '-'")
     _check_length({**data, **data["factors"]}, where)
     factors = {str(k): str(v) for k, v in data["factors"].items()}
     once = bool(data.get("once", "control" in factors))
-    return Variant(name=data["name"], label=data["label"], factors=factors, once=once)
+    seeds = _seeds(data["seeds"], where) if data.get("seeds") is not None else of_study
+    if strange := [seed for seed in seeds if seed not in of_study]:
+        raise ValueError(f"{where}: seeds: {strange[0]} is not one of the study's, {list(of_study)}")
+    return Variant(name=data["name"], label=data["label"], factors=factors, once=once, seeds=seeds)
 
 
 def _contrasts(entries: list, variants: list[str], where: str) -> tuple[Contrast, ...]:
@@ -258,7 +269,7 @@ def _cells(folder: Path, data: dict, variants: tuple[Variant, ...]) -> tuple[Cel
     cells = [
         read_cell(folder, {**common, "variant": variant.name, "seed": seed})
         for variant in variants
-        for seed in data["seeds"]
+        for seed in variant.seeds
     ]
     single = {variant.name for variant in variants if variant.once}
     present = {cell.variant for cell in cells if cell.state != "missing"}

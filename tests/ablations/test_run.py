@@ -59,6 +59,7 @@ def test_a_study_runs_resumes_and_grows(tmp_path):
     assert len(made) == 5 and made.items() < now.items()
     study = json.loads((tmp_path / "study.json").read_text())
     assert (study["seeds"], [c["name"] for c in study["contrasts"]]) == ([0, 1], ["size"])
+    assert {v["name"]: v.get("seeds") for v in study["variants"]} == {"few": None, "few-dpo": [0], "many": [1]}
 
 
 def test_one_failed_cell_is_told_at_once_and_loses_no_other(tmp_path):

@@ -30,6 +30,11 @@ def model_of(cell):
     return named(cell)["generate"].model
 
 
+def rounds(model):
+    """The preference trainings that led to the model, in their order."""
+    return [*rounds(model.model), model] if isinstance(model, Prefer) else []
+
+
 def changed(a, b):
     """Dotted names of the fields in which two dataclasses differ."""
     found = {}
@@ -93,9 +98,6 @@ def test_the_last_of_several_rounds_compare_what_is_sampled_and_sft_and_placebo_
     planned = cells()
     last, control, placebo = (model_of(planned[f"{name}-rounds"]) for name in ("verifier", "sft", "random"))
 
-    def rounds(model):
-        return [*rounds(model.model), model] if isinstance(model, Prefer) else []
-
     scales = [model.config.guidance_scale for model in rounds(last)]
     assert scales == [1.0, 1.0, 3.0, 3.0] and scales[-1] == DPO.setting("cpu").sampling.guidance_scale
     assert [m.config.learning_rate for m in rounds(last)] == [2e-4, 2e-4, 1e-4, 1e-4]
@@ -104,6 +106,20 @@ def test_the_last_of_several_rounds_compare_what_is_sampled_and_sft_and_placebo_
     assert {m.config.kind for m in rounds(control)} == {"sft"}
     assert rounds(control)[0].pairs == rounds(last)[0].pairs and rounds(control)[1].pairs != rounds(last)[1].pairs
     assert all(m.pairs.pairs.samples.model == m.model for m in rounds(placebo))
+
+
+def test_a_better_base_is_asked_the_same_by_the_recipe_of_the_training_study():
+    found = cells("base", "verifier-rounds", "better", "better-rounds", "better-flips", "better-flips-verifier")
+    base, better = model_of(found["base"]), model_of(found["better"])
+    assert better.config.samples_seen == base.config.samples_seen and better.latents != base.latents
+    assert (better.config.schedule, better.config.per_image_ratio) == ("constant", True)
+    last, plain = model_of(found["better-rounds"]), model_of(found["verifier-rounds"])
+    assert [m.config for m in rounds(last)] == [m.config for m in rounds(plain)]
+    assert rounds(last)[0].model == better == last.origin
+    mended = model_of(found["better-flips-verifier"])
+    assert mended.model == model_of(found["better-flips"]) and mended.model.latents.flips
+    assert dataclasses.replace(mended.model, latents=better.latents) == better
+    assert model_of(cells("together", study=load_study("training_sweep"))["together"]) == better
 
 
 def test_only_own_samples_can_be_drawn_anew_and_unknown_sources_are_named():
@@ -122,7 +138,7 @@ def test_lightgen_s_own_strength_and_the_options_are_there():
     names = {contrast.name.split("-")[0] for contrast in DPO.contrasts}
     assert {"h7", "h8", "h9"} <= names
     options = [v.name for v in DPO.variants_of("cpu", DPO.setting("cpu"), 0) if v.optional]
-    assert not set(options) & set(cells()) and len(options) == 13
+    assert not set(options) & set(cells()) and len(options) == 17
     found = cells(*options)
     assert model_of(found["verifier-sdpo"]).config.sdpo and model_of(found["verifier-refresh"]).config.refresh_every
     far = model_of(found["verifier-far"])

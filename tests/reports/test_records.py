@@ -158,6 +158,83 @@ def test_a_packed_study_gives_the_same_report_from_a_tenth_of_the_lines(finished
     assert "is torn or not compressed" in read_study(tmp_path / "small").incomplete()[0].reason
 
 
+def _part(root, out, keep):
+    """A copy of the study as a run of some of its cells writes it."""
+    shutil.copytree(root, out)
+    study = json.loads((out / "study.json").read_text())
+    made = {
+        name: [seed for seed in study["seeds"] if keep(name, seed) and (out / f"cells/{name}-s{seed}").is_dir()]
+        for name in _names(study)
+    }
+    seeds = sorted({seed for own in made.values() for seed in own})
+    variants = [{**v, "seeds": made[v["name"]]} for v in study["variants"] if made[v["name"]]]
+    contrasts = [c for c in study["contrasts"] if made[c["a"]] and made[c["b"]]]
+    (out / "study.json").write_text(
+        json.dumps(study | {"seeds": seeds, "variants": variants, "contrasts": contrasts}), encoding="utf-8"
+    )
+    for path in (out / "cells").iterdir():
+        name, _, seed = path.name.rpartition("-s")
+        if int(seed) not in made[name]:
+            shutil.rmtree(path)
+    return out
+
+
+def _names(study):
+    return [variant["name"] for variant in study["variants"]]
+
+
+def test_runs_of_other_seeds_and_variants_become_the_study_that_one_run_gives(make_study, tmp_path):
+    root = make_study(seeds=(0, 1, 2))
+    parts = [
+        _part(root, tmp_path / "first", lambda name, seed: seed == 1),
+        _part(root, tmp_path / "second", lambda name, seed: seed == 0 and name.endswith("none")),
+        _part(root, tmp_path / "third", lambda name, seed: seed == 2 or (seed == 0 and not name.endswith("none"))),
+    ]
+    pack(parts[2], tmp_path / "third-packed")
+    page = pack([parts[0], parts[1], tmp_path / "third-packed"], tmp_path / "joined")
+    pack(root, tmp_path / "whole")
+    ours, whole = (read_study(tmp_path / name) for name in ("joined", "whole"))
+    assert ours.seeds == (0, 1, 2) and not ours.incomplete()
+    assert [verdict.line() for verdict in verdicts(ours)] == [verdict.line() for verdict in verdicts(whole)]
+    assert page.is_file()
+
+
+def test_a_variant_with_fewer_seeds_is_not_lacking_and_is_paired_by_its_own(make_study, tmp_path):
+    root = make_study(seeds=(0, 1, 2))
+    pack([_part(root, tmp_path / "all", lambda name, seed: seed < 2),
+          _part(root, tmp_path / "more", lambda name, seed: seed == 2 and name.startswith("small-d"))],
+         tmp_path / "joined")  # fmt: skip
+    study = read_study(tmp_path / "joined")
+    assert not study.problems()
+    assert {variant.name: variant.seeds for variant in study.variants if variant.name.startswith("small-d")} == {
+        "small-diverse-none": (0, 1, 2), "small-diverse-dpo": (0, 1, 2)
+    }  # fmt: skip
+    assert study.variant("large-narrow-none").seeds == (0, 1)
+    seeds = {verdict.contrast.name: verdict.difference.seeds for verdict in verdicts(study)}
+    assert (seeds["preference"], seeds["volume"]) == ((0, 1, 2), (0, 1))
+    assert "2 to 3" in (tmp_path / "joined/report/report.md").read_text()
+
+
+def test_runs_that_are_not_one_study_are_not_joined(make_study, tmp_path):
+    root = make_study(seeds=(0, 1))
+    first = _part(root, tmp_path / "first", lambda name, seed: seed == 0)
+    second = _part(root, tmp_path / "second", lambda name, seed: seed == 1)
+
+    def refused(match, **changes):
+        alter(second / "study.json", **changes)
+        with pytest.raises(ValueError, match=match):
+            pack([first, second], tmp_path / "joined")
+        assert not (tmp_path / "joined").exists()
+
+    study = json.loads((second / "study.json").read_text())
+    refused("are not runs of one study: question differ", question="another?")
+    refused("not runs of one study: model.width differs", question=study["question"],
+            protocol=(study.get("protocol") or {}) | {"model": {"width": 5}})  # fmt: skip
+    contrasts = study["contrasts"]
+    refused(f"{contrasts[0]['name']} of contrasts differs", protocol=study.get("protocol"),
+            contrasts=[{**contrasts[0], "smallest_effect": 0.5}, *contrasts[1:]])  # fmt: skip
+
+
 def test_a_variant_of_one_seed_lacks_nothing(make_study):
     root = make_study(seeds=(0, 1))
     shutil.rmtree(root / "cells/small-diverse-dpo-s1")

@@ -1,0 +1,74 @@
+"""Runs of one study as one: other seeds, or other variants, made at another time or on another machine."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightgen.disk.json_files import read_json
+from reports.records.cell import Cell
+from reports.records.study import Study
+from reports.words import flat
+
+# What may differ: which cells there are, and what is no part of a result.
+OF_CELLS = {"seeds", "variants", "contrasts", "seal", "setting_changes", "protocol"}
+
+
+def joined(studies: Sequence[Study]) -> tuple[dict[str, Any], list[Cell]]:
+    """What study.json of all of them says, and their cells.
+
+    Contrasts are those of any of them. ValueError where they are not of one study by one setting, or hold a cell twice
+    with other results.
+    """
+    heads = [read_json(study.folder / "study.json") for study in studies]
+    for study, head in zip(studies[1:], heads[1:], strict=True):
+        _check(study, head, studies[0], heads[0])
+    cells: dict[str, Cell] = {}
+    for cell in (cell for study in studies for cell in study.cells):
+        first = cells.setdefault(cell.name, cell)
+        if first.metrics != cell.metrics:
+            raise ValueError(
+                f"{first.folder} and {cell.folder}: the same cell with other results; remove the one that is not meant"
+            )
+    variants = _by_name([entry for head in heads for entry in head["variants"]])
+    seeds = sorted({seed for head in heads for seed in head["seeds"]})
+    for name, entry in variants.items():
+        own = sorted(cell.seed for cell in cells.values() if cell.variant == name)
+        entry.pop("seeds", None)
+        if not entry.get("once") and own != seeds:
+            entry["seeds"] = own
+    contrasts = _by_name([entry for head in heads for entry in head["contrasts"]])
+    body = {"seeds": seeds, "variants": list(variants.values()), "contrasts": list(contrasts.values())}
+    order = list(variants)
+    return heads[0] | body, sorted(cells.values(), key=lambda cell: (order.index(cell.variant), cell.seed))
+
+
+def _by_name(entries: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The first of each name."""
+    found: dict[str, dict[str, Any]] = {}
+    for entry in entries:
+        found.setdefault(entry["name"], dict(entry))
+    return found
+
+
+def _check(study: Study, head: Mapping[str, Any], first: Study, first_head: Mapping[str, Any]) -> None:
+    """Refuse what is not the same study by the same setting."""
+    told = f"{study.folder} and {first.folder} are not runs of one study"
+    others = sorted(name for name in {*head, *first_head} - OF_CELLS if head.get(name) != first_head.get(name))
+    if others:
+        raise ValueError(f"{told}: {', '.join(others)} differ")
+    if changed := sorted(_setting(head) ^ _setting(first_head)):
+        raise ValueError(f"{told}: {changed[0].partition('=')[0]} differs")
+    for kind in ("variants", "contrasts"):
+        before = _by_name(first_head[kind])
+        for name, entry in _by_name(head[kind]).items():
+            if name in before and _meaning(entry) != _meaning(before[name]):
+                raise ValueError(f"{told}: {name} of {kind} differs")
+
+
+def _setting(head: Mapping[str, Any]) -> set[str]:
+    """The resolved setting, NAME=VALUE each, without `runtime`, in which nothing is part of a result."""
+    setting = flat(head.get("protocol") or {})
+    return {f"{name}={value}" for name, value in setting.items() if not name.startswith("runtime.")}
+
+
+def _meaning(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in ("seeds", "label", "claim")}
