@@ -103,14 +103,7 @@ def _bases(arms: _Arms) -> list[Variant]:
 
 def _sources(arms: _Arms) -> list[Variant]:
     learn, why_not = arms.learn, arms.setting.data.cannot_draw
-    found = [
-        ("verifier", "DPO, own samples by verdict", "DPO", "verifier", learn()),
-        ("teacher-pairs", "DPO, teacher's image against own sample", "DPO", "teacher", learn("teacher")),
-        ("detail", "DPO, image against itself blurred or noisy", "DPO", "detail", learn("detail")),
-        ("random", "DPO, verdicts shuffled (placebo)", "DPO", "random", learn("random")),
-        ("sft", "SFT on the verifier's winners", "SFT", "verifier", learn("verifier", arms.dpo(kind="sft"))),
-    ]
-    listed = [arms.variant(*row) for row in found]
+    sft = learn("verifier", arms.dpo(kind="sft"))
     layout = Variant(
         name="layout",
         label="DPO, image against a wrong layout",
@@ -118,7 +111,15 @@ def _sources(arms: _Arms) -> list[Variant]:
         ends=() if why_not else judged(arms.setting, learn("layout")),
         why_not=why_not,
     )
-    return [*listed[:3], layout, *listed[3:]]
+    return [
+        arms.variant("verifier", "DPO, own samples by verdict", "DPO", "verifier", learn()),
+        arms.variant("teacher-pairs", "DPO, teacher's image against own sample", "DPO", "teacher", learn("teacher")),
+        arms.variant("detail", "DPO, image against itself blurred or noisy", "DPO", "detail", learn("detail")),
+        layout,
+        # Of one round; made of four in any case.
+        arms.variant("random", "DPO, verdicts shuffled (placebo)", "DPO", "random", learn("random"), optional=True),
+        arms.variant("sft", "SFT on the verifier's winners", "SFT", "verifier", sft, optional=True),
+    ]
 
 
 def _rounds(arms: _Arms) -> list[Variant]:
@@ -138,13 +139,15 @@ def _rounds(arms: _Arms) -> list[Variant]:
 
 def _strengths(arms: _Arms) -> list[Variant]:
     found = [
-        ("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", 200.0, 5e-5),
-        ("verifier-stiff", "verifier, beta 1000, rate 2e-4", "verifier", 1000.0, 2e-4),
-        ("teacher-pairs-lightgen", "teacher's image, LightGen's beta 5000, rate 1e-8", "teacher", 5000.0, 1e-8),
+        ("verifier-gentle", "verifier, beta 200, rate 5e-5", "verifier", 200.0, 5e-5, True),
+        ("verifier-stiff", "verifier, beta 1000, rate 2e-4", "verifier", 1000.0, 2e-4, True),
+        ("teacher-pairs-lightgen", "teacher's image, LightGen's beta 5000, rate 1e-8", "teacher", 5000.0, 1e-8, False),
     ]
     return [
-        arms.variant(name, label, "DPO", source, arms.learn(source, arms.dpo(beta=beta, learning_rate=rate)))
-        for name, label, source, beta, rate in found
+        arms.variant(
+            name, label, "DPO", source, arms.learn(source, arms.dpo(beta=beta, learning_rate=rate)), optional=optional
+        )
+        for name, label, source, beta, rate, optional in found
     ]
 
 

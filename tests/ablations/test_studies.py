@@ -76,7 +76,7 @@ def test_every_variant_starts_from_the_base_of_its_seed():
 
 
 def test_sft_and_the_placebo_learn_from_the_verifier_s_own_pairs():
-    planned = cells()
+    planned = cells("verifier", "sft", "random", "verifier-gentle", "verifier-stiff")
     found = planned["verifier"].step("ranked_pairs").key
     for name in ("sft", "random", "verifier-gentle", "verifier-stiff"):
         assert planned[name].step("ranked_pairs").key == found
@@ -138,7 +138,7 @@ def test_lightgen_s_own_strength_and_the_options_are_there():
     names = {contrast.name.split("-")[0] for contrast in DPO.contrasts}
     assert {"h7", "h8", "h9"} <= names
     options = [v.name for v in DPO.variants_of("cpu", DPO.setting("cpu"), 0) if v.optional]
-    assert not set(options) & set(cells()) and len(options) == 17
+    assert not set(options) & set(cells()) and len(options) == 21
     found = cells(*options)
     assert model_of(found["verifier-sdpo"]).config.sdpo and model_of(found["verifier-refresh"]).config.refresh_every
     far = model_of(found["verifier-far"])
