@@ -4,23 +4,24 @@ A Markdown page marks what is quoted; everything between the two marks is writte
 
     <!-- quote FOLDER scores VARIANT ... -->          a table: overall with its interval, tasks, CLIP score
     <!-- quote FOLDER verdicts CONTRAST ... -->       a line for each contrast, its outcome first
+    <!-- quote FOLDER against BASE METRIC ... : VARIANT ... -->   a table: overall, minus BASE, means of metrics
     <!-- end of quote -->
 
 FOLDER is relative to the page.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lightgen.disk.atomic import write_text
 from lightgen.disk.json_files import read_text
 from reports.records.study import Study, readable_study
 from reports.scores import scores
-from reports.verdict import verdicts
-from reports.words import OVERALL, interval
+from reports.verdict import between, verdicts
+from reports.words import OVERALL, interval, metric_name, number
 
-BLOCK = re.compile(r"(<!-- quote (\S+) (scores|verdicts) ([^>]*?) -->\n).*?(<!-- end of quote -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- quote (\S+) (scores|verdicts|against) ([^>]*?) -->\n).*?(<!-- end of quote -->)", re.DOTALL)
 TASKS = ("counting", "colors", "position")
 
 
@@ -30,7 +31,7 @@ def quoted(page: Path) -> str:
     def anew(match: re.Match[str]) -> str:
         opening, folder, kind, names, closing = match.groups()
         study = readable_study(page.parent / folder)
-        lines = (_scores if kind == "scores" else _verdicts)(study, names.split())
+        lines = {"scores": _scores, "verdicts": _verdicts, "against": _against}[kind](study, names.split())
         return opening + "\n".join(lines) + "\n" + closing
 
     return BLOCK.sub(anew, read_text(page))
@@ -63,7 +64,35 @@ def _scores(study: Study, names: Sequence[str]) -> list[str]:
     return lines
 
 
-def _mean(study: Study, variant: str, metric: str) -> str:
+def _against(study: Study, words: Sequence[str]) -> list[str]:
+    base, metrics, variants = words[0], *_parted(words[1:])
+    found = scores(study)
+    heads = ["variant", "seeds", "GenEval overall", f"minus {base}", *(metric_name(name)[0] for name in metrics)]
+    lines = [f"| {' | '.join(heads)} |", "|---" + "|--:" * (len(heads) - 1) + "|"]
+    for name in variants:
+        if (name, "", OVERALL) not in found:
+            raise ValueError(f"{study.name} has no scores of {name}")
+        whole = found[name, "", OVERALL]
+        above = "" if study.variant(name).is_control or name == base else _above(study, name, base)
+        means = [_mean(study, name, metric, number) for metric in metrics]
+        cells = [study.variant(name).label, str(whole.seeds), f"{whole.value:.3f} {interval(whole.ci, '{:.3f}')}"]
+        lines.append(f"| {' | '.join([*cells, above, *means])} |")
+    return lines
+
+
+def _parted(words: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    if ":" not in words:
+        raise ValueError("quote FOLDER against BASE METRIC ... : VARIANT ...: the colon is missing")
+    place = words.index(":")
+    return words[:place], words[place + 1 :]
+
+
+def _above(study: Study, variant: str, base: str) -> str:
+    found = between(study, variant, base, "geneval/overall").difference
+    return f"{found.effect:+.3f} {interval(found.ci, '{:+.3f}')}"
+
+
+def _mean(study: Study, variant: str, metric: str, form: Callable[[float], str] = "{:.1f}".format) -> str:
     """The mean over the variant's cells of a metric, whatever its protocol; a dash where there is none."""
     values = [
         entry.value
@@ -71,7 +100,7 @@ def _mean(study: Study, variant: str, metric: str) -> str:
         for name, entry in cell.metrics.items()
         if name.partition("[")[0] == metric and entry.value is not None
     ]
-    return f"{sum(values) / len(values):.1f}" if values else "–"
+    return form(sum(values) / len(values)) if values else "–"
 
 
 def _verdicts(study: Study, names: Sequence[str]) -> list[str]:

@@ -5,7 +5,7 @@ import pytest
 from reports.__main__ import quote
 from reports.quote import quoted, write_quotes
 from reports.records.study import read_study
-from reports.verdict import verdicts
+from reports.verdict import between, verdicts
 
 PAGE = "Before.\n\n<!-- quote {folder} {what} -->\nold\n<!-- end of quote -->\n\nAfter.\n"
 
@@ -32,7 +32,23 @@ def test_a_table_has_a_row_for_each_variant(finished, tmp_path):
     assert len(rows) == 2 + len(names) and "old" not in rows
 
 
-@pytest.mark.parametrize("what", ["scores nobody", "verdicts nothing"])
+def test_a_table_against_a_base_gives_differences_and_means(finished, tmp_path):
+    base, other = "small-diverse-none", "large-narrow-none"
+    what = f"against {base} geneval/position clip_score : {base} {other} teacher"
+    head, _, first, second, control = (
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in quoted(page(finished, tmp_path, what)).splitlines()
+        if "|" in line
+    )
+    assert head[3:] == [f"minus {base}", "GenEval position", "CLIP score"]
+    found = between(read_study(finished), other, base, "geneval/overall").difference
+    assert second[3].startswith(f"{found.effect:+.3f} [") and first[3] == control[3] == ""
+    (cell,) = read_study(finished).complete(other)
+    assert float(second[4]) == pytest.approx(cell.metrics["geneval/position"].value, abs=5e-4)
+
+
+@pytest.mark.parametrize("what", ["scores nobody", "verdicts nothing", "against nobody : small-diverse-none",
+                                  "against small-diverse-none : nobody"])  # fmt: skip
 def test_names_that_the_records_do_not_have_are_refused(what, finished, tmp_path):
     with pytest.raises(ValueError, match=r"nobody|nothing"):
         quoted(page(finished, tmp_path, what))
