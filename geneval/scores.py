@@ -43,11 +43,14 @@ def score_folder(
     `"partial": true` to each row.
     """
     options = Options.parse(options)
+    if copies is not None and copies < 1:
+        raise ValueError(f"copies is {copies}, must be at least 1")
     images, lines = Path(images), read_detections(Path(images))
     _check_options(options, lines)
     folders, problems = read_layout(images)
     expected = expected_prompts(prompts)
-    problems += find_problems(folders, lines, expected, copies or (4 if prompts is None else None))
+    default = 4 if prompts is None else None
+    problems += find_problems(folders, lines, expected, default if copies is None else copies)
     changed = stale(images, folders, lines)
     problems += changed.values()
     lines = {name: line for name, line in lines.items() if name not in changed}

@@ -164,6 +164,8 @@ def generate(
     texts = [*prompt, *(read_captions(prompts) if prompts is not None else [])]
     if not texts:
         raise ValueError("no prompts; give --prompt TEXT or --prompts FILE")
+    if copies < 1 or batch_size < 1:
+        raise ValueError(f"copies and batch_size must be at least 1; got {copies}, {batch_size}")
     place = choose_device(device)
     settings = {"model": model_identity(model), "prompts": texts, "copies": copies, "seed": seed, "call": list(call)}
     is_fast = place.type == "cuda" and not exact

@@ -56,8 +56,10 @@ def in_batches(
 ) -> Iterator[tuple[Sequence[Item], Sequence[Result]]]:
     """(batch, its results), `size` items at once; where memory does not suffice half as many from there, which is said.
 
-    ValueError where it does not suffice for one.
+    ValueError where it does not suffice for one, or `size` is none.
     """
+    if size < 1:
+        raise ValueError(f"batch_size is {size}, must be at least 1")
     done = 0
     while done < len(items):
         batch = items[done : done + size]

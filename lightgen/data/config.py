@@ -1,7 +1,15 @@
 """How data sets are made and encoded, as data; no torch."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+MAX_SIDE = 4096  # pixels
+
+
+def _at_least(config: Any, least: int, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < least:
+            raise ValueError(f"{name} is {getattr(config, name)}, must be at least {least}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +20,9 @@ class DistillConfig:
     seed: int = 0  # each image's seed comes from it, the caption and the copy
     batch_size: int = 16  # captions a call of the painter
     shard_size: int = 1000  # images a shard
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "copies", "batch_size", "shard_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +35,9 @@ class EncodeConfig:
     once: bool = False  # each caption once in the whole set instead of once a shard
     skip_bad: bool = False  # leave unreadable samples out and count them
     batch_size: int = 64  # images a pass
+
+    def __post_init__(self) -> None:
+        _at_least(self, 1, "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +70,10 @@ class ImportConfig:
     shard_size: int = 1000  # originals a shard
 
     def __post_init__(self) -> None:
-        for name in ("size", "shard_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
+        _at_least(self, 1, "size", "shard_size")
+        _at_least(self, 0, "smallest")
+        if self.size > MAX_SIDE:
+            raise ValueError(f"size is {self.size}, must be at most {MAX_SIDE:,}")
         if not 0 <= self.max_rejected < 1:
             raise ValueError(f"max_rejected is {self.max_rejected}, must lie in [0, 1)")
 
@@ -79,8 +94,8 @@ class SubsetConfig:
     held_out: float = 0.0  # share of samples, by a hash of their keys, that no subset holds
 
     def __post_init__(self) -> None:
-        if self.images < 1 or self.clusters < 1:
-            raise ValueError(f"images and clusters are at least 1, not {self.images} and {self.clusters}")
+        _at_least(self, 1, "images", "clusters")
+        _at_least(self, 0, "room")
         if self.diversity not in ("narrow", "diverse") and not (self.diversity.isdigit() and int(self.diversity)):
             raise ValueError(f"diversity is {self.diversity!r}; valid: narrow, diverse, or a number of groups")
         for name in ("narrow", "held_out"):

@@ -120,6 +120,9 @@ def read_checkpoint(path: str | Path, weights: str = "model") -> dict[str, Tenso
 
 def infer_config(state: Mapping[str, Tensor], *, heads: int, patch_size: int, max_text_length: int) -> MARConfig:
     """The config whose tensors a released state dict holds."""
+    for name, value in (("heads", heads), ("patch_size", patch_size), ("max_text_length", max_text_length)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}, must be at least 1")
     absent = sorted(name for name in _SIZE_NAMES if name not in state)
     if absent:
         raise ValueError(f"not a LightGen state dict: missing {', '.join(absent)}; it has {_some(sorted(state))}")

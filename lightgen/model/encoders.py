@@ -19,6 +19,7 @@ from lightgen.disk.json_files import read_object
 from lightgen.model.families import HEADS, autoencoder_class, family_of, text_class, text_options
 
 # T5's own state dict names one embedding twice; the encoder keeps both names or one of them.
+MAX_POSITIONS = 2**16  # of a caption
 _TIED_NAMES = {"encoder.embed_tokens.weight", "shared.weight"}
 
 
@@ -118,6 +119,8 @@ class TextEncoder:
     """Captions to features at their true length: the last hidden state of a text model (see families.py)."""
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerBase, max_length: int, folder: Path | None = None):
+        if not 1 <= max_length <= MAX_POSITIONS:
+            raise ValueError(f"{max_length} text positions; give 1 to {MAX_POSITIONS:,}")
         positions = model.config.to_dict().get("max_position_embeddings", max_length)
         if max_length > positions:
             raise ValueError(f"the text encoder reads {positions} positions, not {max_length}; take fewer")

@@ -23,6 +23,7 @@ from lightgen.model.mar import MAR
 from lightgen.model.sampling import generate_latents
 
 OUTPUT_TYPES = ("pil", "pt", "np", "latent")
+MAX_SIDE = 4096  # pixels: 65,536 tokens of 16 px, sixty-four times the released 512 px
 
 
 def hasten(pipeline: Any) -> None:
@@ -217,6 +218,8 @@ class LightGenPipeline(DiffusionPipeline):
         pixels = config.token_pixels
         if height < pixels or width < pixels or height % pixels or width % pixels:
             raise ValueError(f"images of {height}x{width} pixels do not divide into tokens of {pixels}x{pixels} pixels")
+        if max(height, width) > MAX_SIDE:
+            raise ValueError(f"images of {height}x{width} pixels: a side may have {MAX_SIDE:,} at most")
         return height // pixels, width // pixels
 
     def _generators(

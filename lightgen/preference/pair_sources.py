@@ -172,7 +172,10 @@ def ranked_pairs(
 
     At most `per_prompt` pairs a prompt; pairs whose scores differ by less than `min_gap` are ties and are dropped.
     With `categories` (prompt -> task), at most `per_category` pairs of one task are kept, chosen by `seed`.
+    ValueError for a gap that lets equal scores prefer one another.
     """
+    if not min_gap > 0:
+        raise ValueError(f"min_gap is {min_gap:g}, must be above 0: equal scores prefer nothing")
     pairs: list[Pair] = []
     for prompt, samples in groups.items():
         ranked = sorted(samples, key=lambda item: (-item[1], str(item[0])))

@@ -8,6 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,15 +67,16 @@ def known(scratch, request):
     return found, right
 
 
-def outcome(one: Format, scratch: Path, case: Case | None):
-    """What the command gives, with its output files' bytes; `case` is done to a copy of the files first."""
+def outcome(one: Format, scratch: Path, case: Case | None, more: Sequence[str] = ()):
+    """What the command gives, with its output files' bytes; `case` is done to a copy of the files first. `more` are
+    options beside its own."""
     root, out = scratch / "case/in", scratch / "case/out"
     shutil.rmtree(scratch / "case", ignore_errors=True)
     shutil.copytree(one.folder, root, copy_function=shutil.copyfile)
     out.mkdir(parents=True)
     if case is not None:
         damage(root / case.file, case.how, case.place, case.number)
-    argv = [word.replace("ROOT", str(root)).replace("OUT", str(out)) for word in one.argv.split()]
+    argv = [word.replace("ROOT", str(root)).replace("OUT", str(out)) for word in [*one.argv.split(), *more]]
     found = commands.run(one.program, argv)
     made = {}
     for place, globs in ((out, one.outputs), (root, one.written)):

@@ -32,6 +32,8 @@ def test_ranking_pairs_best_with_worst_and_drops_ties(tmp_path):
     assert (pair.chosen.name, pair.rejected.name, pair.scores) == ("2", "3", (1.0, 0.0))
     assert [(p.chosen.name, p.rejected.name) for p in ranked_pairs(groups, per_prompt=3)] == [("2", "3"), ("4", "1")]
     assert ranked_pairs(groups, per_prompt=3, min_gap=0.9) == [pair]
+    with pytest.raises(ValueError, match="equal scores prefer nothing"):
+        ranked_pairs(groups, min_gap=0.0)
 
 
 def test_ranking_can_balance_tasks(tmp_path):

@@ -125,6 +125,7 @@ def test_a_half_written_folder_is_refused(pipeline, tmp_path):
         ({"prompt": [3]}, "must be a string"),
         ({"prompt": "a dog", "height": 40}, "40x32 pixels do not divide into tokens of 16x16"),
         ({"prompt": "a dog", "width": 0}, "do not divide"),
+        ({"prompt": "a dog", "height": 160_000}, "a side may have 4,096 at most"),
         ({"prompt": "a dog", "guidance_scale": float("nan")}, "guidance_scale"),
         ({"prompt": "a dog", "temperature": -1.0}, "temperature"),
         ({"prompt": "a dog", "num_inference_steps": 5}, "5 autoregressive steps for 4 tokens"),
