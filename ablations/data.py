@@ -21,6 +21,7 @@ from ablations.steps.encode import Encode
 from ablations.steps.named import AskNamed, captioned, known_classes
 from ablations.steps.subsets import HoldOut, Subset, TakeDataset
 from lightgen.data.config import SubsetConfig
+from lightgen.disk.bounds import require
 from lightgen.disk.json_files import read_json
 from lightgen.model.config import MARConfig
 
@@ -45,6 +46,10 @@ class Benchmark:
     seed: int = 42  # of the images
     extractor: str = "icon-clip"  # of FID and its kin: the name of what components.clip holds
     shown: int = 24  # pictures a cell that a report shows
+
+    def __post_init__(self) -> None:
+        require(self, "[1, inf)", "num_prompts", "copies")
+        require(self, "[0, inf)", "shown")
 
     @property
     def has_judge(self) -> bool:
@@ -124,6 +129,7 @@ class IconData:
 
     def __post_init__(self) -> None:
         world(self.world)
+        require(self, "[1, inf)", "small", "large", "per_caption")
 
     @property
     def cannot_draw(self) -> str:
@@ -142,7 +148,7 @@ class IconData:
         return {}
 
     def check(self, model: MARConfig) -> None:
-        """Any world can be drawn."""
+        _check_volumes(self.small, self.large)
 
     def note(self, detector: Folder | None) -> str:
         return ""
@@ -211,6 +217,11 @@ class OwnData:
     kid_effect: float = 0.1  # smallest difference worth acting on, of KID and CLIP score on held-out captions: the
     clip_effect: float = 1.0  # scale of KID is that of the extractor's features, so choose it for yours
 
+    def __post_init__(self) -> None:
+        require(self, "[1, inf)", "small", "large", "clusters", "captions_asked")
+        require(self, "[0, 1)", "narrow", "held_out")
+        require(self, "[0, inf)", "kid_effect", "clip_effect")
+
     @property
     def cannot_draw(self) -> str:
         return f"{self.folder} holds pictures, and no teacher that could draw others"
@@ -229,8 +240,7 @@ class OwnData:
 
     def check(self, model: MARConfig) -> None:
         manifest = self._manifest()
-        if self.small > self.large:
-            raise ValueError(f"data.small is {self.small} and data.large {self.large}; small is the smaller one")
+        _check_volumes(self.small, self.large)
         left, held = self._left(), int(manifest["num_samples"] * self.held_out)
         if held < FEWEST_HELD_OUT:
             raise ValueError(
@@ -344,6 +354,11 @@ def _what_captions_name(found: dict[str, Any]) -> str:
         f"{read} name {len(found['named'])} of GenEval's 80 classes, of which the judge knows {len(found['known'])}"
         f"{known}: {found['official_left_out']} of the 553 official prompts cannot be asked."
     )
+
+
+def _check_volumes(small: int, large: int) -> None:
+    if small > large:
+        raise ValueError(f"data.small is {small} and data.large {large}; small is the smaller one")
 
 
 def _of_volume(volume: str, small: int, large: int) -> int:

@@ -6,12 +6,14 @@ samples.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from ablations.data import Benchmark, IconData, OwnData
 from ablations.runner.step import Folder
+from lightgen.disk.bounds import require
 from lightgen.disk.config import override
 from lightgen.model.config import MARConfig, SamplingConfig
 from lightgen.preference.config import PreferenceConfig
@@ -54,6 +56,13 @@ class Preference:
     guidance_prompts: int = 100
     guidance_copies: int = 4
 
+    def __post_init__(self) -> None:
+        require(self, "[1, inf)", "prompts", "copies", "max_copies", "per_prompt", "per_task", "limit")
+        require(self, "(0, inf)", "min_gap")
+        require(self, "[1, inf)", "guidance_prompts", "guidance_copies")
+        if not self.guidance_scales or not all(0 < scale < math.inf for scale in self.guidance_scales):
+            raise ValueError(f"guidance_scales are {self.guidance_scales}, must be finite numbers above 0")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
@@ -70,6 +79,12 @@ class Runtime:
     cells_per_gpu: int = 1
     processes: int = 1  # of a cell: training in all of them, pictures shared out among them; on GPUs one each
     threads: int = 0  # of each process (0: locally the cores shared out among the cells; elsewhere one, or the cpus)
+
+    def __post_init__(self) -> None:
+        require(self, "[1, inf)", "encode_batch", "generate_batch", "detect_batch", "log_every", "cells_per_gpu")
+        require(self, "[1, 65536]", "processes")
+        require(self, "[0, 65536]", "threads")
+        require(self, "[0, inf)", "save_every_seconds")
 
 
 @dataclass(frozen=True, kw_only=True)

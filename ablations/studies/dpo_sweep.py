@@ -10,7 +10,7 @@ depend on how weak the base is: both are asked of a better one again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -161,18 +161,29 @@ def _flips(arms: _Arms) -> list[Variant]:
 
 def _better(arms: _Arms) -> list[Variant]:
     """H7 and H8 asked of a better base; made only by name."""
-    if not isinstance(arms.setting.data, IconData):
-        return []  # captions of two lengths are written in the icon world alone
-    mended = preferred(arms.setting, arms.better_flipped, arms.seed, source="verifier")
-    found: Sequence[tuple[str, str, str, str, Step]] = [
-        ("better", "better base: no preference training", "none, better", "none", arms.better),
-        ("better-rounds", "better base, then DPO by verdict, four such rounds", "DPO, better", "verifier",
-         arms.rounds(base=arms.better)),
-        ("better-flips", "better base, trained with flips", "none, better, flips", "none", arms.better_flipped),
-        ("better-flips-verifier", "better base with flips, then DPO by verdict", "DPO, better, flips", "verifier",
-         mended),
+    is_drawn = isinstance(arms.setting.data, IconData)
+    why_not = "" if is_drawn else "captions of two lengths are written in the icon world alone"
+
+    def variant(name: str, label: str, method: str, pairs: str, model: Callable[[], Step]) -> Variant:
+        return Variant(
+            name=name,
+            label=f"better base{label}",
+            factors={"method": method, "pairs": pairs},
+            ends=() if why_not else judged(arms.setting, model()),
+            why_not=why_not,
+            optional=True,
+        )
+
+    def mended() -> Step:
+        return preferred(arms.setting, arms.better_flipped, arms.seed, source="verifier")
+
+    return [
+        variant("better", ": no preference training", "none, better", "none", lambda: arms.better),
+        variant("better-rounds", ", then DPO by verdict, four such rounds", "DPO, better", "verifier",
+                lambda: arms.rounds(base=arms.better)),
+        variant("better-flips", ", trained with flips", "none, better, flips", "none", lambda: arms.better_flipped),
+        variant("better-flips-verifier", " with flips, then DPO by verdict", "DPO, better, flips", "verifier", mended),
     ]  # fmt: skip
-    return [arms.variant(*row, optional=True) for row in found]
 
 
 def _teacher(arms: _Arms) -> Variant:

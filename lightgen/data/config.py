@@ -1,15 +1,9 @@
 """How data sets are made and encoded, as data; no torch."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-MAX_SIDE = 4096  # pixels
-
-
-def _at_least(config: Any, least: int, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < least:
-            raise ValueError(f"{name} is {getattr(config, name)}, must be at least {least}")
+from lightgen.disk.bounds import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +16,7 @@ class DistillConfig:
     shard_size: int = 1000  # images a shard
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "copies", "batch_size", "shard_size")
+        require(self, "[1, inf)", "copies", "batch_size", "shard_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +31,7 @@ class EncodeConfig:
     batch_size: int = 64  # images a pass
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "batch_size")
+        require(self, "[1, inf)", "batch_size")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +64,10 @@ class ImportConfig:
     shard_size: int = 1000  # originals a shard
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "size", "shard_size")
-        _at_least(self, 0, "smallest")
-        if self.size > MAX_SIDE:
-            raise ValueError(f"size is {self.size}, must be at most {MAX_SIDE:,}")
-        if not 0 <= self.max_rejected < 1:
-            raise ValueError(f"max_rejected is {self.max_rejected}, must lie in [0, 1)")
+        require(self, "[1, 4096]", "size")
+        require(self, "[1, inf)", "shard_size")
+        require(self, "[0, inf)", "smallest")
+        require(self, "[0, 1)", "max_rejected")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +86,8 @@ class SubsetConfig:
     held_out: float = 0.0  # share of samples, by a hash of their keys, that no subset holds
 
     def __post_init__(self) -> None:
-        _at_least(self, 1, "images", "clusters")
-        _at_least(self, 0, "room")
+        require(self, "[1, inf)", "images", "clusters")
+        require(self, "[0, inf)", "room")
         if self.diversity not in ("narrow", "diverse") and not (self.diversity.isdigit() and int(self.diversity)):
             raise ValueError(f"diversity is {self.diversity!r}; valid: narrow, diverse, or a number of groups")
-        for name in ("narrow", "held_out"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must lie in [0, 1)")
+        require(self, "[0, 1)", "narrow", "held_out")

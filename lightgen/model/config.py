@@ -1,18 +1,21 @@
 """What a model is and how it generates, as data; no torch, so that plans and `--help` can read it."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal
+
+from lightgen.disk.bounds import require
 
 SOLVERS = {"ddpm": ("ddpm", "ddim"), "flow": ("euler", "heun")}  # by head objective
 
 
 # Far above any model; beyond it a damaged config would ask for all memory before a weight is looked at.
 _MOST = {
-    "width": 2**16, "head_width": 2**16, "text_channels": 2**16, "max_text_length": 2**16, "vae_channels": 2**12,
-    "vae_stride": 2**10, "patch_size": 2**10, "position_grid": 2**10, "diffusion_steps": 10**6, "noise_copies": 10**4,
-    "mlp_ratio": 100,
-}  # fmt: skip
+    2**16: ("width", "head_width", "text_channels", "max_text_length"),
+    2**12: ("vae_channels",),
+    2**10: ("vae_stride", "patch_size", "position_grid"),
+    10**6: ("diffusion_steps",),
+    10**4: ("noise_copies",),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,19 +49,16 @@ class MARConfig:
     attend_to_padding: bool = True  # released quirk: padded text positions are attended to (utils.py:89-131)
 
     def __post_init__(self) -> None:
-        for name in ("width", "heads", "text_channels", "max_text_length", "vae_channels", "vae_stride", "patch_size"):
-            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
-        for name in ("position_grid", "head_width", "noise_copies", "diffusion_steps"):
-            _require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}, must be at least 1")
-        for name, most in _MOST.items():
-            _require(getattr(self, name) <= most, f"{name} is {getattr(self, name)}, must be at most {most:,}")
-        for name in ("encoder_depth", "decoder_depth", "cross_depth", "text_depth", "head_depth"):
-            _require(0 <= getattr(self, name) <= 1000, f"{name} is {getattr(self, name)}, must lie in [0, 1000]")
+        for most, names in _MOST.items():
+            require(self, f"[1, {most}]", *names)
+        require(self, "[1, inf)", "heads")
+        require(self, "(0, 100]", "mlp_ratio")
+        require(self, "[0, 1000]", "encoder_depth", "decoder_depth", "cross_depth", "text_depth", "head_depth")
         _require(self.width % self.heads == 0, f"width {self.width} does not divide into {self.heads} heads")
-        for name in ("dropout", "text_drop"):
-            _require(0 <= getattr(self, name) <= 1, f"{name} is {getattr(self, name)}, must lie in [0, 1]")
-        _require(0 < self.mask_minimum < 1, f"mask_minimum is {self.mask_minimum}, must lie strictly between 0 and 1")
-        _require(self.mask_std > 0, f"mask_std is {self.mask_std}, must be positive")
+        require(self, "[0, 1]", "dropout", "text_drop")
+        require(self, "(0, 1)", "mask_minimum")
+        require(self, "[-1000, 1000]", "mask_mean")
+        require(self, "(0, 1000]", "mask_std")
         _require(self.head_objective in ("ddpm", "flow"), f"head_objective {self.head_objective!r}: ddpm or flow")
 
     @property
@@ -90,13 +90,8 @@ class SamplingConfig:
     order: Literal["random", "raster"] = "random"  # in which tokens are predicted; raster: row by row
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "num_head_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be at least 1")
-        for name in ("guidance_scale", "temperature"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value >= 0):
-                raise ValueError(f"{name} is {value}, must be a finite number that is not negative")
+        require(self, "[1, inf)", "num_steps", "num_head_steps")
+        require(self, "[0, inf)", "guidance_scale", "temperature")
         if self.guidance_schedule not in ("constant", "linear"):
             raise ValueError(f"guidance_schedule is {self.guidance_schedule!r}; valid: constant, linear")
         if self.order not in ("random", "raster"):

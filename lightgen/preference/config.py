@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from lightgen.disk.bounds import require
+
 Kind = Literal["sigmoid", "ipo", "hinge", "simpo", "sft"]
 KINDS = ("sigmoid", "hinge", "ipo", "simpo", "sft")
 
@@ -43,21 +45,11 @@ class PreferenceConfig:
     precision: Literal["fp32", "bf16"] = "fp32"
 
     def __post_init__(self) -> None:
-        for name in (
-            "beta",
-            "learning_rate",
-            "batch_size",
-            "steps",
-            "noise_draws",
-            "draws_per_pair",
-            "drift_every",
-            "guidance_scale",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be above 0")
-        for name in ("dpop", "sft", "lora_rank", "refresh_every", "warmup_steps", "measured_pairs"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, must not be negative")
+        require(self, "(0, inf)", "beta", "learning_rate", "guidance_scale", "max_winner_drift", "clip_norm")
+        require(self, "[1, inf)", "batch_size", "steps", "noise_draws", "draws_per_pair", "drift_every")
+        require(self, "[0, inf)", "warmup_steps", "lora_rank", "refresh_every", "measured_pairs")
+        require(self, "[0, inf)", "margin", "dpop", "sft", "weight_decay")
+        require(self, "[0, 1)", "beta1", "beta2", "sdpo_mu")
         choices = {
             "kind": KINDS,
             "schedule": ("constant", "cosine"),
@@ -67,8 +59,6 @@ class PreferenceConfig:
         for name, valid in choices.items():
             if getattr(self, name) not in valid:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; valid: {', '.join(valid)}")
-        if not 0 <= self.sdpo_mu < 1:
-            raise ValueError(f"sdpo_mu is {self.sdpo_mu}, must lie in [0, 1)")
         if self.reference == "adapter" and (self.lora_rank == 0 or self.refresh_every):
             raise ValueError("reference 'adapter' needs lora_rank above 0 and refresh_every 0: it is the adapters off")
         if self.reference == "held" and self.lora_rank and self.refresh_every:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from lightgen.disk.bounds import require
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -24,11 +26,10 @@ class TrainConfig:
     precision: Literal["fp32", "bf16"] = "fp32"  # of the forward pass; bf16 on a CPU is slower
 
     def __post_init__(self) -> None:
-        for name in ("samples_seen", "batch_size", "learning_rate", "clip_norm"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, must be above 0")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay is {self.ema_decay}, must lie in [0, 1)")
+        require(self, "[1, inf)", "samples_seen", "batch_size")
+        require(self, "(0, inf)", "learning_rate", "clip_norm")
+        require(self, "[0, inf)", "warmup_steps", "weight_decay")
+        require(self, "[0, 1)", "beta1", "beta2", "ema_decay")
         if self.samples_seen < self.batch_size:
             raise ValueError(f"samples_seen {self.samples_seen} is less than one batch of {self.batch_size}")
 
@@ -50,13 +51,8 @@ class LoopConfig:
     track: Literal["none", "tensorboard", "wandb"] = "none"  # where the rows go besides metrics.jsonl
 
     def __post_init__(self) -> None:
-        if self.log_every < 1:
-            raise ValueError(f"log_every is {self.log_every}, must be at least 1")
-        if self.accumulate < 1:
-            raise ValueError(f"accumulate is {self.accumulate}, must be at least 1")
-        for name in ("save_every_seconds", "grace_seconds"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}, must not be negative")
+        require(self, "[1, inf)", "log_every", "accumulate")
+        require(self, "[0, inf)", "save_every_seconds", "grace_seconds")
 
 
 class StepConfig(Protocol):

@@ -1,11 +1,13 @@
 """One setting: its rows, its changes by name, data that is drawn or one's own, weights by name."""
 
 import dataclasses
+import math
 
 import pytest
 
 from ablations.data import IconData, OwnData
 from ablations.recipes import prompts
+from ablations.runner.folder import flat
 from ablations.runner.plan import plain
 from ablations.settings import SETTINGS, Components, Setting
 from ablations.studies import load_study, study_names
@@ -42,7 +44,8 @@ def test_studies_of_own_data_leave_out_what_must_be_drawn(name):
     found = study.variants_of("cpu", setting, 0)
     levels = {f"{volume}-{level}" for volume in ("small", "large") for level in ("some", "many")}
     if name not in ("caption_sweep", "distillation_sweep", "resolution_sweep"):  # all of which must be drawn
-        assert {v.name for v in found if v.why_not} <= {"teacher", "layout", "together", *levels}
+        better = {f"better{more}" for more in ("", "-rounds", "-flips", "-flips-verifier")}
+        assert {v.name for v in found if v.why_not} <= {"teacher", "layout", "together", *better, *levels}
     assert all(v.ends or v.why_not for v in found)
 
 
@@ -56,3 +59,26 @@ def test_icon_data_splits_its_prompts_and_official_ones_have_none():
 def test_settings_hold_plain_values_alone():
     for setting in SETTINGS.values():
         assert dataclasses.asdict(setting) == dataclasses.asdict(from_dict(Setting, plain(setting)))
+
+
+@pytest.mark.parametrize("data", [{}, {"data.folder": "photos"}])
+def test_no_number_of_a_setting_is_negative_or_none_at_all(data):
+    setting = override(SETTINGS["cpu"], data)
+    free = {"model.mask_mean", "train.seed", "preference.dpo.seed", "benchmark.seed", "benchmark.prompt_seed"}
+    numbers = {k: v for k, v in flat(plain(setting)).items() if type(v) in (int, float)}
+    for name, value in numbers.items():
+        for wrong in (-1,) if isinstance(value, int) else (-1.0, math.nan, math.inf):
+            if name in free and math.isfinite(wrong):
+                continue
+            with pytest.raises(ValueError, match=name.rpartition(".")[2]):
+                override(setting, {name: wrong})
+    counts = {"benchmark.copies", "preference.copies", "train.batch_size", "runtime.generate_batch", "data.small"}
+    for name in counts & set(numbers):
+        with pytest.raises(ValueError, match="is 0, must be at least 1"):
+            override(setting, {name: 0})
+
+
+def test_a_small_set_is_not_larger_than_a_large_one():
+    setting = override(SETTINGS["cpu"], {"data.small": 9000})
+    with pytest.raises(ValueError, match=r"data\.small is 9000 and data\.large 8000"):
+        setting.data.check(setting.model)
