@@ -106,6 +106,16 @@ def test_slurm_s_times_and_ends_are_read():
     assert End("FAILED", -9).words == "ended by SIGKILL (out of memory?)" and End("FAILED", 3).words == "exit code 3"
 
 
+@pytest.mark.parametrize(("given", "found"), [("", "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_of_a_worker_sleep_while_they_wait_unless_told_otherwise(tmp_path, monkeypatch, given, found):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    engine = LocalEngine(1, ["0"], Shape.of(Resources(), runtime(), "local"))
+    engine.submit(["-c", "import os; print(os.environ['OMP_WAIT_POLICY'])"], tmp_path / "log.txt", 0).wait()
+    assert (tmp_path / "log.txt").read_text().split() == [found]
+
+
 def test_a_local_cell_of_several_processes_gets_devices_of_its_own(tmp_path):
     engine = LocalEngine(2, ["0", "1", "2", "3"], Shape.of(Resources(), runtime(processes=2, threads=3), "local"))
     code = "import os, sys; print(os.environ['CUDA_VISIBLE_DEVICES'], os.environ['OMP_NUM_THREADS'], sys.argv[1:5])"
