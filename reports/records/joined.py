@@ -21,8 +21,11 @@ def joined(studies: Sequence[Study]) -> tuple[dict[str, Any], list[Cell]]:
     heads = [read_json(study.folder / "study.json") for study in studies]
     for study, head in zip(studies[1:], heads[1:], strict=True):
         _check(study, head, studies[0], heads[0])
+    single = {variant.name for study in studies for variant in study.variants if variant.once}
     cells: dict[str, Cell] = {}
     for cell in (cell for study in studies for cell in study.cells):
+        if cell.variant in single and any(found.variant == cell.variant for found in cells.values()):
+            continue  # one seed of it is enough, and more are the same pictures again
         first = cells.setdefault(cell.name, cell)
         if first.metrics != cell.metrics:
             raise ValueError(

@@ -215,6 +215,16 @@ def test_a_variant_with_fewer_seeds_is_not_lacking_and_is_paired_by_its_own(make
     assert "2 to 3" in (tmp_path / "joined/report/report.md").read_text()
 
 
+def test_a_control_of_every_run_is_kept_once(make_study, tmp_path):
+    root = make_study(seeds=(0, 1))
+    shutil.copytree(root / "cells/teacher-s0", root / "cells/teacher-s1")
+    alter(root / "cells/teacher-s1/result.json", seed=1)
+    parts = [_part(root, tmp_path / f"run-{own}", lambda name, seed, own=own: seed == own) for own in (0, 1)]
+    assert all("teacher" in _names(json.loads((part / "study.json").read_text())) for part in parts)
+    pack(parts, tmp_path / "joined")
+    assert [path.name for path in (tmp_path / "joined/cells").glob("teacher-*")] == ["teacher-s0"]
+
+
 def test_runs_that_are_not_one_study_are_not_joined(make_study, tmp_path):
     root = make_study(seeds=(0, 1))
     first = _part(root, tmp_path / "first", lambda name, seed: seed == 0)
