@@ -119,17 +119,11 @@ def facts(study: Study, scores: Scores) -> list[tuple[str, str, str]]:
         if variant.is_control and variant.name in whole:
             found.append((f"control: {variant.label}", *_value(whole[variant.name])))
     found.append(("complete cells", f"{len(study.complete())} of {len(study.cells)}", f"scale {study.scale}"))
-    found.append(("training seeds", _seeds(study), "seed " + ", ".join(map(str, study.seeds))))
+    found.append(("training seeds", study.seed_counts, "seed " + ", ".join(map(str, study.seeds))))
     if whole:
         score = next(iter(whole.values()))
         found.append(("prompts", str(score.prompts), f"{score.n // score.seeds} images a cell"))
     return found
-
-
-def _seeds(study: Study) -> str:
-    """How many; the fewest and the most where variants differ."""
-    counts = sorted({len(variant.seeds) for variant in study.variants if not variant.once})
-    return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(len(study.seeds))
 
 
 def _value(score: Score) -> tuple[str, str]:

@@ -119,6 +119,12 @@ class Study:
         """The complete cells (of a variant), by seed."""
         return [cell for cell in self.cells if variant in (None, cell.variant) and cell.is_complete]
 
+    @property
+    def seed_counts(self) -> str:
+        """How many training seeds; the fewest and the most where variants differ."""
+        counts = sorted({len(variant.seeds) for variant in self.variants if not variant.once})
+        return f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else str(len(self.seeds))
+
     def incomplete(self) -> list[Cell]:
         return [cell for cell in self.cells if not cell.is_complete]
 
