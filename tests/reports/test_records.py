@@ -215,6 +215,16 @@ def test_a_variant_with_fewer_seeds_is_not_lacking_and_is_paired_by_its_own(make
     assert "2 to 3" in (tmp_path / "joined/report/report.md").read_text()
 
 
+@pytest.mark.parametrize(("seeds", "said"), [("x", "expected integers"), ([True], "expected integers"),
+                                             ([99], "99 is not one of the study's")])  # fmt: skip
+def test_seeds_of_a_variant_are_some_of_the_study_s(make_study, seeds, said):
+    root = make_study(seeds=(0, 1))
+    variants = json.loads((root / "study.json").read_text())["variants"]
+    alter(root / "study.json", variants=[{**variants[0], "seeds": seeds}, *variants[1:]])
+    with pytest.raises(ValueError, match=rf"variants\[0\]: seeds: .*{said}"):
+        read_study(root)
+
+
 def test_a_control_of_every_run_is_kept_once(make_study, tmp_path):
     root = make_study(seeds=(0, 1))
     shutil.copytree(root / "cells/teacher-s0", root / "cells/teacher-s1")
