@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ablations.data import NO_JUDGE
+from ablations.data import NO_JUDGE, IconData
 from ablations.record import write_record
 from ablations.runner.step import Step
 from ablations.runner.study import Split, Study
@@ -207,6 +207,12 @@ def _quality(setting: Setting, images: Step) -> Quality:
     benchmark, clip = setting.benchmark, setting.components.weights("clip")
     reference = DescribeReference(images=setting.data.reference(benchmark), clip=clip, extractor=benchmark.extractor)
     return Quality(images=images, reference=reference, clip=clip, extractor=benchmark.extractor)
+
+
+def cannot_mix(setting: Setting) -> str:
+    """Why there are no captions of two lengths, which BETTER asks for; empty where there are."""
+    is_drawn = isinstance(setting.data, IconData)
+    return "" if is_drawn else "captions of two lengths are written in the icon world alone"
 
 
 def cannot_rank(setting: Setting) -> str:

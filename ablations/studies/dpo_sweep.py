@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from ablations.data import IconData
-from ablations.recipes import BETTER, judged, preferred, study, trained, tuned, verdicts
+from ablations.recipes import BETTER, cannot_mix, judged, preferred, study, trained, tuned, verdicts
 from ablations.runner.step import Step
 from ablations.runner.study import Contrast, Variant
 from ablations.settings import SETTINGS, Setting
@@ -161,8 +160,7 @@ def _flips(arms: _Arms) -> list[Variant]:
 
 def _better(arms: _Arms) -> list[Variant]:
     """H7 and H8 asked of a better base; made only by name."""
-    is_drawn = isinstance(arms.setting.data, IconData)
-    why_not = "" if is_drawn else "captions of two lengths are written in the icon world alone"
+    why_not = cannot_mix(arms.setting)
 
     def variant(name: str, label: str, method: str, pairs: str, model: Callable[[], Step]) -> Variant:
         return Variant(

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ablations.data import IconData
-from ablations.recipes import BETTER, judged, study, trained, watched
+from ablations.recipes import BETTER, cannot_mix, judged, study, trained, watched
 from ablations.runner.step import Step
 from ablations.runner.study import Contrast, Variant
 from ablations.settings import SETTINGS, Setting
@@ -51,8 +50,7 @@ def variants(setting: Setting, seed: int) -> list[Variant]:
     base = trained(setting, seed)
     found = [Variant(name="base", label="base", factors={"switch": "none"}, ends=judged(setting, base))]
     for name, label, _, changes in SWITCHES:
-        is_drawn = isinstance(setting.data, IconData) or "data.captions_kind" not in changes
-        why_not = "" if is_drawn else "captions of two lengths are written in the icon world alone"
+        why_not = cannot_mix(setting) if "data.captions_kind" in changes else ""
         ends = () if why_not else _switched(setting, seed, changes)
         found.append(Variant(name=name, label=label, factors={"switch": name}, ends=ends, why_not=why_not))
     flipped = trained(setting, seed, flips=True)

@@ -30,9 +30,8 @@ class LocalEngine:
         """Start the command in worker slot `slot`, its output appended to `log`."""
         threads = str(self.threads)
         # Threads that wait for one another by turning round take six times as long where anything else runs beside.
-        waiting = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
-        environment = os.environ | waiting | {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        environment["PYTHONUNBUFFERED"] = "1"
+        environment = {"OMP_WAIT_POLICY": "PASSIVE"} | os.environ
+        environment |= {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "PYTHONUNBUFFERED": "1"}
         if self.devices:
             first, count = slot * self.shape.processes, len(self.devices)
             own = [self.devices[(first + i) % count] for i in range(self.shape.processes)]
