@@ -185,6 +185,13 @@ def take(x: Tensor, index: Tensor) -> Tensor:
     return x.flatten(0, 1).index_select(0, (index + starts).flatten()).unflatten(0, index.shape)
 
 
+def tile(x: Tensor, rows: int) -> Tensor:
+    """x (1, ...), (rows, ...), or (rows/2, ...), which both guidance halves then have, as `rows` rows."""
+    if len(x) == 1:
+        return x.expand(rows, *x.shape[1:])
+    return x if len(x) == rows else torch.cat([x, x])
+
+
 def drop(x: Tensor, probability: float, training: bool) -> Tensor:
     """Dropout that costs nothing when it is off."""
     return F.dropout(x, probability, training) if training and probability > 0 else x

@@ -47,6 +47,9 @@ class MARConfig:
     mask_minimum: float = 0.7  # smallest mask ratio
     normalized_residual: bool = True  # released quirk: cross blocks' skip carries the normalized query (utils.py:172)
     attend_to_padding: bool = True  # released quirk: padded text positions are attended to (utils.py:89-131)
+    text_in_decoder: bool = (
+        False  # text is among the decoder's tokens too; the release shows it to the cross stack alone
+    )
 
     def __post_init__(self) -> None:
         for most, names in _MOST.items():
@@ -55,6 +58,9 @@ class MARConfig:
         require(self, "(0, 100]", "mlp_ratio")
         require(self, "[0, 1000]", "encoder_depth", "decoder_depth", "cross_depth", "text_depth", "head_depth")
         _require(self.width % self.heads == 0, f"width {self.width} does not divide into {self.heads} heads")
+        _require(
+            self.decoder_depth > 0 or not self.text_in_decoder, "text_in_decoder: decoder_depth is 0, no block has it"
+        )
         require(self, "[0, 1]", "dropout", "text_drop")
         require(self, "(0, 1)", "mask_minimum")
         require(self, "[-1000, 1000]", "mask_mean")

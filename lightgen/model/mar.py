@@ -2,7 +2,8 @@
 
 B images, N tokens (row by row), M of them masked, V visible, L text positions, W width,
 D token channels, K noise copies.
-Structure as released (XianfengWu01/LightGen, models/fluid_arbitrary.py); text enters in the cross stack only.
+Structure as released (XianfengWu01/LightGen, models/fluid_arbitrary.py); text enters in the cross stack only, unless
+`text_in_decoder` puts it among the decoder's tokens as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from lightgen.disk.config import from_dict
-from lightgen.model.blocks import EPSILON, Block, CrossBlock, TextContext, TextProjection, take
+from lightgen.model.blocks import EPSILON, Block, CrossBlock, TextContext, TextProjection, take, tile
 from lightgen.model.config import MARConfig
 from lightgen.model.diffusion import add_noise, flow_noised, learned_range_loss
 from lightgen.model.head import Head, guide, initialize
@@ -33,6 +34,13 @@ class MARLoss(NamedTuple):
     mse: Tensor  # scalar, its squared-error part
     errors: Tensor  # (B,) mean squared error of the head over an image's masked tokens, channels and noise copies
     residuals: Tensor  # (K, B, M, D) float32, prediction minus target, whose squares `errors` averages; 0 where filled
+
+
+class DecoderText(NamedTuple):
+    """Text tokens that join the decoder's. The null text is one of them: more would tell how long the caption was."""
+
+    tokens: Tensor  # (B, L, W), with guidance (2B, L, W)
+    mask: Tensor  # (B, L) bool, true where attended
 
 
 class MAR(ModelMixin, ConfigMixin):
@@ -67,6 +75,8 @@ class MAR(ModelMixin, ConfigMixin):
         self.decoder_embed = nn.Linear(width, width)
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         self.decoder_positions = nn.Parameter(torch.empty(1, entries, width))
+        if config.text_in_decoder:
+            self.decoder_text_embed = nn.Linear(width, width)
         self.decoder_blocks = stack(config.decoder_depth)
         self.decoder_norm = nn.LayerNorm(width, eps=EPSILON)
 
@@ -114,9 +124,11 @@ class MAR(ModelMixin, ConfigMixin):
         aligned, key_mask = self.align_text(text, text_lengths)
         aligned = torch.where(draws.text_dropped[:, None, None], self.null_text, aligned)
         layout = mask_layout(draws)
+        guided = guidance != 1
         encoded = self.encode(tokens, self.positions(self.encoder_positions, grid), layout)
-        x = self.decode(encoded, self.positions(self.decoder_positions, grid), layout, queries=layout.masked)
-        positions, guided = self.positions(self.cross_positions, grid), guidance != 1
+        joined = self.decoder_text(aligned, key_mask, draws.text_dropped, guided=guided)
+        x = self.decode(encoded, self.positions(self.decoder_positions, grid), layout, layout.masked, joined)
+        positions = self.positions(self.cross_positions, grid)
         z = self.cross(x, positions, aligned, key_mask, layout.masked, guided=guided)
         return self.head_loss(tokens, z, draws, layout, variational and not guided, guidance)
 
@@ -170,12 +182,35 @@ class MAR(ModelMixin, ConfigMixin):
             x = block(x, key_mask)
         return self.encoder_norm(x)
 
+    def decoder_text(
+        self, aligned: Tensor, key_mask: Tensor | None, dropped: Tensor, *, guided: bool = False
+    ) -> DecoderText | None:
+        """What joins the decoder's tokens of aligned text (B, L, W); None where text enters in the cross stack alone.
+
+        `dropped` (B,) marks what is the null text; with `guided` another B rows of it follow.
+        """
+        if not self.mar_config.text_in_decoder:
+            return None
+        batch, length = aligned.shape[:2]
+        mask = aligned.new_ones(batch, length, dtype=torch.bool) if key_mask is None else key_mask
+        if guided:
+            aligned = torch.cat([aligned, self.null_text.expand_as(aligned)])
+            mask, dropped = tile(mask, 2 * batch), torch.cat([dropped, torch.ones_like(dropped)])
+        is_first = torch.arange(length, device=mask.device) == 0
+        return DecoderText(self.decoder_text_embed(aligned), torch.where(dropped[:, None], is_first, mask))
+
     def decode(
-        self, visible: Tensor | None, positions: Tensor, layout: Layout, queries: Tensor | None = None
+        self,
+        visible: Tensor | None,
+        positions: Tensor,
+        layout: Layout,
+        queries: Tensor | None = None,
+        text: DecoderText | None = None,
     ) -> Tensor:
         """Decoded tokens (B, N, W), or (B, M, W) at the positions `queries`, which the last block alone computes.
 
-        Without visible tokens the result is (1, N, W): the decoder sees no text, so it is the same for every image.
+        Without visible tokens and text the result is (1, N, W), the same for every image. With text there are as many
+        rows as it has, 2B with guidance.
         """
         if layout.visible is None or visible is None:
             x = self.mask_token + positions
@@ -190,9 +225,15 @@ class MAR(ModelMixin, ConfigMixin):
             x = mask_token.expand(len(x), positions.shape[1], -1).scatter(1, index, x) + positions
         if queries is not None and not len(self.decoder_blocks):
             x = take(x, queries)
+        key_mask, length = None, x.shape[1]
+        if text is not None:
+            rows = len(text.tokens)
+            key_mask = torch.cat([text.mask.new_ones(rows, length), text.mask], 1)
+            x = torch.cat([tile(x, rows), text.tokens], 1)
+            queries = None if queries is None else tile(queries, rows)
         for depth, block in enumerate(self.decoder_blocks, 1):
-            x = block(x, queries=queries if depth == len(self.decoder_blocks) else None)
-        return self.decoder_norm(x)
+            x = block(x, key_mask, queries if depth == len(self.decoder_blocks) else None)
+        return self.decoder_norm(x if queries is not None else x[:, :length])
 
     def cross(
         self,
@@ -206,15 +247,19 @@ class MAR(ModelMixin, ConfigMixin):
     ) -> Tensor:
         """The head's condition z (B, M, W) for decoded tokens x at the positions `index` (all when None); with `guided`
         (2B, M, W), followed by that under the null text."""
-        x = self.cross_embed(x) + (positions if index is None else positions[0][index])
         contexts = [block.context(aligned, self.null_text if guided else None) for block in self.cross_blocks]
-        return self.attend_text(x.expand(len(aligned), -1, -1), contexts, key_mask, guided=guided)
+        x = self.embed_decoded(x, positions, index)
+        return self.attend_text(x.expand(max(len(x), len(aligned)), -1, -1), contexts, key_mask, guided=guided)
+
+    def embed_decoded(self, x: Tensor, positions: Tensor, index: Tensor | None) -> Tensor:
+        """Decoded tokens (B, M, W), or (2B, M, W), for the cross stack, with the positions `index` (B, M) of theirs."""
+        return self.cross_embed(x) + (positions if index is None else tile(positions[0][index], len(x)))
 
     def attend_text(
         self, x: Tensor, contexts: Sequence[TextContext], key_mask: Tensor | None, *, guided: bool
     ) -> Tensor:
         """The cross stack on embedded tokens (B, M, W), given each block's context; with `guided` (2B, M, W)."""
-        if guided:
+        if guided and not self.mar_config.text_in_decoder:
             x = torch.cat([x, x])  # the trunk before this sees no text, so both halves share it
         for block, context in zip(self.cross_blocks, contexts, strict=True):
             x = block(x, context, key_mask)

@@ -36,7 +36,8 @@ def reference_loss(model: MAR, latents: Tensor, text: Tensor, text_lengths: Tens
     aligned = torch.where(draws.text_dropped[:, None, None], model.null_text, aligned)
     layout = mask_layout(draws)
     encoded = model.encode(tokens, model.positions(model.encoder_positions, grid), layout)
-    x = model.decode(encoded, model.positions(model.decoder_positions, grid), layout)
+    joined = model.decoder_text(aligned, key_mask, draws.text_dropped)
+    x = model.decode(encoded, model.positions(model.decoder_positions, grid), layout, text=joined)
     z = model.cross(x, model.positions(model.cross_positions, grid), aligned, key_mask, None)
     clean, z = tokens.float().expand_as(draws.noise), z.expand(len(draws.noise), *z.shape)
     if config.head_objective == "flow":
@@ -57,9 +58,12 @@ class ReferenceTrunk:
     def __init__(self, model: MAR, text: Tensor, lengths: Tensor, grid: tuple[int, int], guided: bool):
         self.model, self.grid, self.halves = model, grid, 2 if guided else 1
         self.aligned, self.key_mask = model.align_text(text, lengths)
+        dropped = torch.zeros_like(lengths, dtype=torch.bool)
         if guided:
+            dropped = torch.cat([dropped, ~dropped])
             self.aligned = torch.cat([self.aligned, model.null_text.expand_as(self.aligned)])
             self.key_mask = None if self.key_mask is None else torch.cat([self.key_mask, self.key_mask])
+        self.joined = model.decoder_text(self.aligned, self.key_mask, dropped)
 
     def __call__(self, tokens: Tensor, visible: Tensor | None, predicted: Tensor) -> Tensor:
         model, halves = self.model, self.halves
@@ -68,7 +72,7 @@ class ReferenceTrunk:
             visible = predicted[:, :0]
         layout = Layout(len(tokens), visible.repeat(halves, 1), None, None, None)
         encoded = model.encode(tokens, model.positions(model.encoder_positions, self.grid), layout)
-        x = model.decode(encoded, model.positions(model.decoder_positions, self.grid), layout)
+        x = model.decode(encoded, model.positions(model.decoder_positions, self.grid), layout, text=self.joined)
         z = model.cross(x, model.positions(model.cross_positions, self.grid), self.aligned, self.key_mask, None)
         return take(z, predicted.repeat(halves, 1)).unflatten(0, (halves, -1))
 

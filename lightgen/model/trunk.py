@@ -1,12 +1,13 @@
 """What generation asks of the model in a step: z of the tokens to predict, then the head's guided output for them.
 
-Both leave out what cannot change the result: the trunk is text-blind, so both guidance halves share one pass; cross
+Both leave out what cannot change the result: what sees no text is computed once for both guidance halves; cross
 blocks act per token, so they run on the tokens of this step only; text keys and values and the null text's attention
 are constants. `released.py` computes the same without these savings.
 
 B images, N tokens, n predicted in a step, G = 2 with guidance and 1 without, W width, D token channels.
 """
 
+import torch
 from torch import Tensor
 
 from lightgen.model.blocks import take
@@ -24,6 +25,8 @@ class Trunk:
         self.model, self.guided = model, guided
         aligned, self.key_mask = model.align_text(text, lengths)
         self.contexts = [block.context(aligned, model.null_text if guided else None) for block in model.cross_blocks]
+        dropped = torch.zeros_like(lengths, dtype=torch.bool)
+        self.joined = model.decoder_text(aligned, self.key_mask, dropped, guided=guided)
         tables = (model.encoder_positions, model.decoder_positions, model.cross_positions)
         self.positions = [model.positions(table, grid) for table in tables]
 
@@ -31,11 +34,11 @@ class Trunk:
         model = self.model
         layout = Layout(len(tokens), visible, None, None, None)
         encoded = model.encode(tokens, self.positions[0], layout)
-        if encoded is None:
+        if encoded is None and self.joined is None:
             x = take(model.decode(None, self.positions[1], layout).expand(len(tokens), -1, -1), predicted)
         else:
-            x = model.decode(encoded, self.positions[1], layout, queries=predicted)
-        x = model.cross_embed(x) + self.positions[2][0][predicted]
+            x = model.decode(encoded, self.positions[1], layout, predicted, self.joined)
+        x = model.embed_decoded(x, self.positions[2], predicted)
         z = model.attend_text(x, self.contexts, self.key_mask, guided=self.guided)
         return z.unflatten(0, (1 + self.guided, -1))
 

@@ -86,8 +86,10 @@ def test_ragged_masks_give_what_each_image_gives_alone():
 @pytest.mark.parametrize("objective", ["ddpm", "flow"])
 @pytest.mark.parametrize("quirks", [True, False])
 @pytest.mark.parametrize("per_image_ratio", [True, False])
-def test_the_fast_loss_and_gradients_are_the_reference_path_s(objective, quirks, per_image_ratio):
-    model = make_model(head_objective=objective, normalized_residual=quirks, attend_to_padding=quirks, text_drop=0.5)
+@pytest.mark.parametrize("joined", [True, False])
+def test_the_fast_loss_and_gradients_are_the_reference_path_s(objective, quirks, per_image_ratio, joined):
+    switches = {"normalized_residual": quirks, "attend_to_padding": quirks, "text_in_decoder": joined}
+    model = make_model(head_objective=objective, text_drop=0.5, **switches)
     latents, text, lengths, draws = make_batch(model, batch=4, per_image_ratio=per_image_ratio)
     if objective == "ddpm":
         draws.timesteps[0, :, :3] = 0  # scored by their likelihood
@@ -131,9 +133,10 @@ def test_policy_and_reference_with_equal_weights_have_equal_errors():
     assert torch.equal(policy(*arguments).errors, reference(*arguments).errors)
 
 
-def test_padding_changes_nothing_unless_it_is_attended_to():
+@pytest.mark.parametrize("joined", [True, False])
+def test_padding_changes_nothing_unless_it_is_attended_to(joined):
     for attends in (False, True):
-        model = make_model(attend_to_padding=attends)
+        model = make_model(attend_to_padding=attends, text_in_decoder=joined)
         latents, text, lengths, draws = make_batch(model, length=8)
         other = text.clone()
         other[1, lengths[1] :] = 7.0
@@ -141,19 +144,36 @@ def test_padding_changes_nothing_unless_it_is_attended_to():
         assert same is not attends
 
 
-def test_dropped_captions_are_replaced_by_the_null_text():
-    model = make_model(text_drop=1.0)
+@pytest.mark.parametrize("joined", [True, False])
+def test_dropped_captions_are_replaced_by_the_null_text(joined):
+    model = make_model(text_drop=1.0, text_in_decoder=joined)
     latents, text, lengths, draws = make_batch(model)
     assert draws.text_dropped.all()
     result = model(latents, text, lengths, draws)
     assert torch.equal(result.errors, model(latents, text + 1, lengths, draws).errors)
+    one_word = torch.ones_like(lengths)  # of a dropped caption nothing may be left, its length neither
+    torch.testing.assert_close(result.errors, model(latents, text, one_word, draws).errors, rtol=1e-5, atol=1e-7)
     result.loss.backward()
     assert model.null_text.grad.abs().sum() > 0
 
 
+def test_text_in_the_decoder_reaches_tokens_without_a_cross_stack_and_each_image_its_own():
+    model = make_model(cross_depth=0, text_in_decoder=True, text_drop=0.0)
+    latents, text, lengths, draws = make_batch(model)
+    other = text.clone()
+    other[1, 0] += 1.0
+    before, after = (model(latents, given, lengths, draws).errors for given in (text, other))
+    assert (before != after).tolist() == [False, True, False]
+    blind = make_model(cross_depth=0)
+    assert torch.equal(*(blind(latents, given, lengths, draws).errors for given in (text, other)))
+    with pytest.raises(ValueError, match="text_in_decoder: decoder_depth is 0"):
+        make_model(decoder_depth=0, text_in_decoder=True)
+
+
 @pytest.mark.parametrize("objective", ["flow", "ddpm"])
-def test_guided_errors_are_of_the_guided_prediction(objective):
-    model = make_model(head_objective=objective, cross_depth=2)
+@pytest.mark.parametrize("joined", [True, False])
+def test_guided_errors_are_of_the_guided_prediction(objective, joined):
+    model = make_model(head_objective=objective, cross_depth=2, text_in_decoder=joined)
     latents, text, lengths, draws = make_batch(model)
     given = model(latents, text, lengths, draws, variational=False)
     unconditional = replace(draws, text_dropped=torch.ones_like(draws.text_dropped))

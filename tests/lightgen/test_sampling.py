@@ -49,10 +49,10 @@ def generators(batch=3, start=0):
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("quirks", [True, False])
 @pytest.mark.parametrize("guidance_scale", [1.0, 2.0])
-def test_the_fast_path_makes_what_the_reference_makes(solver, quirks, guidance_scale, relative_error):
-    model = make_model(
-        head_objective=SOLVERS[solver], normalized_residual=quirks, attend_to_padding=quirks, cross_depth=3
-    )
+@pytest.mark.parametrize("joined", [True, False])
+def test_the_fast_path_makes_what_the_reference_makes(solver, quirks, guidance_scale, joined, relative_error):
+    switches = {"normalized_residual": quirks, "attend_to_padding": quirks, "text_in_decoder": joined}
+    model = make_model(head_objective=SOLVERS[solver], cross_depth=3, **switches)
     config = replace(QUICK, solver=solver, guidance_scale=guidance_scale, guidance_schedule="linear", temperature=0.9)
     arguments = (model, *make_text(), (4, 5), config)
     fast = generate_latents(*arguments, generators())
@@ -138,8 +138,9 @@ def test_no_gradient_is_recorded_and_latents_can_be_trained_on(path):
     assert torch.isfinite(scale.grad)
 
 
-def test_an_image_does_not_depend_on_its_batch(relative_error):
-    model, (text, lengths) = make_model(attend_to_padding=False), make_text()
+@pytest.mark.parametrize("joined", [True, False])
+def test_an_image_does_not_depend_on_its_batch(joined, relative_error):
+    model, (text, lengths) = make_model(attend_to_padding=False, text_in_decoder=joined), make_text()
     together = generate_latents(model, text, lengths, (4, 4), QUICK, generators())
     alone = generate_latents(model, text[1:2, : lengths[1]], lengths[1:2], (4, 4), QUICK, generators(1, start=1))
     assert relative_error(alone[0], together[1]) < 2e-5
