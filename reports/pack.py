@@ -1,4 +1,4 @@
-"""A study small enough to keep: its records and the files they name, lines compressed, without the store."""
+"""A study small enough to keep: its records and the files they name, the long ones compressed, without the store."""
 
 import gzip
 import hashlib
@@ -16,7 +16,8 @@ from reports.records.cell import Cell
 from reports.records.joined import joined
 from reports.records.study import read_study
 
-NAMES = ("result.json", "prompts.json", "samples.json", "quality.json")
+NAMES = ("result.json", "samples.json", "quality.json")
+COMPRESSED = ("*.jsonl*", "prompts.json*")
 KEPT_FIGURES = ("primary", "contrasts", "geneval", "splits")  # of a slim study, as pictures
 
 
@@ -55,15 +56,19 @@ def _write_whole(cell: Cell, target: Path) -> None:
     for name in NAMES:
         if (cell.folder / name).is_file():
             shutil.copyfile(cell.folder / name, target / name)
-    for path in sorted(cell.folder.glob("*.jsonl*")):
-        data = path.read_bytes()
-        _write_packed(target / path.name, data if path.suffix == ".gz" else gzip.compress(data, mtime=0))
+    for path in (path for names in COMPRESSED for path in sorted(cell.folder.glob(names))):
+        _write_packed(target / path.name, _compressed(path))
     if (cell.folder / "samples").is_dir():
         shutil.copytree(cell.folder / "samples", target / "samples")
 
 
+def _compressed(path: Path) -> bytes:
+    """What a file holds, compressed without time and name in the header: the same lines give the same bytes."""
+    data = path.read_bytes()
+    return data if path.suffix == ".gz" else gzip.compress(data, mtime=0)
+
+
 def _write_packed(path: Path, data: bytes) -> None:
-    """Compressed without time and name in the header: the same lines give the same bytes."""
     path.with_name(f"{path.name.removesuffix('.gz')}.gz").write_bytes(data)
 
 
@@ -71,9 +76,10 @@ def _write_slim(cell: Cell, target: Path) -> None:
     """The record without what it then does not have: pictures, boxes, and the hashes of files that hold them."""
     record = read_json(cell.folder / "result.json")
     record["items"] = {name: file for name, file in record["items"].items() if name != "samples"}
-    for name in ("prompts.json", "quality.json"):
-        if (cell.folder / name).is_file():
-            shutil.copyfile(cell.folder / name, target / name)
+    if (cell.folder / "quality.json").is_file():
+        shutil.copyfile(cell.folder / "quality.json", target / "quality.json")
+    for path in sorted(cell.folder.glob("prompts.json*")):
+        _write_packed(target / path.name, _compressed(path))
     packed: dict[str, str] = {}
     for path in sorted(cell.folder.glob("*.jsonl*")):
         lines = (json.dumps(_without_boxes(row), ensure_ascii=False) for row in read_rows(path))

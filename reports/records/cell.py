@@ -12,7 +12,7 @@
     fid_by_n      [[images, FID], ...]      fid_infinity  {value, stderr}: the line through them over 1/N, at 0
     spectrum      frequencies (cycles per pixel), generated, reference: as many powers as frequencies
 
-A packed study (`python -m reports pack`) has its .jsonl files compressed, with ".gz" behind their names.
+A packed study (`python -m reports pack`) has its .jsonl files and prompts.json compressed, ".gz" behind their names.
 """
 
 import os

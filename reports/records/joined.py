@@ -58,8 +58,8 @@ def _check(study: Study, head: Mapping[str, Any], first: Study, first_head: Mapp
     others = sorted(name for name in {*head, *first_head} - OF_CELLS if head.get(name) != first_head.get(name))
     if others:
         raise ValueError(f"{told}: {', '.join(others)} differ")
-    if changed := sorted(_setting(head) ^ _setting(first_head)):
-        raise ValueError(f"{told}: {changed[0].partition('=')[0]} differs")
+    if changed := _changed(head, first_head):
+        raise ValueError(f"{told}: {changed[0]} differs")
     for kind in ("variants", "contrasts"):
         before = _by_name(first_head[kind])
         for name, entry in _by_name(head[kind]).items():
@@ -67,10 +67,17 @@ def _check(study: Study, head: Mapping[str, Any], first: Study, first_head: Mapp
                 raise ValueError(f"{told}: {name} of {kind} differs")
 
 
-def _setting(head: Mapping[str, Any]) -> set[str]:
-    """The resolved setting, NAME=VALUE each, without `runtime`, in which nothing is part of a result."""
-    setting = flat(head.get("protocol") or {})
-    return {f"{name}={value}" for name, value in setting.items() if not name.startswith("runtime.")}
+def _changed(*heads: Mapping[str, Any]) -> list[str]:
+    """The names at which two resolved settings differ, but for `runtime`, in which nothing is part of a result.
+
+    A name that one of them lacks came later, with a default that changes nothing (ablations/runner/step.py): it differs
+    where it was set by hand.
+    """
+    first, second = (flat(head.get("protocol") or {}) for head in heads)
+    by_hand = {name for head in heads for name in head.get("setting_changes") or {}}
+    names = {name for name in {*first, *second} if first.get(name) != second.get(name)}
+    common = {*first} & {*second}
+    return sorted(name for name in names if not name.startswith("runtime.") and (name in common or name in by_hand))
 
 
 def _meaning(entry: Mapping[str, Any]) -> dict[str, Any]:

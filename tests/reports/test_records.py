@@ -145,13 +145,15 @@ def test_a_packed_study_gives_the_same_report_from_a_tenth_of_the_lines(finished
     build_report(finished, tmp_path / "whole")
     page = pack(finished, tmp_path / "small")
     assert page.read_bytes() == (tmp_path / "whole/index.html").read_bytes()
-    packed = sorted((tmp_path / "small/cells").glob("*/*.jsonl*"))
-    assert packed and all(path.suffix == ".gz" for path in packed)
+    packed = sorted(
+        path for kind in ("*.jsonl*", "prompts.json*") for path in (tmp_path / "small/cells").glob(f"*/{kind}")
+    )
+    assert {path.name for path in packed} >= {"results.jsonl.gz", "prompts.json.gz"}
+    assert all(path.suffix == ".gz" for path in packed)
     again = pack(tmp_path / "small", tmp_path / "again")
     assert again.read_bytes() == page.read_bytes()
-    assert [p.read_bytes() for p in sorted((tmp_path / "again/cells").glob("*/*.gz"))] == [
-        p.read_bytes() for p in packed
-    ]
+    for path in packed:
+        assert (tmp_path / "again" / path.relative_to(tmp_path / "small")).read_bytes() == path.read_bytes()
     with pytest.raises(ValueError, match="is not empty"):
         pack(finished, tmp_path / "small")
     packed[0].write_bytes(packed[0].read_bytes()[:40])
@@ -247,12 +249,18 @@ def test_runs_that_are_not_one_study_are_not_joined(make_study, tmp_path):
         assert not (tmp_path / "joined").exists()
 
     study = json.loads((second / "study.json").read_text())
+    protocol = {"model": {"width": 4}}
+    alter(first / "study.json", protocol=protocol)
     refused("are not runs of one study: question differ", question="another?")
     refused("not runs of one study: model.width differs", question=study["question"],
-            protocol=(study.get("protocol") or {}) | {"model": {"width": 5}})  # fmt: skip
+            protocol={"model": {"width": 5}})  # fmt: skip
+    later = {"model": {"width": 4, "later": False}}
+    refused("not runs of one study: model.later differs", protocol=later, setting_changes={"model.later": False})
     contrasts = study["contrasts"]
-    refused(f"{contrasts[0]['name']} of contrasts differs", protocol=study.get("protocol"),
+    refused(f"{contrasts[0]['name']} of contrasts differs", protocol=later, setting_changes={},
             contrasts=[{**contrasts[0], "smallest_effect": 0.5}, *contrasts[1:]])  # fmt: skip
+    alter(second / "study.json", contrasts=contrasts)
+    pack([first, second], tmp_path / "joined")  # a field that came later, at its default, changed nothing
 
 
 def test_a_variant_of_one_seed_lacks_nothing(make_study):
