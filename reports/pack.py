@@ -107,7 +107,12 @@ def _slim_report(report: Path) -> Path:
                 path.rmdir()
         elif path != page and path.relative_to(report).as_posix() not in kept:
             path.unlink()
-    lines = page.read_text(encoding="utf-8").splitlines(keepends=True)
-    figures = ((line, re.search(r"\]\((figures/[^)]+)\)", line)) for line in lines)
-    write_text(page, "".join(line for line, found in figures if found is None or found[1] in kept))
+    write_text(page, slim_text(page.read_text(encoding="utf-8")))
     return page
+
+
+def slim_text(text: str) -> str:
+    """A report.md without the lines that show a figure which a slim study does not keep."""
+    kept = {f"figures/{name}.png" for name in KEPT_FIGURES}
+    figures = ((line, re.search(r"\]\((figures/[^)]+)\)", line)) for line in text.splitlines(keepends=True))
+    return "".join(line for line, found in figures if found is None or found[1] in kept)

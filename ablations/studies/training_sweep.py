@@ -46,6 +46,7 @@ SWITCHES: list[Row] = [
      "What led when it was changed alone makes a better base together.",
      BETTER),
 ]  # fmt: skip
+COMBINED = ("text-deeper", "together")  # no switch alone: made by name, so that a seed of the switches stays affordable
 PARTS = 5  # of one training at a constant rate: 4 of 5 are the paper's 80k of 100k steps
 LOOKED_AT = (1, 2, 4, 5)
 
@@ -57,7 +58,12 @@ def variants(setting: Setting, seed: int) -> list[Variant]:
     for name, label, _, changes in SWITCHES:
         why_not = cannot_mix(setting) if "data.captions_kind" in changes else ""
         ends = () if why_not else _switched(setting, seed, changes)
-        found.append(Variant(name=name, label=label, factors={"switch": name}, ends=ends, why_not=why_not))
+        optional = name in COMBINED
+        found.append(
+            Variant(
+                name=name, label=label, factors={"switch": name}, ends=ends, why_not=why_not, optional=optional
+            )
+        )  # fmt: skip
     flipped = trained(setting, seed, flips=True)
     found.append(
         Variant(

@@ -5,6 +5,7 @@ The report is made beside the old one and takes its place at the end.
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 from reports.figures.effects import main_contrast
 from reports.figures.samples import samples
@@ -37,26 +38,35 @@ def build_report(folder: Path, out: Path | None = None) -> Path:
     return out / "index.html"
 
 
-def _write(study: Study, out: Path) -> None:
+def markdown_of(study: Study) -> str:
+    """What report.md says of the study."""
+    return texts(_view(study))["report.md"]
+
+
+def _view(study: Study) -> dict[str, Any]:
+    """What the report's texts are made of."""
     found, judged, shown = scores(study), verdicts(study), gallery(study)
-    parts = sections(study, found, judged)
-    sheet, first = samples(shown) if shown else None, main_contrast(judged)
-    view = {
+    return {
         "study": study,
         "banners": banners(study, found),
         "facts": facts(study, found),
         "answer": answer(study, judged),
-        "answer_figure": first,
+        "answer_figure": main_contrast(judged),
         "reasons": reasons(judged),
-        "sections": parts,
+        "sections": sections(study, found, judged),
         "gallery": shown,
-        "samples": sheet,
+        "samples": samples(shown) if shown else None,
     }
+
+
+def _write(study: Study, out: Path) -> None:
+    view = _view(study)
+    parts = view["sections"]
     for name in ("tables", "figures"):
         (out / name).mkdir()
     for table in (table for part in parts for table in part.tables):
         write_table(table, out / "tables")
-    for figure in [*(figure for part in parts for figure in part.figures), sheet, first]:
+    for figure in [*(figure for part in parts for figure in part.figures), view["samples"], view["answer_figure"]]:
         if figure:
             figure.write(out / "figures")
     for name, text in texts(view).items():

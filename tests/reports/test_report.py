@@ -6,14 +6,18 @@ import json
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from reports import build_report
 from reports.__main__ import VERBS, main
+from reports.pack import slim_text
+from reports.page.report import markdown_of
 from reports.records.study import read_study
 from reports.verdict import verdicts
 
+REFERENCES = sorted(path.parent for path in (Path(__file__).parents[2] / "reports/reference").glob("*/study.json"))
 ATTACK = '<img src=x onerror="alert(1)"> & </script>'
 
 
@@ -32,6 +36,13 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def report(finished, tmp_path_factory):
     return build_report(finished, tmp_path_factory.mktemp("out") / "report").parent
+
+
+@pytest.mark.parametrize("folder", REFERENCES, ids=lambda path: path.name)
+def test_a_committed_report_is_what_today_s_code_says_of_its_records(folder):
+    text, there = markdown_of(read_study(folder)), (folder / "report/report.md").read_text()
+    whole = (folder / "report/index.html").is_file()
+    assert there == (text if whole else slim_text(text))
 
 
 def files(folder):
