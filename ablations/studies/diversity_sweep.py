@@ -3,8 +3,8 @@
 LightGen claims it and never ran it. Two factors are crossed, volume (distinct images) and diversity (distinct
 compositions of classes, colors, counts and relations), each cell without and with preference optimization. The
 contrast small-diverse minus large-narrow is the claim itself; the others show where it comes from. By name (or `--only
-all`) there are levels of diversity between the two, and every model at its best: of a training twice as long, the part
-that knows held-out pictures best, since a small set is seen more often than a large one at equal samples.
+all`) there are levels of diversity between the two, and, since a small set is seen more often than a large one at equal
+samples, a training twice as long: the part of it that knows held-out pictures best, and its end.
 
 In the icon world a diverse set covers more of the compositions that the benchmark asks for; what no set shows is a
 split of its own. Every seed draws narrow sets of other compositions. Of one's own data the claim is asked a second time
@@ -93,16 +93,17 @@ def _converged(setting: Setting, seed: int, sets: Sequence[Subset | None]) -> li
     found = []
     for volume, diversity in BASES:
         base = trained(setting, seed, volume=volume, diversity=diversity, changes=longer)
-        best = TakePart(training=watched(base, setting, CONVERGED_PARTS))
-        found.append(
-            Variant(
-                name=f"{volume}-{diversity}-best",
-                label=f"{volume}, {diversity}, best of twice the training",
-                factors={"volume": volume, "diversity": diversity, "training": "best"},
-                ends=judged(setting, best, arms=sets),
-                optional=True,
+        training = watched(base, setting, CONVERGED_PARTS)
+        for name, text, part in (("best", "best", 0), ("twice", "end", CONVERGED_PARTS)):
+            found.append(
+                Variant(
+                    name=f"{volume}-{diversity}-{name}",
+                    label=f"{volume}, {diversity}, {text} of twice the training",
+                    factors={"volume": volume, "diversity": diversity, "training": name},
+                    ends=judged(setting, TakePart(training=training, part=part), arms=sets),
+                    optional=True,
+                )
             )
-        )
     return found
 
 
@@ -220,6 +221,23 @@ def _more_contrasts() -> list[Contrast]:
             a="small-diverse-best",
             b="large-narrow-best",
             claim="Diverse captions are worth more than more images when every model is trained to its best, too.",
+        ),
+        Contrast(
+            name="claim-twice",
+            label="small and diverse minus large and narrow, after twice the training",
+            a="small-diverse-twice",
+            b="large-narrow-twice",
+            claim="Diverse captions are worth more than more images after twice the training, too.",
+        ),
+        *(
+            Contrast(
+                name=f"longer-{volume}-{diversity}",
+                label=f"twice the training minus once, {volume}, {diversity}",
+                a=f"{volume}-{diversity}-twice",
+                b=f"{volume}-{diversity}",
+                claim=f"The {volume}, {diversity} model still gains by training longer.",
+            )
+            for volume, diversity in (("small", "diverse"), ("large", "narrow"))
         ),
         Contrast(
             name="claim-unseen",
