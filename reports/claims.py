@@ -13,6 +13,7 @@ verdict is that of its first contrast; every number is computed from the records
               related                what others found, and whether these numbers agree
               ranks                  {of = [variants], by = [metrics]}: whether metrics put the variants of a seed in
                                      one order, with each other and with the score (Kendall's tau)
+              saturation             [{what, of = [variants], by = factor}]: the amount from which on the score is level
 """
 
 import itertools
@@ -28,11 +29,12 @@ from typing import Any
 from lightgen.disk.atomic import write_text
 from lightgen.disk.json_files import read_object, read_text, typed
 from reports.records.study import Study, readable_study
+from reports.saturation import saturation
 from reports.verdict import Verdict, verdicts
 from reports.words import interval
 
 FIELDS = {"id", "claim", "place", "change", "study", "contrasts", "spread", "facts", "cannot", "confounds", "related",
-          "ranks"}  # fmt: skip
+          "ranks", "saturation"}  # fmt: skip
 NEEDED = ("id", "claim", "place", "change")
 OUTCOMES = ("supported", "refuted", "inconclusive", "measured", "not tested")
 
@@ -98,11 +100,15 @@ def _listed(path: Path) -> Mapping[str, Any]:
             raise ValueError(f"{where}: unknown {', '.join(sorted(unknown))}; valid: {', '.join(sorted(FIELDS))}")
         if sum(name in claim for name in ("contrasts", "spread", "facts", "cannot")) != 1:
             raise ValueError(f"{where} needs one of contrasts, spread, facts and cannot")
-        kinds = {"contrasts": list, "ranks": dict}
+        kinds = {"contrasts": list, "ranks": dict, "saturation": list}
         typed(claim, where, **{name: kinds.get(name, str) for name in claim})
         ranks = claim.get("ranks", {"of": ["x"], "by": ["x"]})
         if set(ranks) != {"of", "by"} or not all(map(_is_names, ranks.values())):
             raise ValueError(f"{where}: ranks needs two lists of names, of (variants) and by (metrics)")
+        for entry in claim.get("saturation", []):
+            typed(entry, f"{where}: saturation", what=str, of=list, by=str)
+            if set(entry) != {"what", "of", "by"} or not _is_names(entry["of"]):
+                raise ValueError(f"{where}: saturation needs what (text), of (variants) and by (a factor), each once")
         if "contrasts" in claim and not _is_names(claim["contrasts"]):
             raise ValueError(f"{where}: contrasts: expected names of contrasts")
         if ("contrasts" in claim or "spread" in claim) and "study" not in claim:
@@ -137,6 +143,8 @@ def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study,
             answer = "its variants were not made" if first is None else first.outcome
             if "ranks" in claim:
                 measured += _ranks(study, claim["ranks"]["of"], claim["ranks"]["by"])
+            for entry in claim.get("saturation", []):
+                measured.append(f"{entry['what']}: {saturation(study, entry['of'], entry['by']).line()}")
     texts = {name: claim.get(name, "").strip() for name in (*NEEDED, "confounds", "related")}
     return Row(**texts, outcome=outcome, answer=answer, measured=measured, link=link)
 
