@@ -1,4 +1,4 @@
-"""`python -m ablations run|status|logs|cancel|check|worker|icons ...`; run is the same as `python -m ablations.run`."""
+"""`python -m ablations run|status|logs|cancel|check|time|worker|icons ...`; run is also `python -m ablations.run`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ VERBS = {
     "logs": ("ablations.watch", "the end of a cell's log"),
     "cancel": ("ablations.watch", "end the cells of a run that wait or run"),
     "check": ("ablations.current", "whether today's code would give records again"),
+    "time": ("ablations.timing", "what an image costs in each variant of a study"),
     "worker": ("ablations.worker", "one cell of a planned study"),
     "icons": ("ablations.icons.__main__", "the icon world: data sets, contact sheet, components"),
 }

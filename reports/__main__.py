@@ -61,7 +61,7 @@ def pack(folders: tyro.conf.Positional[tuple[Path, ...]], out: Path, slim: Flag 
         folders: The study's folder, as `python -m ablations.run` wrote it; several, packed or not, become one study, as
             where other seeds were run on another machine.
         out: A folder of its own.
-        slim: Without pictures and boxes, and with report.md and four figures alone.
+        slim: Without pictures and boxes, and with report.md and five figures alone.
     """
     from reports.pack import pack as packed
 

@@ -14,6 +14,7 @@ verdict is that of its first contrast; every number is computed from the records
               ranks                  {of = [variants], by = [metrics]}: whether metrics put the variants of a seed in
                                      one order, with each other and with the score (Kendall's tau)
               saturation             [{what, of = [variants], by = factor}]: the amount from which on the score is level
+              front                  true: what a score costs (reports/front.py)
 """
 
 import itertools
@@ -28,13 +29,15 @@ from typing import Any
 
 from lightgen.disk.atomic import write_text
 from lightgen.disk.json_files import read_object, read_text, typed
+from reports.front import front_line
 from reports.records.study import Study, readable_study
 from reports.saturation import saturation
+from reports.scores import scores
 from reports.verdict import Verdict, verdicts
 from reports.words import interval
 
 FIELDS = {"id", "claim", "place", "change", "study", "contrasts", "spread", "facts", "cannot", "confounds", "related",
-          "ranks", "saturation"}  # fmt: skip
+          "ranks", "saturation", "front"}  # fmt: skip
 NEEDED = ("id", "claim", "place", "change")
 OUTCOMES = ("supported", "refuted", "inconclusive", "measured", "not tested")
 
@@ -100,7 +103,7 @@ def _listed(path: Path) -> Mapping[str, Any]:
             raise ValueError(f"{where}: unknown {', '.join(sorted(unknown))}; valid: {', '.join(sorted(FIELDS))}")
         if sum(name in claim for name in ("contrasts", "spread", "facts", "cannot")) != 1:
             raise ValueError(f"{where} needs one of contrasts, spread, facts and cannot")
-        kinds = {"contrasts": list, "ranks": dict, "saturation": list}
+        kinds = {"contrasts": list, "ranks": dict, "saturation": list, "front": bool}
         typed(claim, where, **{name: kinds.get(name, str) for name in claim})
         ranks = claim.get("ranks", {"of": ["x"], "by": ["x"]})
         if set(ranks) != {"of", "by"} or not all(map(_is_names, ranks.values())):
@@ -143,6 +146,8 @@ def _row(claim: Mapping[str, Any], folder: Path, studies: dict[str, tuple[Study,
             answer = "its variants were not made" if first is None else first.outcome
             if "ranks" in claim:
                 measured += _ranks(study, claim["ranks"]["of"], claim["ranks"]["by"])
+            if claim.get("front") and (line := front_line(study, scores(study))):
+                measured.append(line)
             for entry in claim.get("saturation", []):
                 measured.append(f"{entry['what']}: {saturation(study, entry['of'], entry['by']).line()}")
     texts = {name: claim.get(name, "").strip() for name in (*NEEDED, "confounds", "related")}

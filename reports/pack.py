@@ -11,6 +11,7 @@ from pathlib import Path
 from lightgen.disk.atomic import write_text
 from lightgen.disk.folders import temporary_folder
 from lightgen.disk.json_files import read_json, read_rows, write_sealed
+from reports.front import SPEED
 from reports.page.report import build_report
 from reports.records.cell import Cell
 from reports.records.joined import joined
@@ -18,7 +19,7 @@ from reports.records.study import read_study
 
 NAMES = ("result.json", "samples.json", "quality.json")
 COMPRESSED = ("*.jsonl*", "prompts.json*")
-KEPT_FIGURES = ("primary", "contrasts", "geneval", "splits")  # of a slim study, as pictures
+KEPT_FIGURES = ("primary", "contrasts", "geneval", "splits", "front")  # of a slim study, as pictures
 
 
 def pack(folders: Path | Sequence[Path], out: Path, *, slim: bool = False) -> Path:
@@ -26,7 +27,7 @@ def pack(folders: Path | Sequence[Path], out: Path, *, slim: bool = False) -> Pa
 
     Several folders are runs of one study, packed or not, as of other seeds on other machines; they become one. The same
     study gives the same bytes. A `slim` one has no pictures and no boxes of detections, and of its report the Markdown
-    page with four figures; every number and verdict is that of the whole. ValueError where `out` holds anything
+    page with five figures; every number and verdict is that of the whole. ValueError where `out` holds anything
     already, a cell is not complete, or the folders are not of one study by one setting.
     """
     studies = [read_study(folder) for folder in ([folders] if isinstance(folders, Path) else folders)]
@@ -42,6 +43,9 @@ def pack(folders: Path | Sequence[Path], out: Path, *, slim: bool = False) -> Pa
             shutil.copyfile(studies[0].folder / "study.json", whole / "study.json")
         else:
             write_sealed(whole / "study.json", head)
+        # Times are of one run on one machine: another's are not joined to them.
+        if timed := next((study.folder / SPEED for study in studies if (study.folder / SPEED).is_file()), None):
+            shutil.copyfile(timed, whole / SPEED)
         for cell in cells:
             target = whole / "cells" / cell.name
             target.mkdir(parents=True)

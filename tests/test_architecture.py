@@ -49,7 +49,7 @@ ROOMS = (
 # Inside ablations likewise; the runner knows no step by name, and steps know no setting.
 ABLATION_ROOMS = (
     *("icons", "runner", "prompts", "steps", "data", "settings", "record", "recipes", "studies"),
-    *("evaluation", "worker", "rank", "run", "watch", "current", "__main__"),
+    *("evaluation", "worker", "rank", "run", "watch", "current", "timing", "__main__"),
 )
 
 

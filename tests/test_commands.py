@@ -90,11 +90,12 @@ OPTIONS = {
     "ablations.icons sheet": "--out",
     "ablations.icons build": "--out --seed --steps",
     "ablations.icons measure": "--out",
-    "ablations": "run status logs cancel check worker icons",
+    "ablations": "run status logs cancel check time worker icons",
     "ablations status": "",
     "ablations logs": "--lines",
     "ablations cancel": "",
     "ablations check": "",
+    "ablations time": "--images --repetitions --threads --device --precision",
     "ablations.icons": "render sheet build measure",
     "ablations.run": "--scale --seeds --out --set --only --workers --engine --nodes --gpus-per-node --cpus --memory "
     "--time --slurm --detach --plan",

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lightgen.disk.bounds import require
+
 
 @dataclass(frozen=True, kw_only=True)
 class SpeedConfig:
@@ -24,6 +26,20 @@ class ModelSpeed(SpeedConfig):
     precision: Literal["fp32", "bf16"] = "fp32"  # bf16 where a GPU has it
     batch_size: int = 0  # images at once (0: the size's own; training 4)
     fast_only: bool = False  # leave the reference path out
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoicesSpeed:
+    """What an image costs by each way to sample."""
+
+    images: int = 64  # made at once
+    repetitions: int = 5  # of each way, in turn, after one unmeasured
+    threads: int = 1  # of the CPU
+    device: str = "auto"  # auto, cpu, cuda, cuda:N or mps
+    precision: Literal["fp32", "bf16"] = "fp32"  # bf16 where a GPU has it
+
+    def __post_init__(self) -> None:
+        require(self, "[1, 10000]", "images", "repetitions", "threads")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from reports.figures.drift import drift
 from reports.figures.effects import contrasts as contrast_figure
 from reports.figures.effects import effects
 from reports.figures.figure import Figure
+from reports.figures.front import front
 from reports.figures.geneval import geneval, splits
 from reports.figures.interaction import interaction
 from reports.figures.preference import preference
@@ -18,6 +19,7 @@ from reports.scores import Scores, by_version
 from reports.tables import contrasts as contrast_tables
 from reports.tables import geneval as geneval_tables
 from reports.tables import provenance
+from reports.tables.front import front as front_table
 from reports.tables.measures import measures
 from reports.tables.published import published
 from reports.tables.table import Table
@@ -53,6 +55,11 @@ TEXTS = {
         "compare. FID is biased by the number of images, so N stands in its name, and the second plot shows it falling "
         "with N towards the line's end. The last plot and the gaps compare fine detail with the reference pictures: 0 "
         "is equal, 1 twice or half of it. Intervals of KID and CLIP score are over prompts.",
+    ),
+    "front": (
+        "What a score costs",
+        "The time of an image against the score. On the front is what no other variant beats by a higher mean in no "
+        "longer a time; whether neighbors on it differ in score is for the contrasts to say.",
     ),
     "training": (
         "Training",
@@ -109,6 +116,7 @@ def sections(study: Study, scores: Scores, verdicts: Sequence[Verdict]) -> list[
               + [contrast_tables.effects(verdicts)][: by_part is not None]),
         _part("interaction", [interaction(study, main)]),
         _part("quality", [quality(study), fid_by_size(study), detail(study)], measures(study)),
+        _part("front", [front(study, main)], front_table(study, main)),
         _part("training", [training(study)]),
         _part("preference", [preference(study), drift(study, main)]),
         _part("protocol", [], _provenance(study)),
