@@ -31,8 +31,10 @@ def pack(folders: Path | Sequence[Path], out: Path, *, slim: bool = False) -> Pa
     already, a cell is not complete, or the folders are not of one study by one setting.
     """
     studies = [read_study(folder) for folder in ([folders] if isinstance(folders, Path) else folders)]
+    made = {cell.name for study in studies for cell in study.complete()}
     for study in studies:
-        if lacking := study.incomplete():
+        # What one run did not come to and another made is there.
+        if lacking := [cell for cell in study.incomplete() if cell.state != "missing" or cell.name not in made]:
             raise ValueError(f"{study.folder}: {len(lacking)} cells are not complete, the first {lacking[0].name}")
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out}: is not empty; give another folder, or remove what is there")

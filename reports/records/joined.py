@@ -15,15 +15,15 @@ OF_CELLS = {"seeds", "variants", "contrasts", "seal", "setting_changes", "protoc
 def joined(studies: Sequence[Study]) -> tuple[dict[str, Any], list[Cell]]:
     """What study.json of all of them says, and their cells.
 
-    Contrasts are those of any of them. ValueError where they are not of one study by one setting, or hold a cell twice
-    with other results.
+    Contrasts are those of any of them; a cell that one lacks may be another's. ValueError where they are not of one
+    study by one setting, or hold a cell twice with other results.
     """
     heads = [read_json(study.folder / "study.json") for study in studies]
     for study, head in zip(studies[1:], heads[1:], strict=True):
         _check(study, head, studies[0], heads[0])
     single = {variant.name for study in studies for variant in study.variants if variant.once}
     cells: dict[str, Cell] = {}
-    for cell in (cell for study in studies for cell in study.cells):
+    for cell in (cell for study in studies for cell in study.complete()):
         if cell.variant in single and any(found.variant == cell.variant for found in cells.values()):
             continue  # one seed of it is enough, and more are the same pictures again
         first = cells.setdefault(cell.name, cell)

@@ -201,6 +201,20 @@ def test_runs_of_other_seeds_and_variants_become_the_study_that_one_run_gives(ma
     assert page.is_file()
 
 
+def test_a_cell_that_one_run_lacks_may_be_another_s_with_the_contrasts_of_both(make_study, tmp_path):
+    root = make_study(seeds=(0, 1))
+    first = _part(root, tmp_path / "first", lambda name, seed: name != "large-diverse-none")
+    second = _part(root, tmp_path / "second", lambda name, seed: name.endswith("none"))
+    names = {contrast["name"] for contrast in json.loads((second / "study.json").read_text())["contrasts"]}
+    shutil.rmtree(second / "cells/small-narrow-none-s1")
+    pack([first, second], tmp_path / "joined")
+    study = read_study(tmp_path / "joined")
+    assert not study.incomplete() and names <= {contrast.name for contrast in study.contrasts}
+    (second / "cells/small-diverse-none-s0/result.json").write_text("{")  # broken is not lacking
+    with pytest.raises(ValueError, match="1 cells are not complete, the first small-diverse-none-s0"):
+        pack([first, second], tmp_path / "again")
+
+
 def test_a_variant_with_fewer_seeds_is_not_lacking_and_is_paired_by_its_own(make_study, tmp_path):
     root = make_study(seeds=(0, 1, 2))
     pack([_part(root, tmp_path / "all", lambda name, seed: seed < 2),
