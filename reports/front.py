@@ -3,6 +3,7 @@
 `speed.json` beside study.json has the time (`python -m ablations time DIR`), measured in one run.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +54,7 @@ def priced(study: Study, scores: Scores) -> list[Priced]:
 def read_speed(folder: Path) -> Mapping[str, tuple[float, ...]]:
     """{variant: seconds of an image, one a repetition}; empty where nobody measured. ValueError for damaged ones."""
     path = folder / SPEED
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
     found = read_object(path, seconds=dict)["seconds"]
     for name, values in found.items():

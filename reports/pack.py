@@ -11,7 +11,7 @@ from pathlib import Path
 from lightgen.disk.atomic import write_text
 from lightgen.disk.folders import temporary_folder
 from lightgen.disk.json_files import read_json, read_rows, write_sealed
-from reports.front import SPEED
+from reports.front import SPEED, read_speed
 from reports.page.report import build_report
 from reports.records.cell import Cell
 from reports.records.joined import joined
@@ -46,8 +46,8 @@ def pack(folders: Path | Sequence[Path], out: Path, *, slim: bool = False) -> Pa
         else:
             write_sealed(whole / "study.json", head)
         # Times are of one run on one machine: another's are not joined to them.
-        if timed := next((study.folder / SPEED for study in studies if (study.folder / SPEED).is_file()), None):
-            shutil.copyfile(timed, whole / SPEED)
+        if timed := next((study.folder for study in studies if read_speed(study.folder)), None):
+            shutil.copyfile(timed / SPEED, whole / SPEED)
         for cell in cells:
             target = whole / "cells" / cell.name
             target.mkdir(parents=True)

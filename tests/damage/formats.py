@@ -293,12 +293,14 @@ def _reports(root: Path) -> list[Format]:
     shutil.rmtree(slim / "study/report")
     claims = root / "claims"
     shutil.copytree(slim / "study", claims / "diversity_sweep-cpu")
+    seconds = {a: [0.01, 0.02], b: [0.1, 0.12], "small-diverse-dpo": [0.3]}
+    write_sealed(claims / "diversity_sweep-cpu/speed.json", {"seconds": seconds})
     name = json.loads((study / "study.json").read_text())["contrasts"][2]["name"]
     (claims / "facts.json").write_text(json.dumps({"sentences": ["792 M parameters"]}))
     (claims / "claims.toml").write_text(
         'title = "Claims"\npaper = "A paper"\n'
         '[[claim]]\nid = "a"\nclaim = "More"\nplace = "here"\nchange = "seeds"\nstudy = "diversity_sweep"\n'
-        f'contrasts = ["{name}"]\n'
+        f'contrasts = ["{name}"]\nfront = true\n'
         '[[claim]]\nid = "b"\nclaim = "Large"\nplace = "here"\nchange = "none"\nfacts = "facts.json"\n'
     )
     page = f"<!-- quote diversity_sweep-cpu scores {a} -->\n<!-- end of quote -->\n"
@@ -309,7 +311,8 @@ def _reports(root: Path) -> list[Format]:
         Format("reports check packed", "reports", "check ROOT", packed, code=1),
         Format("reports check slim", "reports", "check ROOT", slim / "study"),
         Format("reports claims", "reports", "claims ROOT", claims, given=("claims.toml", "facts.json"),
-               optional=("result.json", "training.jsonl.gz"), spared=("page.md",), written=("claims/claims.md",)),
+               optional=("result.json", "training.jsonl.gz", "speed.json"), spared=("page.md",),
+               written=("claims/claims.md",)),
         Format("reports quote", "reports", "quote --check ROOT/page.md", claims, given=("page.md",),
                spared=("claims.toml", "facts.json")),
         Format("reports difference", "reports", f"difference ROOT {a} {b}", study),
