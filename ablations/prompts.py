@@ -6,12 +6,14 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ablations.icons.compositions import compositions, split_of
 from ablations.icons.render import DatasetConfig, sample_scenes
-from ablations.icons.world import world
+from ablations.icons.scenes import request
+from ablations.icons.world import RELATIONS, World, world
 from geneval.prompts import Prompt, official_prompts, prompt_suite
+from geneval.random_stream import RandomStream
 
 Splits = Mapping[str, Mapping[str, str]]  # {metadata as results.jsonl has it: {"split": ...}}
 
@@ -39,18 +41,37 @@ class OfficialPrompts:
 
 @dataclass(frozen=True, kw_only=True)
 class IconPrompts:
-    """GenEval's generator run over a world's classes and colors."""
+    """GenEval's generator run over a world's classes and colors; or colored, the two forms that it leaves uncolored."""
 
     world: str
     num_prompts: int  # a task, before duplicates are dropped
     seed: int
+    templates: Literal["geneval", "colored"] = "geneval"  # colored: no training set has captions of such a form
 
     def prompts(self) -> list[Prompt]:
         here = world(self.world)
+        if self.templates == "colored":
+            return list(dict.fromkeys(_colored(here, self.num_prompts, RandomStream(self.seed))))
         return prompt_suite(here.classes, colors=here.colors, num_prompts=self.num_prompts, seed=self.seed)
 
     def splits(self, draw: int = 0) -> Splits:
         return split_by_prompt(self.prompts(), self.world, draw)
+
+
+def _colored(here: World, count: int, stream: RandomStream) -> Iterator[Prompt]:
+    """Numbers of colored things ("two red cups"), then colored things side by side ("a red cup left of a blue car")."""
+    classes, colors = here.classes, here.colors
+    for _ in range(count):
+        name, color = classes[stream.below(len(classes))], colors[stream.below(len(colors))]
+        clause = {"class": name, "count": 2 + stream.below(here.max_count - 1), "color": color}
+        yield Prompt.from_metadata(_plain(request("counting", clause)))
+    for _ in range(count):
+        clauses = [
+            {"class": classes[kind], "count": 1, "color": colors[color]}
+            for kind, color in zip(stream.choice(len(classes), 2), stream.choice(len(colors), 2), strict=True)
+        ]
+        placed = {**clauses[1], "position": (RELATIONS[stream.below(len(RELATIONS))], 0)}
+        yield Prompt.from_metadata(_plain(request("position", clauses[0], placed)))
 
 
 class Captions(Protocol):

@@ -183,6 +183,18 @@ def judged(
     return (judge, *ends)
 
 
+def judged_alone(setting: Setting, model: Step, asked: Asked) -> tuple[Judge]:
+    """Verdicts on the model's pictures of other prompts than the benchmark's."""
+    copies, seed = setting.benchmark.copies, setting.benchmark.seed
+    images = Generate(model=model, prompts=asked, sampling=setting.sampling, copies=copies, seed=seed)
+    return judged_drawn(setting, images, asked)
+
+
+def judged_drawn(setting: Setting, images: Step, asked: Asked) -> tuple[Judge]:
+    """Verdicts alone on pictures of these prompts."""
+    return (Judge(images=images, prompts=asked, copies=setting.benchmark.copies, judges=judges(setting)),)
+
+
 def copies(setting: Setting, model: Step, judge: Step) -> tuple[NearestPictures, ...]:
     """How near the judged pictures are to those that the model was trained on; of one's own data `judged` tells it."""
     training = _training_of(model)

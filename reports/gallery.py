@@ -80,6 +80,8 @@ def gallery(study: Study) -> Gallery | None:
             shown.append((variant, cell))
     if not shown:
         return None
+    asked = {sample["prompt"] for sample in shown[0][1].samples}  # who was asked for nothing of it has no column
+    shown = [(variant, cell) for variant, cell in shown if any(one["prompt"] in asked for one in cell.samples)]
     drawn = [{sample["prompt"]: sample for sample in cell.samples} for _, cell in shown]
     rows = [
         PromptRow(

@@ -49,15 +49,17 @@ def plural(word: str) -> str:
 
 
 def request(tag: str, *clauses: Mapping[str, Any]) -> dict[str, Any]:
-    """GenEval's prompt record for these clauses, with GenEval's wording."""
+    """GenEval's prompt record for these clauses, with GenEval's wording.
+
+    What is counted or placed may be colored, which GenEval does not ask for.
+    """
     first = clauses[0]
+    named = [" ".join(filter(None, (clause.get("color"), clause["class"]))) for clause in clauses]
     if tag == "counting":
-        prompt = f"a photo of {NUMBERS[first['count']]} {plural(first['class'])}"
+        prompt = f"a photo of {NUMBERS[first['count']]} {plural(named[0])}"
     elif tag == "position":
-        other = clauses[1]
-        prompt = f"a photo of {article(other['class'])} {other['position'][0]} {article(first['class'])}"
+        prompt = f"a photo of {article(named[1])} {clauses[1]['position'][0]} {article(named[0])}"
     else:
-        named = [" ".join(filter(None, (clause.get("color"), clause["class"]))) for clause in clauses]
         prompt = "a photo of " + " and ".join(article(name) for name in named)
     record: dict[str, Any] = {"tag": tag, "include": [dict(clause) for clause in clauses]}
     if tag == "counting":
@@ -71,8 +73,10 @@ def parse(caption: str, world: World) -> dict[str, Any]:
     names = "|".join(re.escape(name) for name in sorted(world.classes, key=len, reverse=True))
     thing = rf"an? (?:(?P<color{{0}}>{'|'.join(world.colors)}) )?(?P<name{{0}}>{names})"
     plurals = {spelled: name for name in world.classes for spelled in (plural(name), english_plural(name))}
-    if match := re.fullmatch(rf"(two|three|four) ({'|'.join(map(re.escape, plurals))})", text):
-        return request("counting", {"class": plurals[match[2]], "count": NUMBERS.index(match[1])})
+    colored = f"(?:({'|'.join(world.colors)}) )?"
+    if match := re.fullmatch(rf"(two|three|four) {colored}({'|'.join(map(re.escape, plurals))})", text):
+        color = {"color": match[2]} if match[2] else {}
+        return request("counting", {"class": plurals[match[3]], "count": NUMBERS.index(match[1]), **color})
     if match := re.fullmatch(rf"{thing.format(1)}(?: (and|{'|'.join(RELATIONS)}) {thing.format(2)})?", text):
         joint, parts = match[3], match.groupdict()
         clauses = [

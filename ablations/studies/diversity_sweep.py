@@ -14,13 +14,26 @@ of held-out captions: it needs no judge, and no class that one knows.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ablations.data import VOLUMES, IconData, OwnData
-from ablations.recipes import cannot_rank, copies, judged, preferred, study, trained, untrained, verdicts, watched
+from ablations.prompts import IconPrompts
+from ablations.recipes import (
+    cannot_rank,
+    copies,
+    judged,
+    judged_alone,
+    judged_drawn,
+    preferred,
+    study,
+    trained,
+    untrained,
+    verdicts,
+    watched,
+)
 from ablations.runner.study import Contrast, Variant
 from ablations.settings import Setting
-from ablations.steps import Subset, TakePart
+from ablations.steps import DrawBenchmark, Subset, TakePart, Train
 
 LEVELS = {"some": "a third of the way to diverse", "many": "two thirds of the way to diverse"}
 CONVERGED_PARTS = 6  # of a training twice as long, of which the best is taken
@@ -68,6 +81,7 @@ def variants(setting: Setting, seed: int) -> list[Variant]:
         _released(setting, seed, sets),
         *_levels(setting, seed),
         *_converged(setting, seed, sets),
+        *_other_templates(setting, bases),
     ]
 
 
@@ -105,6 +119,39 @@ def _converged(setting: Setting, seed: int, sets: Sequence[Subset | None]) -> li
                 )
             )
     return found
+
+
+def _other_templates(setting: Setting, bases: Mapping[tuple[str, str], Train]) -> list[Variant]:
+    """The bases and the teacher asked in forms that no training set has: colored things counted, or side by side."""
+    data, benchmark, asked = setting.data, setting.benchmark, None
+    if isinstance(data, IconData):
+        asked = IconPrompts(
+            world=data.world, num_prompts=benchmark.num_prompts, seed=benchmark.prompt_seed, templates="colored"
+        )
+    why_not = "" if asked else "captions of other forms are written in the icon world alone"
+    found = [
+        Variant(
+            name=f"{volume}-{diversity}-colored",
+            label=f"{volume}, {diversity}, asked in other forms",
+            factors={"volume": volume, "diversity": diversity, "asked": "colored"},
+            ends=judged_alone(setting, base, asked) if asked else (),
+            why_not=why_not,
+            optional=True,
+        )
+        for (volume, diversity), base in bases.items()
+    ]
+    drawn = None if asked is None else DrawBenchmark(prompts=asked, copies=benchmark.copies, seed=benchmark.seed)
+    return [
+        *found,
+        Variant(
+            name="teacher-colored",
+            label="the teacher's own pictures, asked in other forms",
+            factors={"control": "teacher", "asked": "colored"},
+            ends=judged_drawn(setting, drawn, asked) if asked and drawn else (),
+            why_not=why_not,
+            optional=True,
+        ),
+    ]
 
 
 def _controls(setting: Setting, seed: int, sets: Sequence[Subset | None]) -> list[Variant]:
@@ -238,6 +285,13 @@ def _more_contrasts() -> list[Contrast]:
                 claim=f"The {volume}, {diversity} model still gains by training longer.",
             )
             for volume, diversity in (("small", "diverse"), ("large", "narrow"))
+        ),
+        Contrast(
+            name="claim-colored",
+            label="small and diverse minus large and narrow, asked in forms that no training set has",
+            a="small-diverse-colored",
+            b="large-narrow-colored",
+            claim="The advantage holds on prompts of forms that no training set has.",
         ),
         Contrast(
             name="claim-unseen",

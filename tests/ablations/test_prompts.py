@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from ablations.data import IconData
+from ablations.icons.scenes import arrange, parse
+from ablations.icons.world import world
 from ablations.prompts import (
     AllCaptions,
     IconPrompts,
@@ -56,3 +60,23 @@ def test_where_the_benchmark_asks_for_everything_there_is_nothing_to_learn_from(
     everything = list(AllCaptions(world="smoke").candidates())
     with pytest.raises(ValueError, match="no caption is outside the benchmark"):
         learning_prompts(everything, everything, 10, 0)
+
+
+def test_colored_forms_are_in_no_training_set_and_the_teacher_draws_them_right():
+    """Colored things counted or side by side: of words that training sets know, and parsed as they are written."""
+    asked = replace(BENCHMARK, templates="colored")
+    prompts = asked.prompts()
+    assert 80 < len(prompts) <= 100 and {prompt.tag for prompt in prompts} == {"counting", "position"}
+    assert all(clause.color for prompt in prompts for clause in prompt.include)
+    trained = {prompt.prompt for prompt in AllCaptions(world="cpu").candidates()}
+    assert not trained & {prompt.prompt for prompt in prompts}
+    assert {entry["split"] for entry in asked.splits().values()} == {"shared", "diverse", "unseen"}
+    here = world("cpu")
+    for prompt in prompts:
+        request = parse(prompt.prompt, here)
+        assert request["prompt"] == prompt.prompt
+        scene = arrange(request, here, seed=1)
+        drawn = [(thing.name, thing.color) for thing in scene.objects]
+        for clause in prompt.include:
+            assert drawn.count((clause.class_name, clause.color)) == clause.count
+    assert asked.prompts() == prompts and BENCHMARK.prompts()[0].prompt == "a photo of a clock"

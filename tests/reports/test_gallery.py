@@ -27,6 +27,17 @@ def test_rows_are_prompts_and_columns_variants_with_controls_last(finished):
     assert all(len(row.pictures) == 10 and all(row.pictures) for row in found.rows)
 
 
+def test_a_variant_that_was_asked_for_other_prompts_has_no_column(make_study):
+    root = make_study()
+    path = root / "cells/large-diverse-none-s0/samples.json"
+    path.write_text(
+        json.dumps([one | {"prompt": f"{one['prompt']}, seen anew"} for one in json.loads(path.read_text())])
+    )
+    found = gallery(read_study(root))
+    assert len(found.variants) == 9 == len(found.rows[0].pictures)
+    assert "large-diverse-none" not in [variant.name for variant in found.variants]
+
+
 def test_a_choice_takes_turns_over_tasks_and_splits():
     given = [{"tag": t, "split": s, "i": i} for t in "ab" for s in "xyz" for i in range(5)]
     chosen = spread(given, 6)
