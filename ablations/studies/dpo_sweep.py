@@ -109,6 +109,7 @@ def _sources(arms: _Arms) -> list[Variant]:
         factors={"method": "DPO", "pairs": "layout"},
         ends=() if why_not else judged(arms.setting, learn("layout")),
         why_not=why_not,
+        optional=True,  # by name, as are others that no claim rests on: a seed of the study stays under 20 minutes
     )
     return [
         arms.variant("verifier", "DPO, own samples by verdict", "DPO", "verifier", learn()),
@@ -131,6 +132,7 @@ def _rounds(arms: _Arms) -> list[Variant]:
             "SFT",
             "verifier",
             rounds(kind="sft"),
+            optional=True,
         ),
         variant("random-rounds", "DPO, verdicts shuffled, four such rounds", "DPO", "random", rounds("random")),
     ]
