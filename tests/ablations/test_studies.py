@@ -48,7 +48,8 @@ def changed(a, b):
 def test_the_sweep_has_the_release_s_quirks_as_one_optional_variant():
     variants = SWEEP.variants_of("cpu", SWEEP.setting("cpu"), 0)
     optional = [v.name for v in variants if v.optional]
-    assert [name for name in optional if not name.endswith(("-best", "-some", "-many"))] == ["large-diverse-released"]
+    others = ("-best", "-twice", "-some", "-many", "-colored")
+    assert [name for name in optional if not name.endswith(others)] == ["large-diverse-released"]
     for scale in ("smoke", "cpu", "gpu"):
         found = cells("large-diverse", "large-diverse-released", study=SWEEP, scale=scale)
         plain, quirky = (model_of(found[f"large-diverse{end}"]) for end in ("", "-released"))
@@ -95,7 +96,7 @@ def test_rounds_sample_the_model_before_which_is_the_reference_and_tell_drift_fr
 
 
 def test_the_last_of_several_rounds_compare_what_is_sampled_and_sft_and_placebo_have_as_many():
-    planned = cells()
+    planned = cells("verifier-rounds", "sft-rounds", "random-rounds")
     last, control, placebo = (model_of(planned[f"{name}-rounds"]) for name in ("verifier", "sft", "random"))
 
     scales = [model.config.guidance_scale for model in rounds(last)]
@@ -138,7 +139,7 @@ def test_lightgen_s_own_strength_and_the_options_are_there():
     names = {contrast.name.split("-")[0] for contrast in DPO.contrasts}
     assert {"h7", "h8", "h9"} <= names
     options = [v.name for v in DPO.variants_of("cpu", DPO.setting("cpu"), 0) if v.optional]
-    assert not set(options) & set(cells()) and len(options) == 21
+    assert not set(options) & set(cells()) and len(options) == 23
     found = cells(*options)
     assert model_of(found["verifier-sdpo"]).config.sdpo and model_of(found["verifier-refresh"]).config.refresh_every
     far = model_of(found["verifier-far"])
@@ -218,3 +219,19 @@ def test_a_second_resolution_keeps_the_model_s_shape_and_sees_a_third_more():
              for name, cell in planned.items() if not name.startswith("restored")}  # fmt: skip
     assert sides["base"] == sides["longer"] == (0, 4) and sides["zero-shot"] == sides["tuned"] == (48, 9)
     assert sides["tuned-few-steps"] == (48, 4)
+
+
+def test_after_twice_the_training_its_end_and_its_best_part_are_of_one_training():
+    found = cells("small-diverse", "small-diverse-best", "small-diverse-twice", study=SWEEP)
+    best, end = (model_of(found[f"small-diverse-{name}"]) for name in ("best", "twice"))
+    assert best.training == end.training and (best.part, end.part) == (0, best.training.snapshots)
+    assert end.training.config.samples_seen == 2 * model_of(found["small-diverse"]).config.samples_seen
+
+
+def test_colored_forms_are_asked_of_the_bases_themselves_and_of_the_teacher():
+    found = cells("small-diverse", "small-diverse-colored", "teacher-colored", study=SWEEP)
+    assert model_of(found["small-diverse-colored"]) == model_of(found["small-diverse"])
+    for name in ("small-diverse-colored", "teacher-colored"):
+        judge = found[name].ends[0]
+        assert judge.prompts.templates == "colored" == judge.images.prompts.templates
+    assert found["small-diverse"].ends[0].prompts.templates == "geneval"
