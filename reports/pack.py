@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightgen.disk.atomic import write_text
 from lightgen.disk.folders import temporary_folder
@@ -17,7 +18,6 @@ from reports.records.cell import Cell
 from reports.records.joined import joined
 from reports.records.study import read_study
 
-NAMES = ("result.json", "samples.json", "quality.json")
 COMPRESSED = ("*.jsonl*", "prompts.json*")
 KEPT_FIGURES = ("primary", "contrasts", "geneval", "splits", "front")  # of a slim study, as pictures
 
@@ -26,9 +26,10 @@ def pack(folders: Path | Sequence[Path], out: Path, *, slim: bool = False) -> Pa
     """Write `out`: study.json, cells/ and a report built from them; returns the report's page.
 
     Several folders are runs of one study, packed or not, as of other seeds on other machines; they become one. The same
-    study gives the same bytes. A `slim` one has no pictures and no boxes of detections, and of its report the Markdown
-    page with five figures; every number and verdict is that of the whole. ValueError where `out` holds anything
-    already, a cell is not complete, or the folders are not of one study by one setting.
+    study gives the same bytes. Pictures are kept of the seed that the report shows. A `slim` one has none, no boxes of
+    detections, and of its report the Markdown page with five figures; every number and verdict is that of the whole.
+    ValueError where `out` holds anything already, a cell is not complete, or the folders are not of one study by one
+    setting.
     """
     studies = [read_study(folder) for folder in ([folders] if isinstance(folders, Path) else folders)]
     made = {cell.name for study in studies for cell in study.complete()}
@@ -39,6 +40,10 @@ def pack(folders: Path | Sequence[Path], out: Path, *, slim: bool = False) -> Pa
     if out.exists() and any(out.iterdir()):
         raise ValueError(f"{out}: is not empty; give another folder, or remove what is there")
     head, cells = joined(studies)
+    pictured = [cell for cell in cells if cell.samples]
+    shown = {
+        next(cell.name for cell in pictured if cell.variant == name) for name in {cell.variant for cell in pictured}
+    }
     out.parent.mkdir(parents=True, exist_ok=True)
     with temporary_folder(out) as whole:  # one that is there in part would be refused by the next command
         if len(studies) == 1:
@@ -51,21 +56,37 @@ def pack(folders: Path | Sequence[Path], out: Path, *, slim: bool = False) -> Pa
         for cell in cells:
             target = whole / "cells" / cell.name
             target.mkdir(parents=True)
-            (_write_slim if slim else _write_whole)(cell, target)
+            if slim:
+                _write_slim(cell, target)
+            else:
+                _write_whole(cell, target, shown=cell.name in shown)
         page = build_report(whole)
         page = _slim_report(page.parent) if slim else page
         name = page.relative_to(whole)
     return out / name
 
 
-def _write_whole(cell: Cell, target: Path) -> None:
-    for name in NAMES:
-        if (cell.folder / name).is_file():
-            shutil.copyfile(cell.folder / name, target / name)
+def _write_whole(cell: Cell, target: Path, *, shown: bool) -> None:
+    """The cell; its pictures where the report shows them, which it does of a variant's first seed."""
     for path in (path for names in COMPRESSED for path in sorted(cell.folder.glob(names))):
         _write_packed(target / path.name, _compressed(path))
-    if (cell.folder / "samples").is_dir():
+    for name in ("quality.json", *(("samples.json",) if shown else ())):
+        if (cell.folder / name).is_file():
+            shutil.copyfile(cell.folder / name, target / name)
+    if shown and (cell.folder / "samples").is_dir():
         shutil.copytree(cell.folder / "samples", target / "samples")
+    if shown or not cell.samples:
+        shutil.copyfile(cell.folder / "result.json", target / "result.json")
+    else:
+        write_sealed(target / "result.json", _without_pictures(read_json(cell.folder / "result.json")))
+
+
+def _without_pictures(record: dict[str, Any]) -> dict[str, Any]:
+    """The record, where neither pictures nor their hashes are kept."""
+    record["items"] = {name: file for name, file in record["items"].items() if name != "samples"}
+    if "files" in record:
+        record["files"] = {name: sha for name, sha in record["files"].items() if not name.startswith("samples")}
+    return record
 
 
 def _compressed(path: Path) -> bytes:
@@ -80,8 +101,7 @@ def _write_packed(path: Path, data: bytes) -> None:
 
 def _write_slim(cell: Cell, target: Path) -> None:
     """The record without what it then does not have: pictures, boxes, and the hashes of files that hold them."""
-    record = read_json(cell.folder / "result.json")
-    record["items"] = {name: file for name, file in record["items"].items() if name != "samples"}
+    record = _without_pictures(read_json(cell.folder / "result.json"))
     if (cell.folder / "quality.json").is_file():
         shutil.copyfile(cell.folder / "quality.json", target / "quality.json")
     for path in sorted(cell.folder.glob("prompts.json*")):
@@ -93,9 +113,7 @@ def _write_slim(cell: Cell, target: Path) -> None:
         _write_packed(target / path.name, gzip.compress(data, mtime=0))
         packed[path.name.removesuffix(".gz")] = hashlib.sha256(data).hexdigest()
     if "files" in record:
-        record["files"] = {
-            name: packed.get(name, sha) for name, sha in record["files"].items() if not name.startswith("samples")
-        }
+        record["files"] = {name: packed.get(name, sha) for name, sha in record["files"].items()}
     write_sealed(target / "result.json", record)
 
 

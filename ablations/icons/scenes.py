@@ -73,10 +73,10 @@ def parse(caption: str, world: World) -> dict[str, Any]:
     names = "|".join(re.escape(name) for name in sorted(world.classes, key=len, reverse=True))
     thing = rf"an? (?:(?P<color{{0}}>{'|'.join(world.colors)}) )?(?P<name{{0}}>{names})"
     plurals = {spelled: name for name in world.classes for spelled in (plural(name), english_plural(name))}
-    colored = f"(?:({'|'.join(world.colors)}) )?"
-    if match := re.fullmatch(rf"(two|three|four) {colored}({'|'.join(map(re.escape, plurals))})", text):
-        color = {"color": match[2]} if match[2] else {}
-        return request("counting", {"class": plurals[match[3]], "count": NUMBERS.index(match[1]), **color})
+    maybe = f"(?:({'|'.join(world.colors)}) )?"
+    if match := re.fullmatch(rf"(two|three|four) {maybe}({'|'.join(map(re.escape, plurals))})", text):
+        of_color = {"color": match[2]} if match[2] else {}
+        return request("counting", {"class": plurals[match[3]], "count": NUMBERS.index(match[1]), **of_color})
     if match := re.fullmatch(rf"{thing.format(1)}(?: (and|{'|'.join(RELATIONS)}) {thing.format(2)})?", text):
         joint, parts = match[3], match.groupdict()
         clauses = [

@@ -160,6 +160,16 @@ def test_a_packed_study_gives_the_same_report_from_a_tenth_of_the_lines(finished
     assert "is torn or not compressed" in read_study(tmp_path / "small").incomplete()[0].reason
 
 
+def test_pictures_are_kept_of_the_seed_that_the_report_shows(make_study, tmp_path):
+    root = make_study(seeds=(0, 1))
+    page = pack(root, tmp_path / "packed")
+    with_pictures = {path.parent.name for path in (tmp_path / "packed/cells").glob("*/samples")}
+    assert with_pictures == {path.name for path in (root / "cells").glob("*-s0")}
+    assert page.read_bytes() == build_report(root, tmp_path / "whole").read_bytes()
+    assert not read_study(tmp_path / "packed").problems()
+    assert pack(tmp_path / "packed", tmp_path / "again").read_bytes() == page.read_bytes()
+
+
 def _part(root, out, keep):
     """A copy of the study as a run of some of its cells writes it."""
     shutil.copytree(root, out)
