@@ -64,11 +64,13 @@ def sampling_flops(config: MARConfig, sampling: SamplingConfig, num_tokens: int,
     """Operations of one image by the fast path, part by part."""
     halves = 2 if sampling.guidance_scale != 1 else 1
     counts = masked_counts(num_tokens, sampling.num_steps)
-    parts = dict.fromkeys(("encoder", "decoder"), 0.0)
+    # A decoder that sees text is computed for both halves; the other one is the same for them.
+    joined, passes = (text_length, halves) if config.text_in_decoder else (0, 1)
+    parts = {"encoder": 0.0, "decoder": 2.0 * passes * joined * config.width**2}
     for now, after in itertools.pairwise(counts):
         parts["encoder"] += config.encoder_depth * block_flops(config, num_tokens - now)
-        parts["decoder"] += (config.decoder_depth - 1) * block_flops(config, num_tokens)
-        parts["decoder"] += block_flops(config, num_tokens, queries=now - after)
+        parts["decoder"] += passes * (config.decoder_depth - 1) * block_flops(config, num_tokens + joined)
+        parts["decoder"] += passes * block_flops(config, num_tokens + joined, queries=now - after)
     parts["cross"] = config.cross_depth * cross_flops(config, num_tokens, text_length, halves)
     parts["text"] = text_flops(config, text_length)
     condition = 2.0 * halves * num_tokens * config.width * config.head_width
@@ -80,10 +82,13 @@ def training_flops(config: MARConfig, num_tokens: int, text_length: int) -> dict
     """Operations of one image's forward and backward pass (three forwards) by the fast path, part by part."""
     masked = MEAN_MASK_RATIO * num_tokens
     condition = 2.0 * masked * config.width * config.head_width
+    joined = text_length if config.text_in_decoder else 0
+    seen = num_tokens + joined
     forward = {
         "encoder": config.encoder_depth * block_flops(config, num_tokens - masked),
-        "decoder": (config.decoder_depth - 1) * block_flops(config, num_tokens)
-        + block_flops(config, num_tokens, queries=masked),
+        "decoder": (config.decoder_depth - 1) * block_flops(config, seen)
+        + block_flops(config, seen, queries=masked)
+        + 2.0 * joined * config.width**2,
         "cross": config.cross_depth * cross_flops(config, masked, text_length, 1),
         "text": text_flops(config, text_length) * (1 - config.text_drop),
         "head": condition + config.noise_copies * masked * head_flops(config),

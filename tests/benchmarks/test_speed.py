@@ -1,12 +1,15 @@
 """The speed benchmark: what it counts and compares."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed import data, limits, memory, preference, sampling, training
 from benchmarks.speed.config import DataSpeed, MemoryPeak, ModelSpeed
+from benchmarks.speed.models import make_model, size
 from benchmarks.speed.timer import alternate, count_operations, ratio
 from lightgen.model.config import MARConfig, SamplingConfig
 
@@ -30,6 +33,19 @@ def test_the_limits_are_those_of_the_released_size():
     assert limits.latency_floor(MARConfig(), SamplingConfig(), 4.8e12) == pytest.approx(0.29, rel=0.05)
     trained = sum(limits.training_flops(MARConfig(), 256, 128).values())
     assert limits.USABLE * 989e12 / trained == pytest.approx(645, rel=0.03)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("joined", [True, False])
+def test_the_operations_of_sampling_are_those_that_are_counted(joined, guidance):
+    chosen = replace(size("golden", batch_size=1), model=replace(size("golden").model, text_in_decoder=joined))
+    # The first of the steps sees no token and, without text, computes the last block for all.
+    config = SamplingConfig(num_steps=32, num_head_steps=5, guidance_scale=guidance)
+    model = make_model(chosen.model, torch.device("cpu")).requires_grad_(False)  # the counter follows gradients
+    with FlopCounterMode(display=False) as counter:
+        sampling.run(model, chosen, config, "fast", torch.device("cpu"))
+    expected = sampling.sampling_flops(chosen.model, config, chosen.grid**2, chosen.text_length)
+    assert counter.get_total_flops() == pytest.approx(sum(expected.values()), rel=0.02)
 
 
 def test_tasks_are_timed_in_turn():
