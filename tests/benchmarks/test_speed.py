@@ -39,13 +39,13 @@ def test_the_limits_are_those_of_the_released_size():
 @pytest.mark.parametrize("joined", [True, False])
 def test_the_operations_of_sampling_are_those_that_are_counted(joined, guidance):
     chosen = replace(size("golden", batch_size=1), model=replace(size("golden").model, text_in_decoder=joined))
-    # The first of the steps sees no token and, without text, computes the last block for all.
+    # The limits leave out embeddings, and that the first step without text computes the last block for all tokens.
     config = SamplingConfig(num_steps=32, num_head_steps=5, guidance_scale=guidance)
     model = make_model(chosen.model, torch.device("cpu")).requires_grad_(False)  # the counter follows gradients
     with FlopCounterMode(display=False) as counter:
         sampling.run(model, chosen, config, "fast", torch.device("cpu"))
     expected = sampling.sampling_flops(chosen.model, config, chosen.grid**2, chosen.text_length)
-    assert counter.get_total_flops() == pytest.approx(sum(expected.values()), rel=0.02)
+    assert counter.get_total_flops() == pytest.approx(sum(expected.values()), rel=0.03)
 
 
 def test_tasks_are_timed_in_turn():
