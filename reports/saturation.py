@@ -17,6 +17,8 @@ from reports.records.study import Study
 
 GRID = 401  # places of the bend that are tried, evenly in the logarithm
 DRAWS = 2000  # of the prompts, with replacement within each task
+# By how many ends of an interval are those of what was measured.
+CUT = ("", "; one end is that of what was measured", "; both ends are those of what was measured: not known")
 
 
 class Saturation(NamedTuple):
@@ -31,10 +33,7 @@ class Saturation(NamedTuple):
         """In words, an end of the interval that is one of what was measured named as such."""
         low, high = (f"{end:,.0f}" for end in self.interval)
         cut = sum(end == reached for end, reached in zip(self.interval, self.measured, strict=True))
-        known = ("", "; one end is that of what was measured", "; both ends are those of what was measured: not known")[
-            cut
-        ]
-        return f"{self.amount:,.0f} [{low}, {high}], {self.seeds} seeds{known}"
+        return f"{self.amount:,.0f} [{low}, {high}], {self.seeds} seeds{CUT[cut]}"
 
 
 def saturation(study: Study, variants: Sequence[str], factor: str) -> Saturation:
@@ -103,6 +102,8 @@ def _shares(cells: Sequence[Sequence[Cell]]) -> list[Array]:
 
 
 def _amount(study: Study, variant: str, factor: str) -> float:
+    if variant not in {known.name for known in study.variants}:
+        raise ValueError(f"{study.name} has no variant {variant!r}")
     given = study.variant(variant).factors.get(factor)
     try:
         amount = float(given or "")

@@ -119,3 +119,25 @@ def test_what_the_records_do_not_have_is_one_line(fields, says, folder):
 def test_ranks_name_variants_and_metrics(ranks, folder):
     with pytest.raises(ValueError, match="ranks needs two lists of names"):
         build(folder, claim(cannot="x") + f"ranks = {ranks}\n")
+
+
+@pytest.mark.parametrize("given", ["[{what = 'x', of = ['a']}]", "[{what = 'x', of = [], by = 'y'}]", "['x']"])
+def test_a_saturation_says_what_of_which_variants_and_by_which_factor(given, folder):
+    with pytest.raises(ValueError, match="saturation"):
+        build(folder, claim(cannot="x") + f"saturation = {given}\n")
+
+
+def test_a_row_tells_where_the_score_is_level_and_what_it_costs(make_study):
+    root = make_study(seeds=(0, 1))
+    study = json.loads((root / "study.json").read_text())
+    names = ["small-narrow-none", "small-diverse-none", "large-narrow-none"]
+    for variant in study["variants"]:
+        if variant["name"] in names:
+            variant["factors"]["images"] = f"{10 ** (2 + names.index(variant['name']))}"
+    (root / "study.json").write_text(json.dumps(study))
+    (root / "speed.json").write_text(json.dumps({"seconds": {names[0]: [0.001], names[1]: [0.005]}}))
+    more = f"front = true\nsaturation = [{{what = 'level from', of = {names}, by = 'images'}}]\n"
+    root.rename(root.parent / "diversity_sweep-cpu")
+    row = claim(study="diversity_sweep", contrasts=[study["contrasts"][0]["name"]])
+    text = (build(root.parent, row + more) / "claims.md").read_text()
+    assert "- level from: " in text and "- score at the time of an image that nothing cheaper reaches: " in text

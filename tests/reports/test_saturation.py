@@ -61,6 +61,8 @@ def test_what_has_no_bend_to_find_is_refused(make_study):
     study, names = _volumes(make_study, (0.1, 0.2, 0.3))
     with pytest.raises(ValueError, match=r"volume of .* is .*, no amount"):
         saturation(study, names, "volume")
+    with pytest.raises(ValueError, match="has no variant 'nobody'"):
+        saturation(study, ["nobody"], "images")
     with pytest.raises(ValueError, match="three variants of rising amounts"):
         saturation(study, names[::-1], "images")
     with pytest.raises(ValueError, match="0 seeds have all"):
