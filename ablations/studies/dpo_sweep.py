@@ -85,7 +85,8 @@ class _Arms:
 def variants(setting: Setting, seed: int) -> list[Variant]:
     """The base, preference training of it by source, rounds, strengths and options, and what is cheaper."""
     arms = _Arms(setting, seed)
-    return [*_bases(arms), *_sources(arms), *_rounds(arms), *_strengths(arms), *_flips(arms),
+    # In running order: the long ones last, side by side, and no worker ends long before another.
+    return [*_bases(arms), *_sources(arms), *_strengths(arms), *_flips(arms), *_rounds(arms),
             *_better(arms), _teacher(arms), *_options(arms)]  # fmt: skip
 
 
