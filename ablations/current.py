@@ -7,6 +7,7 @@ the keys are compared: a step of another key would give another result, or the s
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from tyro.conf import Positional, arg
 
 from ablations.runner.plan import EVERY, plan_cells
 from ablations.runner.step import numbered
+from ablations.runner.study import Cell
 from ablations.studies import load_study
 from lightgen.disk.config import override
 from lightgen.disk.json_files import read_json
@@ -44,28 +46,38 @@ def check(folders: Annotated[Positional[tuple[Path, ...]], arg(metavar="DIR ..."
 
 def differing(folder: Path, study: dict[str, Any]) -> list[str]:
     """A line for each cell whose record has other keys than today's plan; ValueError for a study that is not there."""
-    code, scale = load_study(study["name"]), study["scale"]
-    setting = override(code.setting(scale), study.get("setting_changes", {}))
     planned = {
         (cell.variant, cell.seed): {name: f"sha256:{step.key}" for name, step in numbered(cell.steps).items()}
         for seed in study["seeds"]
-        for cell in plan_cells(code, scale, setting, [seed], [EVERY])
+        for cell in planned_today(study, seed)
     }
     lines = []
     for path in sorted(folder.glob("cells/*/result.json")):
         record = read_json(path)
         today = planned.get((record["variant"], record["seed"]))
         if today is None:
-            lines.append(f"{path.parent.name}: no such variant in {code.name} today")
+            lines.append(f"{path.parent.name}: no such variant in {study['name']} today")
         elif other := [name for name, key in record["inputs"].items() if today.get(name) != key]:
             lines.append(f"{path.parent.name}: {', '.join(other)} would be made anew")
     return lines
 
 
+def planned_today(study: dict[str, Any], seed: int) -> list[Cell]:
+    """All cells that today's code plans at a seed for what a study.json says."""
+    code, scale = load_study(study["name"]), study["scale"]
+    setting = override(code.setting(scale), study.get("setting_changes", {}))
+    return plan_cells(code, scale, setting, [seed], [EVERY])
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; bad input is one line on standard error."""
+    """The command line of `check`."""
+    return command(check, "check", arguments)
+
+
+def command(function: Callable[..., int], verb: str, arguments: list[str] | None) -> int:
+    """A verb's command line; bad input is one line on standard error."""
     try:
-        return tyro.cli(check, prog="python -m ablations check", args=arguments)
+        return tyro.cli(function, prog=f"python -m ablations {verb}", args=arguments)
     except (ValueError, OSError, KeyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

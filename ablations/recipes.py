@@ -212,7 +212,7 @@ def verdicts(setting: Setting, images: Step) -> tuple[Judge, Quality]:
 
 
 def _judge(setting: Setting, images: Step) -> Judge:
-    return Judge(images=images, prompts=prompts(setting), copies=setting.benchmark.copies, judges=judges(setting))
+    return judged_drawn(setting, images, prompts(setting))[0]
 
 
 def _quality(setting: Setting, images: Step) -> Quality:

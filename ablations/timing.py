@@ -10,15 +10,12 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from tyro.conf import Positional, arg
 
-from ablations.runner.plan import EVERY, plan_cells
+from ablations.current import command, planned_today
 from ablations.runner.step import Step
 from ablations.steps import Generate, TakePart
-from ablations.studies import load_study
 from benchmarks.speed.config import ChoicesSpeed
-from lightgen.disk.config import override
 from lightgen.disk.json_files import read_json, write_sealed
 from lightgen.model.config import MARConfig
 
@@ -35,18 +32,16 @@ def time(
     from benchmarks.speed.choices import Choice, measure
 
     study = read_json(folder / "study.json")
-    code = load_study(study["name"])
-    setting = override(code.setting(study["scale"]), study.get("setting_changes", {}))
     there = {variant["name"] for variant in study["variants"]}
     choices: dict[str, Choice] = {}
-    for cell in plan_cells(code, study["scale"], setting, study["seeds"][:1], [EVERY]):
+    for cell in planned_today(study, study["seeds"][0]):
         made = [step for step in cell.steps if isinstance(step, Generate)]
         if cell.variant in there and made:
             model = _model_of(made[-1].model)
             side = made[-1].side // model.token_pixels or model.position_grid
             choices[cell.variant] = Choice(model, made[-1].sampling, side)
     if not choices:
-        raise ValueError(f"{folder}: no variant of {code.name} samples images; nothing to time")
+        raise ValueError(f"{folder}: no variant of {study['name']} samples images; nothing to time")
     write_sealed(folder / "speed.json", measure(choices, options))
     print(f"{folder / 'speed.json'}; python -m reports build {folder} shows it")
     return 0
@@ -59,12 +54,8 @@ def _model_of(step: Step) -> MARConfig:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command line; bad input is one line on standard error."""
-    try:
-        return tyro.cli(time, prog="python -m ablations time", args=arguments)
-    except (ValueError, OSError, KeyError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    """The command line of `time`."""
+    return command(time, "time", arguments)
 
 
 if __name__ == "__main__":

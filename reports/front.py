@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from lightgen.disk.json_files import read_object
 from reports.records.fields import are_numbers
@@ -30,6 +31,14 @@ class Priced:
     @property
     def middle(self) -> float:
         return median(self.seconds)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """For machines."""
+        return {
+            "variant": self.variant.name, "seconds_per_image": self.middle, "least": min(self.seconds),
+            "most": max(self.seconds), "geneval_overall": self.score.value, "on_front": self.is_on_front,
+        }  # fmt: skip
 
 
 def priced(study: Study, scores: Scores) -> list[Priced]:

@@ -19,7 +19,9 @@ from reports.records.joined import joined
 from reports.records.study import read_study
 
 COMPRESSED = ("*.jsonl*", "prompts.json*")
-KEPT_FIGURES = ("primary", "contrasts", "geneval", "splits", "front")  # of a slim study, as pictures
+KEPT_FIGURES = {
+    f"figures/{name}.png" for name in ("primary", "contrasts", "geneval", "splits", "front")
+}  # of a slim study, as pictures
 
 
 def pack(folders: Path | Sequence[Path], out: Path, *, slim: bool = False) -> Path:
@@ -124,12 +126,11 @@ def _without_boxes(row: Mapping[str, object]) -> dict[str, object]:
 def _slim_report(report: Path) -> Path:
     """Only report.md and the figures that are kept, which it then names alone."""
     page = report / "report.md"
-    kept = {f"figures/{name}.png" for name in KEPT_FIGURES}
     for path in sorted(report.rglob("*"), reverse=True):
         if path.is_dir():
             if not any(path.iterdir()):
                 path.rmdir()
-        elif path != page and path.relative_to(report).as_posix() not in kept:
+        elif path != page and path.relative_to(report).as_posix() not in KEPT_FIGURES:
             path.unlink()
     write_text(page, slim_text(page.read_text(encoding="utf-8")))
     return page
@@ -137,6 +138,5 @@ def _slim_report(report: Path) -> Path:
 
 def slim_text(text: str) -> str:
     """A report.md without the lines that show a figure which a slim study does not keep."""
-    kept = {f"figures/{name}.png" for name in KEPT_FIGURES}
     figures = ((line, re.search(r"\]\((figures/[^)]+)\)", line)) for line in text.splitlines(keepends=True))
-    return "".join(line for line, found in figures if found is None or found[1] in kept)
+    return "".join(line for line, found in figures if found is None or found[1] in KEPT_FIGURES)

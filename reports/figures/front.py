@@ -19,11 +19,7 @@ def front(study: Study, scores: Scores) -> Figure | None:
     rows = priced(study, scores)
     if not worth_showing(rows):
         return None
-    data = [
-        {"variant": row.variant.name, "seconds_per_image": row.middle, "least": min(row.seconds),
-         "most": max(row.seconds), "geneval_overall": row.score.value, "on_front": row.is_on_front}
-        for row in rows
-    ]  # fmt: skip
+    data = [row.data for row in rows]
     alt = "GenEval overall against milliseconds an image: " + "; ".join(
         f"{row.variant.name} {row.score.value:.2f} at {1e3 * row.middle:.2f}" + (" (front)" if row.is_on_front else "")
         for row in rows

@@ -28,11 +28,6 @@ def front(study: Study, scores: Scores) -> list[Table]:
                 ]
                 for row in rows
             ],
-            data=[
-                {"variant": row.variant.name, "seconds_per_image": row.middle, "least": min(row.seconds),
-                 "most": max(row.seconds), "geneval_overall": row.score.value, **bounds(row.score.ci),
-                 "on_front": row.is_on_front}
-                for row in rows
-            ],
+            data=[{**row.data, **bounds(row.score.ci)} for row in rows],
         )
-    ]  # fmt: skip
+    ]

@@ -23,7 +23,7 @@ def test_what_never_rises_is_level_from_the_start():
     assert bends(0.5 - 0.1 * X, X) == X[0] and bends(np.full(5, 0.3), X) == X[0]
 
 
-def _volumes(make_study, chances, copies=1):
+def _volumes(make_study, chances):
     """A study whose variants are amounts, each cell's verdicts set to a share of right images."""
     root = make_study(seeds=(0, 1, 2))
     study = json.loads((root / "study.json").read_text())
